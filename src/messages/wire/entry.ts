@@ -1,0 +1,419 @@
+/**
+ * Entries of the stream: what every engine applies, in one order. An entry is encoded once, by who makes it, and is journalled,
+ * multicast, repaired and applied as those bytes. The first byte is its kind; numbers are append-only.
+ *
+ * "Key" is always a sort key (base/sort-key.ts); rows are in the form of base/values.ts.
+ */
+import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
+import { unreachable } from "../../base/errors.js";
+import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../base/ids.js";
+
+export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry;
+
+/** The first entry of a term: committing it commits what earlier terms left. */
+export interface NoopEntry {
+  readonly kind: "noop";
+}
+
+/** An engine's start. Its seq is the engine's id; it ends the node's former engine id exactly as LEAVE does. */
+export interface BootEntry {
+  readonly kind: "boot";
+  readonly engineKind: EngineKind;
+  /** 0 for a Cache. */
+  readonly nodeId: NodeId;
+  readonly nonce: Nonce;
+  readonly endpoint: Endpoint;
+  /** Where clients reach it, or "-". */
+  readonly http: string;
+  readonly pid: number;
+  /** Version of the wire formats that it speaks. */
+  readonly formatVersion: number;
+}
+
+/** Ends an engine id: what it owned passes on, what it had proposed and is not in the stream before this never will be. */
+export interface LeaveEntry {
+  readonly kind: "leave";
+  readonly engine: EngineId;
+}
+
+/** The voters from here on, in force when appended. Differs from the former set by one node at most. */
+export interface VotersEntry {
+  readonly kind: "voters";
+  readonly voters: readonly NodeId[];
+}
+
+/** Decides a proposal: it is not applied, and never will be. */
+export interface RefusedEntry {
+  readonly kind: "refused";
+  readonly engine: EngineId;
+  readonly proposalSeq: ProposalSeq;
+  readonly reason: RefusalReason;
+}
+
+export const refusalReasons = ["fence", "schema", "malformed", "stale"] as const;
+/** `fence`: an originator has changed, ask permission again; `schema`: a table has changed, run again; `stale`: no longer applicable. */
+export type RefusalReason = (typeof refusalReasons)[number];
+
+export interface ProposalEntry {
+  readonly kind: "proposal";
+  readonly engine: EngineId;
+  readonly proposalSeq: ProposalSeq;
+  /** The snapshot that it read, or 0 where it read none. */
+  readonly snapshot: Seq;
+  readonly fences: readonly Fence[];
+  readonly schemaVersions: readonly SchemaVersion[];
+  readonly body: ProposalBody;
+}
+
+/** What the proposer believed of an atom when it had its permission. The sequencer refuses the proposal when it no longer holds. */
+export interface Fence {
+  readonly atom: AtomId;
+  readonly originator: EngineId;
+  readonly ownershipVersion: Seq;
+}
+
+export interface SchemaVersion {
+  readonly table: SpaceId;
+  /** Seq of the last DDL that changed the table. */
+  readonly version: Seq;
+}
+
+export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody;
+
+export interface TransactionBody {
+  readonly kind: "transaction";
+  /** Keys that must go on existing (a child row's parents): their deletion at an older snapshot is refused from here on. */
+  readonly exists: readonly SpaceKey[];
+  /** In order of application: DDL before the rows that need it. */
+  readonly parts: readonly Part[];
+}
+
+export interface SpaceKey {
+  readonly space: SpaceId;
+  readonly key: Uint8Array;
+}
+
+export type Part = RowsPart | DdlPart;
+
+export interface RowsPart {
+  readonly kind: "rows";
+  readonly table: SpaceId;
+  readonly rows: readonly RowChange[];
+}
+
+/** One row's change: the full new row, or its deletion. */
+export interface RowChange {
+  readonly key: Uint8Array;
+  /** null: the row is deleted. */
+  readonly row: Uint8Array | null;
+  /** Encoded size of the row that this replaces or deletes; 0 where there was none. Keeps atoms' sizes without reading. */
+  readonly oldBytes: number;
+  /** Keys that enter or leave unique indexes by this change. */
+  readonly indexKeys: readonly SpaceKey[];
+}
+
+/** A change of the schema: each Cache runs `sql`; the schema catalog takes `upserts` and `drops`. */
+export interface DdlPart {
+  readonly kind: "ddl";
+  /** The user's statement, verbatim. */
+  readonly sql: string;
+  readonly upserts: readonly SchemaObject[];
+  /** Names of objects that are gone. */
+  readonly drops: readonly string[];
+  /** Tables whose schema version this raises (with those a new or dropped foreign key or trigger names). */
+  readonly touchedTables: readonly SpaceId[];
+  /** Atoms of new tables and new unique indexes: one each, the whole key range, the proposer its ready holder. */
+  readonly newAtoms: readonly NewAtom[];
+}
+
+export interface NewAtom {
+  readonly space: SpaceId;
+  readonly atom: AtomId;
+  /** For a table, 0; for a unique index, its table. */
+  readonly indexOf: SpaceId;
+}
+
+/** A row of `sqlite_schema` as the user sees it, with the identities that Atomcast gives it. */
+export interface SchemaObject {
+  readonly type: "table" | "index" | "view" | "trigger";
+  /** As written. Compared by its fold (ASCII letters to lower case). */
+  readonly name: string;
+  readonly tableName: string;
+  /** The user's text (SQLite's after ALTER). */
+  readonly sql: string;
+  /** A table's or a unique index's key space; 0 for views, triggers and plain indexes. */
+  readonly space: SpaceId;
+  /** A table's columns with their stable ids, in SQLite's order; empty for the rest. */
+  readonly columns: readonly SchemaColumn[];
+  /** Unique constraints without a name of their own (sqlite_autoindex_…) of a table, each with its key space. */
+  readonly uniques: readonly { readonly name: string; readonly space: SpaceId }[];
+}
+
+export interface SchemaColumn {
+  readonly id: number;
+  readonly name: string;
+}
+
+/** The engine becomes a joining holder. */
+export interface HoldBody {
+  readonly kind: "hold";
+  readonly atoms: readonly AtomId[];
+}
+
+/** The engine has the atom whole. */
+export interface ReadyBody {
+  readonly kind: "ready";
+  readonly atoms: readonly AtomId[];
+}
+
+/** The engine no longer holds the atom. */
+export interface DropBody {
+  readonly kind: "drop";
+  readonly atoms: readonly AtomId[];
+}
+
+/** Cuts an atom at keys. The first piece keeps the atom's id; its fence names the atom. */
+export interface SplitBody {
+  readonly kind: "split";
+  readonly atom: AtomId;
+  /** In key order, without the first. */
+  readonly pieces: readonly SplitPiece[];
+  /** The table's next free id after this, where the split hands out a block of ids; else 0n. */
+  readonly sequenceNext: bigint;
+}
+
+export interface SplitPiece {
+  readonly atom: AtomId;
+  readonly low: Uint8Array;
+  /** An id block's taker: the piece's only listed holder, ready. 0: the holders of the atom that is split. */
+  readonly taker: EngineId;
+  /** Estimated size, in encoded bytes and rows. */
+  readonly bytes: number;
+  readonly rows: number;
+}
+
+/** Raised with every change of these bytes; engines of different versions refuse each other. */
+export const formatVersion = 1;
+
+const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal"] as const;
+const bodyKinds = ["transaction", "hold", "ready", "drop", "split"] as const;
+const schemaTypes = ["table", "index", "view", "trigger"] as const;
+
+export function encodeEntry(entry: Entry): Buffer {
+  const writer = new ByteWriter();
+  writer.u8(entryKinds.indexOf(entry.kind));
+  switch (entry.kind) {
+    case "noop":
+      break;
+    case "boot":
+      writer
+        .bool(entry.engineKind === "archive")
+        .varint(entry.nodeId)
+        .varint(entry.nonce)
+        .text(entry.endpoint)
+        .text(entry.http);
+      writer.varint(entry.pid).varint(entry.formatVersion);
+      break;
+    case "leave":
+      writer.varint(entry.engine);
+      break;
+    case "voters":
+      writeList(writer, entry.voters, (voter) => writer.varint(voter));
+      break;
+    case "refused":
+      writer.varint(entry.engine).varint(entry.proposalSeq).u8(refusalReasons.indexOf(entry.reason));
+      break;
+    case "proposal":
+      writer.varint(entry.engine).varint(entry.proposalSeq).varint(entry.snapshot);
+      writeList(writer, entry.fences, (fence) => writer.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion));
+      writeList(writer, entry.schemaVersions, (one) => writer.varint(one.table).varint(one.version));
+      writeBody(writer, entry.body);
+      break;
+    default:
+      unreachable(entry);
+  }
+  return writer.finish();
+}
+
+function writeList<T>(writer: ByteWriter, items: readonly T[], write: (item: T) => void): void {
+  writer.varint(items.length);
+  for (const item of items) write(item);
+}
+
+function writeBody(writer: ByteWriter, body: ProposalBody): void {
+  writer.u8(bodyKinds.indexOf(body.kind));
+  switch (body.kind) {
+    case "transaction":
+      writeList(writer, body.exists, (one) => writer.varint(one.space).bytes(one.key));
+      writeList(writer, body.parts, (part) => writePart(writer, part));
+      break;
+    case "hold":
+    case "ready":
+    case "drop":
+      writeList(writer, body.atoms, (atom) => writer.varint(atom));
+      break;
+    case "split":
+      writer.varint(body.atom).i64(body.sequenceNext);
+      writeList(writer, body.pieces, (piece) =>
+        writer.varint(piece.atom).bytes(piece.low).varint(piece.taker).varint(piece.bytes).varint(piece.rows),
+      );
+      break;
+    default:
+      unreachable(body);
+  }
+}
+
+function writePart(writer: ByteWriter, part: Part): void {
+  if (part.kind === "rows") {
+    writer.u8(0).varint(part.table);
+    writeList(writer, part.rows, (change) => {
+      writer.bytes(change.key).varint(change.row === null ? 0 : change.row.length + 1);
+      if (change.row !== null) writer.raw(change.row);
+      writer.varint(change.oldBytes);
+      writeList(writer, change.indexKeys, (one) => writer.varint(one.space).bytes(one.key));
+    });
+    return;
+  }
+  writer.u8(1).text(part.sql);
+  writeList(writer, part.upserts, (object) => writeSchemaObject(writer, object));
+  writeList(writer, part.drops, (name) => writer.text(name));
+  writeList(writer, part.touchedTables, (table) => writer.varint(table));
+  writeList(writer, part.newAtoms, (one) => writer.varint(one.space).varint(one.atom).varint(one.indexOf));
+}
+
+export function writeSchemaObject(writer: ByteWriter, object: SchemaObject): void {
+  writer.u8(schemaTypes.indexOf(object.type)).text(object.name).text(object.tableName).text(object.sql).varint(object.space);
+  writeList(writer, object.columns, (column) => writer.varint(column.id).text(column.name));
+  writeList(writer, object.uniques, (unique) => writer.text(unique.name).varint(unique.space));
+}
+
+/** Throws MalformedBytesError. Keys and rows are views of `bytes`. */
+export function decodeEntry(bytes: Uint8Array): Entry {
+  const reader = new ByteReader(bytes);
+  const entry = readEntry(reader);
+  reader.end();
+  return entry;
+}
+
+/** The kind alone, without decoding the rest. */
+export function entryKindOf(bytes: Uint8Array): Entry["kind"] {
+  return pick(entryKinds, bytes[0] ?? 255);
+}
+
+function readEntry(reader: ByteReader): Entry {
+  const kind = pick(entryKinds, reader.u8());
+  switch (kind) {
+    case "noop":
+      return { kind };
+    case "boot":
+      return {
+        kind,
+        engineKind: reader.bool() ? "archive" : "cache",
+        nodeId: reader.varint() as NodeId,
+        nonce: reader.varint() as Nonce,
+        endpoint: reader.text() as Endpoint,
+        http: reader.text(),
+        pid: reader.varint(),
+        formatVersion: reader.varint(),
+      };
+    case "leave":
+      return { kind, engine: reader.varint() as EngineId };
+    case "voters":
+      return { kind, voters: reader.list((r) => r.varint() as NodeId) };
+    case "refused":
+      return {
+        kind,
+        engine: reader.varint() as EngineId,
+        proposalSeq: reader.varint() as ProposalSeq,
+        reason: pick(refusalReasons, reader.u8()),
+      };
+    case "proposal":
+      return {
+        kind,
+        engine: reader.varint() as EngineId,
+        proposalSeq: reader.varint() as ProposalSeq,
+        snapshot: reader.varint() as Seq,
+        fences: reader.list(readFence, 3),
+        schemaVersions: reader.list((r) => ({ table: r.varint() as SpaceId, version: r.varint() as Seq }), 2),
+        body: readBody(reader),
+      };
+    default:
+      return unreachable(kind);
+  }
+}
+
+function readFence(reader: ByteReader): Fence {
+  return { atom: reader.varint() as AtomId, originator: reader.varint() as EngineId, ownershipVersion: reader.varint() as Seq };
+}
+
+function readSpaceKey(reader: ByteReader): SpaceKey {
+  return { space: reader.varint() as SpaceId, key: reader.bytes() };
+}
+
+function readBody(reader: ByteReader): ProposalBody {
+  const kind = pick(bodyKinds, reader.u8());
+  switch (kind) {
+    case "transaction":
+      return { kind, exists: reader.list(readSpaceKey, 2), parts: reader.list(readPart, 2) };
+    case "hold":
+    case "ready":
+    case "drop":
+      return { kind, atoms: reader.list((r) => r.varint() as AtomId) };
+    case "split": {
+      const atom = reader.varint() as AtomId;
+      const sequenceNext = reader.i64();
+      const pieces = reader.list(
+        (r): SplitPiece => ({
+          atom: r.varint() as AtomId,
+          low: r.bytes(),
+          taker: r.varint() as EngineId,
+          bytes: r.varint(),
+          rows: r.varint(),
+        }),
+        5,
+      );
+      return { kind, atom, pieces, sequenceNext };
+    }
+    default:
+      return unreachable(kind);
+  }
+}
+
+function readPart(reader: ByteReader): Part {
+  const tag = reader.u8();
+  if (tag === 0) return { kind: "rows", table: reader.varint() as SpaceId, rows: reader.list(readRowChange, 4) };
+  if (tag !== 1) throw new MalformedBytesError(`part ${tag}`);
+  return {
+    kind: "ddl",
+    sql: reader.text(),
+    upserts: reader.list(readSchemaObject, 7),
+    drops: reader.list((r) => r.text()),
+    touchedTables: reader.list((r) => r.varint() as SpaceId),
+    newAtoms: reader.list((r) => ({ space: r.varint() as SpaceId, atom: r.varint() as AtomId, indexOf: r.varint() as SpaceId }), 3),
+  };
+}
+
+function readRowChange(reader: ByteReader): RowChange {
+  const key = reader.bytes();
+  const length = reader.varint();
+  const row = length === 0 ? null : reader.raw(length - 1);
+  return { key, row, oldBytes: reader.varint(), indexKeys: reader.list(readSpaceKey, 2) };
+}
+
+export function readSchemaObject(reader: ByteReader): SchemaObject {
+  return {
+    type: pick(schemaTypes, reader.u8()),
+    name: reader.text(),
+    tableName: reader.text(),
+    sql: reader.text(),
+    space: reader.varint() as SpaceId,
+    columns: reader.list((r) => ({ id: r.varint(), name: r.text() }), 2),
+    uniques: reader.list((r) => ({ name: r.text(), space: r.varint() as SpaceId }), 2),
+  };
+}
+
+function pick<T>(kinds: readonly T[], index: number): T {
+  const kind = kinds[index];
+  if (kind === undefined) throw new MalformedBytesError(`kind ${index}`);
+  return kind;
+}

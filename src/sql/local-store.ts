@@ -1,0 +1,173 @@
+/**
+ * The local store's contract: a Cache's SQLite, driven by messages (a worker thread in production, a call in the simulator).
+ * All calls are synchronous and take effect in order. Rules and their reasons: shared `local-store.md`, docs/decisions.md.
+ */
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { SqlValue } from "../base/values.js";
+import type { SchemaObject } from "../messages/wire/entry.js";
+
+/** A sort key as a string of its bytes (latin1): cheap to compare, to hash and to send between threads. */
+export type BinaryKey = string;
+
+export interface Statement {
+  readonly sql: string;
+  readonly args: StatementArgs;
+  /** false: the caller wants no rows back (they are still counted). */
+  readonly wantRows: boolean;
+}
+
+export interface StatementArgs {
+  readonly positional: readonly SqlValue[];
+  /** Names with or without their prefix (`:`, `@`, `$`). */
+  readonly named: readonly { readonly name: string; readonly value: SqlValue }[];
+}
+
+/** When a step runs; by index of earlier steps (Hrana's batch conditions). */
+export type Condition =
+  | { readonly kind: "ok"; readonly step: number }
+  | { readonly kind: "error"; readonly step: number }
+  | { readonly kind: "not"; readonly condition: Condition }
+  | { readonly kind: "and"; readonly conditions: readonly Condition[] }
+  | { readonly kind: "or"; readonly conditions: readonly Condition[] }
+  | { readonly kind: "isAutocommit" };
+
+export interface Step extends Statement {
+  /** null: always. */
+  readonly condition: Condition | null;
+}
+
+/** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys). */
+export interface SessionSettings {
+  readonly foreignKeys: boolean;
+  readonly deferForeignKeys: boolean;
+  /** What last_insert_rowid(), changes() and total_changes() answer before the first step. */
+  readonly lastInsertRowid: bigint;
+  readonly changes: bigint;
+}
+
+export interface ResultSet {
+  readonly columns: readonly { readonly name: string; readonly declaredType: string | null }[];
+  readonly rows: readonly (readonly SqlValue[])[];
+  readonly affectedRowCount: number;
+  /** null: the statement inserted nothing. */
+  readonly lastInsertRowid: bigint | null;
+}
+
+export interface SqlFault {
+  /** SQLite's extended code (`SQLITE_CONSTRAINT_UNIQUE`), or one of Atomcast's. */
+  readonly code: string;
+  readonly message: string;
+  /** Byte offset of the token at fault in the statement's text, or −1. */
+  readonly offset: number;
+}
+
+export type StepOutcome =
+  | { readonly kind: "ok"; readonly result: ResultSet }
+  | { readonly kind: "error"; readonly fault: SqlFault }
+  | { readonly kind: "skipped" };
+
+/**
+ * One run over the steps from `firstStep` on. It stops behind the first step that has something to commit: an autocommit statement
+ * that changed rows or schema, or the COMMIT (END) of a BEGIN inside the steps. Everything it did is rolled back; `changes` says it all.
+ */
+export interface RunRequest {
+  readonly steps: readonly Step[];
+  readonly firstStep: number;
+  /** Outcomes of the steps before `firstStep`. */
+  readonly earlier: readonly ("ok" | "error" | "skipped")[];
+  readonly settings: SessionSettings;
+  /** Seeds random() and randomblob(), so that a run again makes the same values. */
+  readonly seed: number;
+}
+
+export type RunResult =
+  /** Every step up to `nextStep` is final: nothing to commit. `nextStep` = steps.length at the end. */
+  | {
+      readonly kind: "done";
+      readonly snapshot: Seq;
+      readonly outcomes: readonly StepOutcome[];
+      readonly nextStep: number;
+      readonly settings: SessionSettings;
+    }
+  /** Outcomes of firstStep … nextStep − 1 hold once `changes` is committed. */
+  | {
+      readonly kind: "commit";
+      readonly snapshot: Seq;
+      readonly outcomes: readonly StepOutcome[];
+      readonly nextStep: number;
+      readonly settings: SessionSettings;
+      readonly changes: Changes;
+    }
+  /** Needs tables that are not held whole: hold them and run again. */
+  | { readonly kind: "pull"; readonly tables: readonly SpaceId[] }
+  /** Needs more ids of a table: grant a block and run again. */
+  | { readonly kind: "ids"; readonly table: SpaceId };
+
+export interface Changes {
+  /** An encoded TransactionBody (messages/wire/entry.ts), ready to be proposed. */
+  readonly body: Uint8Array;
+  /** Keys to ask permission for. */
+  readonly permissions: readonly PermissionKey[];
+  /** Tables that must be unchanged since the snapshot, whole (DDL that looks at rows). */
+  readonly wholeTables: readonly SpaceId[];
+  /** Every table that a written, read-for-constraint or DDL statement of the unit relied on, with the version that this store has. */
+  readonly schemaVersions: readonly { readonly table: SpaceId; readonly version: Seq }[];
+}
+
+export interface PermissionKey {
+  readonly space: SpaceId;
+  readonly key: BinaryKey;
+  /**
+   * `write`: inserted or updated in place (unique-index entries that enter or leave, and schema names, too); `delete`: a row is deleted
+   * or its key goes; `exist`: it must go on existing (a parent), which only a `delete` disturbs.
+   */
+  readonly kind: "write" | "delete" | "exist";
+}
+
+export interface PulledRow {
+  readonly key: Uint8Array;
+  readonly row: Uint8Array;
+}
+
+export interface Description {
+  readonly parameters: readonly { readonly name: string | null }[];
+  readonly columns: readonly { readonly name: string; readonly declaredType: string | null }[];
+  readonly isExplain: boolean;
+  readonly isReadonly: boolean;
+}
+
+/** Rows of the system tables, given by the engine before a run that names them. */
+export type SystemTables = Readonly<Record<string, readonly Readonly<Record<string, SqlValue>>[]>>;
+
+export interface LocalStore {
+  /** Applied and visible. */
+  readonly appliedSeq: Seq;
+  /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. */
+  reset(engine: EngineId, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
+  run(request: RunRequest, system: SystemTables): RunResult;
+  /** Splits a script at its top-level semicolons (strings, comments and trigger bodies respected), or says what is wrong with it. */
+  split(script: string): readonly string[] | SqlFault;
+  describe(sql: string): Description | SqlFault;
+  /**
+   * Applies committed entries (encoded) in seq order, as one SQLite transaction, then is at `through` (entries that store nothing are left
+   * out of `entries`). Rows outside what is held are passed over; those of a joining range wait for its chunk. Throws BugError where an entry does
+   * not fit: the stores have diverged.
+   */
+  apply(entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[], through: Seq): void;
+  /** From the seq that is applied now, keep the changes of [low, high) (null: to the end) for the chunks that will come. */
+  beginHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
+  /**
+   * Installs rows of [low, high) as of `seq` (≤ appliedSeq, and ≥ the seq at beginHold), brings them up to appliedSeq, and counts the range as
+   * held. "full": the buffer of changes overflowed; begin the hold again.
+   */
+  install(table: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[]): "held" | "full";
+  /** Gives up joining ranges within [low, high). */
+  abandonHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
+  /** The range is held though nothing was pulled: it is empty and this engine's own (an id block). */
+  holdEmpty(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
+  /** Ids first … last (inclusive) of the table are this engine's to generate. A later block queues behind earlier ones. */
+  grantIds(table: SpaceId, first: bigint, last: bigint): void;
+  /** Order-independent hash of a wholly held table's rows: sum modulo 2^128 of the first 16 bytes of SHA-256(key ‖ row), as hex. null: not held whole. */
+  tableHash(table: SpaceId): string | null;
+  close(): void;
+}

@@ -1,0 +1,86 @@
+/**
+ * The atom store's contract: the state that the journal leads to. `lmdb-atom-store.ts` and `memory-atom-store.ts` both are one,
+ * proven by one conformance suite. The applied seq is written in the same transaction as what it stands for: replay is exactly once.
+ */
+
+import type { Seq, SpaceId } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
+
+export interface StoredRow {
+  /** Sort key (base/sort-key.ts). */
+  readonly key: Uint8Array;
+  /** Encoded row (base/values.ts). */
+  readonly row: Uint8Array;
+}
+
+export interface StoreBatch {
+  /** In order of application. */
+  readonly changes: readonly StoreChange[];
+  /** Records of the catalogs that changed: name → bytes, or null where the record is gone. */
+  readonly catalog: ReadonlyMap<string, Uint8Array | null>;
+  /** Applied when this batch is. */
+  readonly position: LogPosition;
+}
+
+export type StoreChange =
+  | { readonly kind: "put"; readonly space: SpaceId; readonly key: Uint8Array; readonly row: Uint8Array; readonly seq: Seq }
+  | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq }
+  /** Every row of the space is gone (DROP TABLE). */
+  | { readonly kind: "clear"; readonly space: SpaceId; readonly seq: Seq };
+
+export interface AtomStore {
+  /** Applied and visible to reads. */
+  readonly position: LogPosition;
+  /** Applied and flushed to disk: the journal may forget up to here. */
+  readonly flushedSeq: Seq;
+  /** Batches are applied in the order of the calls; resolves when this one is visible. A failure rejects, and every later call too. */
+  apply(batch: StoreBatch): Promise<void>;
+  /** Every catalog record. */
+  readCatalog(): Map<string, Buffer>;
+  /** Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` encoded (at least one row), from one snapshot. */
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows;
+  /** One row, or null. */
+  readRow(space: SpaceId, key: Uint8Array): Buffer | null;
+  /**
+   * Keys that cut [low, high) into pieces of about `pieceBytes` encoded bytes, none equal to `low`; with each piece's size, first piece first
+   * (so one more size than cuts). Never cuts between keys that share their first sortKeyBytesMax bytes.
+   */
+  cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts;
+  /** A transfer of the whole store as it is now, for a joining Archive: unchanged by later batches until closed. */
+  openTransfer(): StoreTransfer;
+  /**
+   * Empties the store and takes in a transfer's parts; until `finish` the store is marked unfinished, and opening it in that state finds it
+   * empty again (position 0).
+   */
+  beginInstall(): Promise<StoreInstall>;
+  /** Waits until what was applied is flushed, then closes. */
+  close(): Promise<void>;
+}
+
+export interface StoredRows {
+  /** The store's position when these were read (in the same transaction). */
+  readonly seq: Seq;
+  readonly rows: readonly StoredRow[];
+  /** Where to go on (low of the next call), or null when [low, high) is exhausted. */
+  readonly next: Buffer | null;
+}
+
+export interface StoredCuts {
+  readonly cuts: readonly Buffer[];
+  readonly pieces: readonly { readonly bytes: number; readonly rows: number }[];
+}
+
+export interface StoreTransfer {
+  readonly position: LogPosition;
+  /** The next part, at most about `bytesMax` bytes, in a form that only StoreInstall reads; null at the end. `cursor` "" begins; each part names the next cursor: a transfer resumes anywhere. */
+  read(cursor: string, bytesMax: number): { readonly part: Buffer; readonly next: string } | null;
+  close(): void;
+}
+
+export interface StoreInstall {
+  /** Parts in order. Refuses (MalformedBytesError) what it cannot read. */
+  write(part: Uint8Array): Promise<void>;
+  /** Flushed and visible as of `position` when resolved. */
+  finish(position: LogPosition): Promise<void>;
+  abort(): Promise<void>;
+}
