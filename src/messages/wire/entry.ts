@@ -58,6 +58,8 @@ export interface ProposalEntry {
   readonly kind: "proposal";
   readonly engine: EngineId;
   readonly proposalSeq: ProposalSeq;
+  /** The engine's number of the transaction whose permissions end when this is applied; 0 where it asked for none. */
+  readonly transaction: number;
   /** The snapshot that it read, or 0 where it read none. */
   readonly snapshot: Seq;
   readonly fences: readonly Fence[];
@@ -176,16 +178,20 @@ export interface DropBody {
 export interface SplitBody {
   readonly kind: "split";
   readonly atom: AtomId;
+  /** An id block's taker, where the atom's own first piece is the block; else 0. */
+  readonly firstTaker: EngineId;
   /** In key order, without the first. */
   readonly pieces: readonly SplitPiece[];
-  /** The table's next free id after this, where the split hands out a block of ids; else 0n. */
+  /** The block of ids that the split hands out: from here … */
+  readonly sequenceFirst: bigint;
+  /** … to before here, the table's next free id from now on. Both 0n where it hands out none. */
   readonly sequenceNext: bigint;
 }
 
 export interface SplitPiece {
   readonly atom: AtomId;
   readonly low: Uint8Array;
-  /** An id block's taker: the piece's only listed holder, ready. 0: the holders of the atom that is split. */
+  /** An id block's taker: ready and first, before the holders of the atom that is split. 0: those holders alone. */
   readonly taker: EngineId;
   /** Estimated size, in encoded bytes and rows. */
   readonly bytes: number;
@@ -224,15 +230,35 @@ export function encodeEntry(entry: Entry): Buffer {
       writer.varint(entry.engine).varint(entry.proposalSeq).u8(refusalReasons.indexOf(entry.reason));
       break;
     case "proposal":
-      writer.varint(entry.engine).varint(entry.proposalSeq).varint(entry.snapshot);
-      writeList(writer, entry.fences, (fence) => writer.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion));
-      writeList(writer, entry.schemaVersions, (one) => writer.varint(one.table).varint(one.version));
+      writeProposalHeader(writer, entry);
       writeBody(writer, entry.body);
       break;
     default:
       unreachable(entry);
   }
   return writer.finish();
+}
+
+export type ProposalHeader = Omit<ProposalEntry, "kind" | "body">;
+
+/** A proposal whose body is encoded already (`encodeBody`). */
+export function encodeProposal(header: ProposalHeader, body: Uint8Array): Buffer {
+  const writer = new ByteWriter(body.length + 64 + header.fences.length * 16);
+  writer.u8(entryKinds.indexOf("proposal"));
+  writeProposalHeader(writer, header);
+  return writer.raw(body).finish();
+}
+
+export function encodeBody(body: ProposalBody): Buffer {
+  const writer = new ByteWriter();
+  writeBody(writer, body);
+  return writer.finish();
+}
+
+function writeProposalHeader(writer: ByteWriter, header: ProposalHeader): void {
+  writer.varint(header.engine).varint(header.proposalSeq).varint(header.transaction).varint(header.snapshot);
+  writeList(writer, header.fences, (fence) => writer.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion));
+  writeList(writer, header.schemaVersions, (one) => writer.varint(one.table).varint(one.version));
 }
 
 function writeList<T>(writer: ByteWriter, items: readonly T[], write: (item: T) => void): void {
@@ -253,7 +279,7 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
       writeList(writer, body.atoms, (atom) => writer.varint(atom));
       break;
     case "split":
-      writer.varint(body.atom).i64(body.sequenceNext);
+      writer.varint(body.atom).varint(body.firstTaker).i64(body.sequenceFirst).i64(body.sequenceNext);
       writeList(writer, body.pieces, (piece) =>
         writer.varint(piece.atom).bytes(piece.low).varint(piece.taker).varint(piece.bytes).varint(piece.rows),
       );
@@ -332,6 +358,7 @@ function readEntry(reader: ByteReader): Entry {
         kind,
         engine: reader.varint() as EngineId,
         proposalSeq: reader.varint() as ProposalSeq,
+        transaction: reader.varint(),
         snapshot: reader.varint() as Seq,
         fences: reader.list(readFence, 3),
         schemaVersions: reader.list((r) => ({ table: r.varint() as SpaceId, version: r.varint() as Seq }), 2),
@@ -361,6 +388,8 @@ function readBody(reader: ByteReader): ProposalBody {
       return { kind, atoms: reader.list((r) => r.varint() as AtomId) };
     case "split": {
       const atom = reader.varint() as AtomId;
+      const firstTaker = reader.varint() as EngineId;
+      const sequenceFirst = reader.i64();
       const sequenceNext = reader.i64();
       const pieces = reader.list(
         (r): SplitPiece => ({
@@ -372,7 +401,7 @@ function readBody(reader: ByteReader): ProposalBody {
         }),
         5,
       );
-      return { kind, atom, pieces, sequenceNext };
+      return { kind, atom, firstTaker, pieces, sequenceFirst, sequenceNext };
     }
     default:
       return unreachable(kind);
