@@ -87,6 +87,13 @@ export function decodeIntegerKey(key: Uint8Array): bigint {
   return value;
 }
 
+/** The integer that the key stands for, or null where it is anything else. */
+export function integerOfKey(key: Uint8Array): bigint | null {
+  if (key.length !== numberBytes || key[0] !== Tag.number) return null;
+  const value = readNumber(key, 1, false);
+  return typeof value === "bigint" ? value : null;
+}
+
 /**
  * Values that equal the key's under its collations (5 and 5.0 are one; NOCASE gives the folded text), or null where the key does not
  * keep them: it was cut, or has a NUL in NOCASE text.

@@ -1,0 +1,295 @@
+/**
+ * What an originator has granted, to whom, and who waits (design.md §6). Kept by key, not by atom: grants survive a SPLIT.
+ *
+ * | a request finds | outcome |
+ * |---|---|
+ * | a key changed since its snapshot (RecentKeys) | conflict, naming the seq to reach; what it has elsewhere it keeps |
+ * | nothing in its way | granted, all of it |
+ * | keys granted to others, and it is older than all of those and of all who wait for them | waits |
+ * | the same, and it holds nothing anywhere | waits: who holds nothing closes no circle |
+ * | the same, otherwise | refused for its age: it gives up everything and comes back with the same age |
+ *
+ * A grant ends with the transaction's entry applied, with its release, or with its engine. A release closes its attempt: what arrives late of it is void.
+ */
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { KeyUse, RecentKeys } from "./recent-keys.js";
+
+/** Of a transaction, kept over its retries. Smaller is older: first by begin time (proposer's clock, milliseconds), then engine, then counter. */
+export interface Age {
+  readonly beginMs: number;
+  readonly engine: EngineId;
+  readonly counter: number;
+}
+
+export interface PermissionItem {
+  readonly space: SpaceId;
+  /** Sort key as a latin1 string. */
+  readonly key: string;
+  readonly use: KeyUse;
+}
+
+export interface PermissionRequest {
+  readonly engine: EngineId;
+  readonly transaction: number;
+  readonly attempt: number;
+  readonly age: Age;
+  readonly snapshot: Seq;
+  readonly items: readonly PermissionItem[];
+  /** Spaces that must be unchanged since the snapshot, whole. */
+  readonly wholeSpaces: readonly SpaceId[];
+  /** It has no permission anywhere, and asks for none elsewhere. */
+  readonly holdsNothing: boolean;
+}
+
+export type PermissionOutcome = { readonly kind: "granted" } | { readonly kind: "conflict"; readonly reach: Seq } | { readonly kind: "tooYoung" };
+
+export interface PermissionAnswer {
+  readonly engine: EngineId;
+  readonly transaction: number;
+  readonly attempt: number;
+  readonly outcome: PermissionOutcome;
+}
+
+/** Requests that wait at one originator. Beyond it a request is refused for its age, and comes back. */
+export const waitingRequestsMax = 4096;
+/** Closed attempts remembered, the oldest forgotten first: only a request that was overtaken by its own release needs one. */
+export const closedAttemptsMax = 8192;
+
+interface Lock {
+  /** Who writes or deletes. */
+  writer: Grant | null;
+  deletes: boolean;
+  readonly sharers: Set<Grant>;
+}
+
+interface Grant {
+  readonly id: string;
+  readonly engine: EngineId;
+  readonly age: Age;
+  readonly names: Set<string>;
+  readonly spaces: Set<SpaceId>;
+  readonly wholeSpaces: Set<SpaceId>;
+}
+
+interface Block {
+  readonly space: SpaceId;
+  readonly low: string;
+  readonly high: string;
+}
+
+export function compareAge(left: Age, right: Age): number {
+  return left.beginMs - right.beginMs || left.engine - right.engine || left.counter - right.counter;
+}
+
+export class PermissionTable {
+  readonly #recent: RecentKeys;
+  readonly #locks = new Map<string, Lock>();
+  readonly #grants = new Map<string, Grant>();
+  /** Grants with any key in the space. */
+  readonly #bySpace = new Map<SpaceId, Set<Grant>>();
+  /** Oldest first. */
+  #waiting: PermissionRequest[] = [];
+  readonly #closed = new Map<string, number>();
+  readonly #blocks = new Set<Block>();
+
+  constructor(recent: RecentKeys) {
+    this.#recent = recent;
+  }
+
+  get grantCount(): number {
+    return this.#grants.size;
+  }
+
+  /** Granted to a live attempt, as tests and the simulator ask. */
+  grantedKeys(): IterableIterator<string> {
+    return this.#locks.keys();
+  }
+
+  /** null: it waits; the answer comes from a later call. */
+  request(request: PermissionRequest): PermissionOutcome | null {
+    const id = grantId(request.engine, request.transaction);
+    if ((this.#closed.get(id) ?? -1) >= request.attempt) return { kind: "tooYoung" };
+    const outcome = this.#decide(request, this.#waiting);
+    if (outcome !== null) return outcome;
+    if (this.#waiting.length >= waitingRequestsMax) return { kind: "tooYoung" };
+    this.#waiting.push(request);
+    this.#waiting.sort((left, right) => compareAge(left.age, right.age));
+    return null;
+  }
+
+  #decide(request: PermissionRequest, queue: readonly PermissionRequest[]): PermissionOutcome | null {
+    const reach = this.#newerThan(request);
+    if (reach > 0) return { kind: "conflict", reach };
+    const blockers = this.#blockers(request);
+    const ahead = queue.filter((one) => one !== request && compareAge(one.age, request.age) < 0 && overlaps(one, request));
+    if (blockers.length === 0 && ahead.length === 0) {
+      this.#grant(request);
+      return { kind: "granted" };
+    }
+    const oldest = ahead.length === 0 && blockers.every((grant) => grant === "block" || compareAge(request.age, grant.age) < 0);
+    return oldest || request.holdsNothing ? null : { kind: "tooYoung" };
+  }
+
+  #newerThan(request: PermissionRequest): Seq {
+    let reach = 0;
+    for (const { space, key, use } of request.items) reach = Math.max(reach, this.#recent.newerThan(request.snapshot, space, key, use));
+    for (const space of request.wholeSpaces) reach = Math.max(reach, this.#recent.spaceNewerThan(request.snapshot, space));
+    return reach as Seq;
+  }
+
+  /** Grants of others in the way, or "block" for an id block that is being handed out. */
+  #blockers(request: PermissionRequest): (Grant | "block")[] {
+    const id = grantId(request.engine, request.transaction);
+    const found: (Grant | "block")[] = [];
+    const consider = (grant: Grant | null): void => {
+      if (grant !== null && grant.id !== id) found.push(grant);
+    };
+    for (const { space, key, use } of request.items) {
+      for (const block of this.#blocks) if (block.space === space && key >= block.low && key < block.high) found.push("block");
+      for (const grant of this.#bySpace.get(space) ?? []) if (grant.wholeSpaces.has(space)) consider(grant);
+      const lock = this.#locks.get(lockName(space, key));
+      if (lock === undefined) continue;
+      if (use === "exist") consider(lock.deletes ? lock.writer : null);
+      else consider(lock.writer);
+      if (use === "delete") for (const grant of lock.sharers) consider(grant);
+    }
+    for (const space of request.wholeSpaces) for (const grant of this.#bySpace.get(space) ?? []) consider(grant);
+    return found;
+  }
+
+  #grant(request: PermissionRequest): void {
+    const id = grantId(request.engine, request.transaction);
+    let grant = this.#grants.get(id);
+    if (grant === undefined) {
+      grant = { id, engine: request.engine, age: request.age, names: new Set(), spaces: new Set(), wholeSpaces: new Set() };
+      this.#grants.set(id, grant);
+    }
+    for (const { space, key, use } of request.items) {
+      this.#enter(grant, space);
+      const name = lockName(space, key);
+      grant.names.add(name);
+      let lock = this.#locks.get(name);
+      if (lock === undefined) {
+        lock = { writer: null, deletes: false, sharers: new Set() };
+        this.#locks.set(name, lock);
+      }
+      if (use === "exist") lock.sharers.add(grant);
+      else {
+        lock.writer = grant;
+        lock.deletes ||= use === "delete";
+      }
+    }
+    for (const space of request.wholeSpaces) {
+      this.#enter(grant, space);
+      grant.wholeSpaces.add(space);
+    }
+  }
+
+  #enter(grant: Grant, space: SpaceId): void {
+    if (grant.spaces.has(space)) return;
+    grant.spaces.add(space);
+    let grants = this.#bySpace.get(space);
+    if (grants === undefined) {
+      grants = new Set();
+      this.#bySpace.set(space, grants);
+    }
+    grants.add(grant);
+  }
+
+  #end(grant: Grant): void {
+    this.#grants.delete(grant.id);
+    for (const name of grant.names) {
+      const lock = this.#locks.get(name);
+      if (lock === undefined) continue;
+      lock.sharers.delete(grant);
+      if (lock.writer === grant) [lock.writer, lock.deletes] = [null, false];
+      if (lock.writer === null && lock.sharers.size === 0) this.#locks.delete(name);
+    }
+    for (const space of grant.spaces) {
+      const grants = this.#bySpace.get(space);
+      grants?.delete(grant);
+      if (grants?.size === 0) this.#bySpace.delete(space);
+    }
+  }
+
+  /** Its entry is applied (RecentKeys knows of it already). Answers those who waited; call `answerWaiting` after a batch of these. */
+  decided(engine: EngineId, transaction: number): void {
+    const grant = this.#grants.get(grantId(engine, transaction));
+    if (grant !== undefined) this.#end(grant);
+  }
+
+  release(engine: EngineId, transaction: number, attempt: number): void {
+    const id = grantId(engine, transaction);
+    this.#closed.delete(id);
+    this.#closed.set(id, attempt);
+    if (this.#closed.size > closedAttemptsMax)
+      for (const oldest of this.#closed.keys()) {
+        this.#closed.delete(oldest);
+        break;
+      }
+    this.#waiting = this.#waiting.filter((one) => one.engine !== engine || one.transaction !== transaction || one.attempt > attempt);
+    this.decided(engine, transaction);
+  }
+
+  departed(engine: EngineId): void {
+    this.#waiting = this.#waiting.filter((one) => one.engine !== engine);
+    for (const grant of [...this.#grants.values()]) if (grant.engine === engine) this.#end(grant);
+    for (const id of this.#closed.keys()) if (id.startsWith(`${engine}/`)) this.#closed.delete(id);
+  }
+
+  /** Decides again for all who wait, oldest first. */
+  answerWaiting(): readonly PermissionAnswer[] {
+    if (this.#waiting.length === 0) return [];
+    const answers: PermissionAnswer[] = [];
+    const stay: PermissionRequest[] = [];
+    for (const request of this.#waiting) {
+      const outcome = this.#decide(request, stay);
+      if (outcome === null) stay.push(request);
+      else answers.push({ engine: request.engine, transaction: request.transaction, attempt: request.attempt, outcome });
+    }
+    this.#waiting = stay;
+    return answers;
+  }
+
+  /** Everything that waits is taken out, to be asked again elsewhere (this engine no longer originates the atom, say). */
+  takeWaiting(matches: (request: PermissionRequest) => boolean): readonly PermissionRequest[] {
+    const taken = this.#waiting.filter(matches);
+    this.#waiting = this.#waiting.filter((request) => !matches(request));
+    return taken;
+  }
+
+  /** Keeps [low, high) free of grants while an id block of it is handed out; null where there are grants in it already. */
+  block(space: SpaceId, low: string, high: string): (() => void) | null {
+    const start = lockName(space, low);
+    const end = lockName(space, high);
+    for (const grant of this.#bySpace.get(space) ?? []) {
+      if (grant.wholeSpaces.has(space)) return null;
+      for (const name of grant.names) if (name >= start && name < end) return null;
+    }
+    for (const block of this.#blocks) if (block.space === space && block.low < high && low < block.high) return null;
+    const block = { space, low, high };
+    this.#blocks.add(block);
+    return () => this.#blocks.delete(block);
+  }
+}
+
+function grantId(engine: EngineId, transaction: number): string {
+  return `${engine}/${transaction}`;
+}
+
+function lockName(space: SpaceId, key: string): string {
+  return `${space}:${key}`;
+}
+
+function overlaps(left: PermissionRequest, right: PermissionRequest): boolean {
+  const names = new Map(left.items.map((item) => [lockName(item.space, item.key), item.use]));
+  for (const item of right.items) {
+    const use = names.get(lockName(item.space, item.key));
+    if (use !== undefined && !(use === "exist" && item.use === "exist")) return true;
+  }
+  const spaces = new Set(left.items.map((item) => item.space));
+  return (
+    right.wholeSpaces.some((space) => spaces.has(space) || left.wholeSpaces.includes(space)) ||
+    left.wholeSpaces.some((space) => right.items.some((item) => item.space === space))
+  );
+}

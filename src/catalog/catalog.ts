@@ -1,0 +1,415 @@
+/**
+ * The protocol state that every engine derives from the stream, entry by entry, at once and alike: members, voters, schema, record
+ * catalogs with ownership, sequences, and which proposals are decided (design.md §2 "two speeds", §5).
+ *
+ * The sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6).
+ *
+ * | entry | effect on ownership |
+ * |---|---|
+ * | boot | the node's former engine departs (as leave); atoms that nobody could originate go to a live Archive |
+ * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank |
+ * | hold, ready, drop | the holder's place begins, counts, ends |
+ * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
+ * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
+ */
+import { type Atom, archiveRank, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
+import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
+import { unreachable } from "../base/errors.js";
+import {
+  type AtomId,
+  type Endpoint,
+  type EngineId,
+  type EngineKind,
+  type NodeId,
+  type Nonce,
+  noEngine,
+  noSeq,
+  type ProposalSeq,
+  type Seq,
+  type SpaceId,
+  schemaAtom,
+  schemaSpace,
+} from "../base/ids.js";
+import { integerKey, integerOfKey } from "../base/sort-key.js";
+import type { BootEntry, DdlPart, Entry, Fence, ProposalEntry, RefusalReason, RowsPart, SchemaVersion, SplitBody } from "../messages/wire/entry.js";
+import { AtomMap } from "./atom-map.js";
+import { SchemaCatalog } from "./schema-catalog.js";
+
+export interface Member {
+  readonly id: EngineId;
+  readonly kind: EngineKind;
+  readonly nodeId: NodeId;
+  readonly nonce: Nonce;
+  readonly endpoint: Endpoint;
+  readonly http: string;
+  readonly pid: number;
+  /** Its last decided proposal; the next to be ordered is one more. */
+  readonly decided: ProposalSeq;
+}
+
+export type CatalogEvent =
+  | { readonly kind: "joined"; readonly member: Member }
+  | { readonly kind: "departed"; readonly member: Member }
+  /** `seq` of the entry that decided it. */
+  | {
+      readonly kind: "decided";
+      readonly seq: Seq;
+      readonly engine: EngineId;
+      readonly proposalSeq: ProposalSeq;
+      readonly transaction: number;
+      readonly outcome: "applied" | RefusalReason;
+    }
+  | { readonly kind: "spaceGone"; readonly space: SpaceId }
+  | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody; readonly space: SpaceId }
+  | { readonly kind: "voters"; readonly voters: readonly NodeId[] };
+
+const idMax = 2n ** 63n - 1n;
+
+export class Catalog {
+  readonly atoms = new AtomMap();
+  readonly schema = new SchemaCatalog();
+  readonly #members = new Map<EngineId, Member>();
+  #voters: readonly NodeId[] = [];
+  /** Names of records that changed since `takeDirty`. */
+  readonly #dirty = new Set<string>();
+
+  constructor() {
+    this.#addAtom({ id: schemaAtom, space: schemaSpace, indexOf: 0 as SpaceId, holders: [], originator: noEngine, ownershipVersion: noSeq });
+  }
+
+  get members(): ReadonlyMap<EngineId, Member> {
+    return this.#members;
+  }
+
+  get voters(): readonly NodeId[] {
+    return this.#voters;
+  }
+
+  memberOfNode(node: NodeId): Member | undefined {
+    for (const member of this.#members.values()) if (member.nodeId === node && node !== 0) return member;
+    return undefined;
+  }
+
+  apply(seq: Seq, entry: Entry): readonly CatalogEvent[] {
+    switch (entry.kind) {
+      case "noop":
+        return [];
+      case "boot":
+        return this.#applyBoot(seq, entry);
+      case "leave":
+        return this.#depart(seq, entry.engine);
+      case "voters":
+        this.#voters = entry.voters;
+        this.#dirty.add("v");
+        return [{ kind: "voters", voters: entry.voters }];
+      case "refused":
+        return this.#decide(seq, entry.engine, entry.proposalSeq, 0, entry.reason);
+      case "proposal":
+        return [...this.#applyBody(seq, entry), ...this.#decide(seq, entry.engine, entry.proposalSeq, entry.transaction, "applied")];
+      default:
+        return unreachable(entry);
+    }
+  }
+
+  #decide(seq: Seq, engine: EngineId, proposalSeq: ProposalSeq, transaction: number, outcome: "applied" | RefusalReason): CatalogEvent[] {
+    const member = this.#members.get(engine);
+    if (member === undefined) return [];
+    this.#setMember({ ...member, decided: proposalSeq });
+    return [{ kind: "decided", seq, engine, proposalSeq, transaction, outcome }];
+  }
+
+  #setMember(member: Member): void {
+    this.#members.set(member.id, member);
+    this.#dirty.add(`e:${member.id}`);
+  }
+
+  #applyBoot(seq: Seq, entry: BootEntry): CatalogEvent[] {
+    const former = this.memberOfNode(entry.nodeId);
+    const { engineKind, nodeId, nonce, endpoint, http, pid } = entry;
+    const member: Member = { id: seq as number as EngineId, kind: engineKind, nodeId, nonce, endpoint, http, pid, decided: 0 as ProposalSeq };
+    this.#setMember(member);
+    const events = former === undefined ? [] : this.#depart(seq, former.id);
+    if (engineKind === "archive")
+      for (const atom of this.atoms.all()) if (atom.originator === noEngine) this.#setAtom(this.#withOriginator(atom, seq));
+    return [...events, { kind: "joined", member }];
+  }
+
+  #depart(seq: Seq, engine: EngineId): CatalogEvent[] {
+    const member = this.#members.get(engine);
+    if (member === undefined) return [];
+    this.#members.delete(engine);
+    this.#dirty.add(`e:${engine}`);
+    for (const atom of this.atoms.all()) {
+      const held = atom.holders.some((holder) => holder.engine === engine);
+      if (!held && atom.originator !== engine) continue;
+      const left = held ? { ...atom, holders: atom.holders.filter((holder) => holder.engine !== engine) } : atom;
+      this.#setAtom(atom.originator === engine ? this.#withOriginator(left, seq) : left);
+    }
+    return [{ kind: "departed", member }];
+  }
+
+  /** The next originator: the first ready holder, else the first live Archive by rank, else nobody. */
+  #withOriginator(atom: Atom, seq: Seq): Atom {
+    const ready = atom.holders.find((holder) => holder.state === "ready" && this.#members.has(holder.engine));
+    let originator = ready?.engine ?? noEngine;
+    if (ready === undefined) {
+      let best = -1;
+      for (const member of this.#members.values()) {
+        if (member.kind !== "archive") continue;
+        const rank = archiveRank(atom.id, member.nodeId);
+        if (rank > best) [best, originator] = [rank, member.id];
+      }
+    }
+    return { ...atom, originator, ownershipVersion: seq };
+  }
+
+  #setAtom(atom: Atom): void {
+    this.atoms.replace(atom);
+    this.#dirty.add(`a:${atom.id}`);
+  }
+
+  #addAtom(atom: Omit<Atom, "low" | "lowKey" | "bytes" | "rows"> & Partial<Pick<Atom, "low" | "bytes" | "rows">>): void {
+    const low = atom.low ?? emptyBytes;
+    this.atoms.add({ bytes: 0, rows: 0, ...atom, low, lowKey: binaryKey(low) });
+    this.#dirty.add(`a:${atom.id}`);
+  }
+
+  #applyBody(seq: Seq, entry: ProposalEntry): CatalogEvent[] {
+    const { engine, body } = entry;
+    switch (body.kind) {
+      case "transaction": {
+        const events: CatalogEvent[] = [];
+        for (const part of body.parts) {
+          if (part.kind === "rows") this.#applyRows(part);
+          else events.push(...this.#applyDdl(seq, engine, part));
+        }
+        return events;
+      }
+      case "hold":
+        for (const id of body.atoms) this.#setHolder(id, engine, "joining");
+        return [];
+      case "ready":
+        for (const id of body.atoms) this.#setHolder(id, engine, "ready");
+        return [];
+      case "drop":
+        for (const id of body.atoms) this.#setHolder(id, engine, null);
+        return [];
+      case "split":
+        return this.#applySplit(seq, body);
+      default:
+        return unreachable(body);
+    }
+  }
+
+  /** READY counts only after HOLD; an atom that is gone meanwhile is passed over, on every engine alike. */
+  #setHolder(id: AtomId, engine: EngineId, state: Holder["state"] | null): void {
+    const atom = this.atoms.get(id);
+    if (atom === undefined) return;
+    const place = atom.holders.findIndex((holder) => holder.engine === engine);
+    if (state === "joining" && place >= 0) return;
+    if (state !== "joining" && place < 0) return;
+    if (state === null && atom.originator === engine) return;
+    const holders = [...atom.holders];
+    if (state === null) holders.splice(place, 1);
+    else if (place < 0) holders.push({ engine, state });
+    else holders[place] = { engine, state };
+    this.#setAtom({ ...atom, holders });
+  }
+
+  #applyRows(part: RowsPart): void {
+    let atom: Atom | undefined;
+    let high: string | null = null;
+    let bytes = 0;
+    let rows = 0;
+    const store = (): void => {
+      if (atom !== undefined) this.#setAtom({ ...atom, bytes: atom.bytes + bytes, rows: atom.rows + rows });
+      [bytes, rows] = [0, 0];
+    };
+    let largest = "";
+    for (const change of part.rows) {
+      const key = binaryKey(change.key);
+      if (atom === undefined || key < atom.lowKey || (high !== null && key >= high)) {
+        store();
+        atom = this.atoms.at(part.table, key);
+        const next = atom === undefined ? null : this.atoms.highOf(atom);
+        high = next === null ? null : binaryKey(next);
+      }
+      if (change.row !== null) bytes += change.key.length + change.row.length;
+      if (change.oldBytes > 0) bytes -= change.key.length + change.oldBytes;
+      rows += (change.row === null ? 0 : 1) - (change.oldBytes > 0 ? 1 : 0);
+      if (change.row !== null && key > largest) largest = key;
+    }
+    store();
+    this.#moveSequence(part.table, largest);
+  }
+
+  /** An explicit id in space that nobody was given moves the sequence. */
+  #moveSequence(space: SpaceId, key: string): void {
+    const table = this.schema.tables.get(space);
+    if (table === undefined || key < binaryKey(integerKey(table.sequenceNext))) return;
+    const id = integerOfKey(Buffer.from(key, "latin1"));
+    if (id === null) return;
+    this.schema.moveSequence(space, id >= idMax ? idMax : id + 1n);
+    this.#dirty.add(`t:${space}`);
+  }
+
+  #applyDdl(seq: Seq, engine: EngineId, part: DdlPart): CatalogEvent[] {
+    const gone = this.schema.apply(seq, part, (name) => this.#dirty.add(`s:${name}`));
+    for (const table of part.touchedTables) this.#dirty.add(`t:${table}`);
+    for (const object of part.upserts) if (object.type === "table") this.#dirty.add(`t:${object.space}`);
+    for (const { space, atom, indexOf } of part.newAtoms) {
+      const live = this.#members.has(engine);
+      const holders: Holder[] = live ? [{ engine, state: "ready" }] : [];
+      this.#addAtom({ id: atom, space, indexOf, holders, originator: live ? engine : noEngine, ownershipVersion: seq });
+    }
+    return gone.map((space) => {
+      for (const atom of this.atoms.removeSpace(space)) this.#dirty.add(`a:${atom.id}`);
+      this.#dirty.add(`t:${space}`);
+      return { kind: "spaceGone", space };
+    });
+  }
+
+  #applySplit(seq: Seq, body: SplitBody): CatalogEvent[] {
+    const atom = this.atoms.get(body.atom);
+    if (atom === undefined) return [];
+    const added = body.pieces.reduce((sum, piece) => ({ bytes: sum.bytes + piece.bytes, rows: sum.rows + piece.rows }), { bytes: 0, rows: 0 });
+    const kept = { ...atom, bytes: Math.max(0, atom.bytes - added.bytes), rows: Math.max(0, atom.rows - added.rows), ownershipVersion: seq };
+    this.#setAtom(this.#taken(kept, body.firstTaker));
+    for (const piece of body.pieces) {
+      const low = Buffer.from(piece.low);
+      const made = { ...kept, id: piece.atom, low, lowKey: binaryKey(low), bytes: piece.bytes, rows: piece.rows };
+      this.#addAtom(this.#taken(made, piece.taker));
+    }
+    if (body.sequenceNext > 0n) {
+      this.schema.moveSequence(atom.space, body.sequenceNext);
+      this.#dirty.add(`t:${atom.space}`);
+    }
+    return [{ kind: "split", seq, body, space: atom.space }];
+  }
+
+  #taken(atom: Atom, taker: EngineId): Atom {
+    if (taker === noEngine || !this.#members.has(taker)) return atom;
+    const behind = atom.holders.filter((holder) => holder.engine !== taker);
+    return { ...atom, originator: taker, holders: [{ engine: taker, state: "ready" }, ...behind] };
+  }
+
+  /** What stands against ordering the proposal now: the sequencer's check (design.md §6 "Fence"). null: nothing. */
+  objection(proposal: ProposalEntry): RefusalReason | null {
+    if (!proposal.fences.every((fence) => this.fenceHolds(fence))) return "fence";
+    if (!proposal.schemaVersions.every((one) => this.schemaVersionHolds(one))) return "schema";
+    const { body } = proposal;
+    switch (body.kind) {
+      case "hold":
+      case "ready":
+      case "drop":
+        return body.atoms.every((id) => this.atoms.get(id) !== undefined) ? null : "stale";
+      case "split":
+        return this.#splitObjection(proposal, body);
+      case "transaction":
+        for (const part of body.parts) {
+          if (part.kind === "ddl" && part.newAtoms.some((one) => this.atoms.get(one.atom) !== undefined)) return "malformed";
+        }
+        return null;
+      default:
+        return unreachable(body);
+    }
+  }
+
+  #splitObjection(proposal: ProposalEntry, body: SplitBody): RefusalReason | null {
+    const atom = this.atoms.get(body.atom);
+    if (atom === undefined || !proposal.fences.some((fence) => fence.atom === body.atom)) return "fence";
+    const high = this.atoms.highOf(atom);
+    let low: Buffer = atom.low;
+    for (const piece of body.pieces) {
+      if (this.atoms.get(piece.atom) !== undefined || Buffer.compare(piece.low, low) <= 0) return "malformed";
+      low = Buffer.from(piece.low);
+    }
+    if (body.pieces.length === 0 || (high !== null && Buffer.compare(low, high) >= 0)) return "malformed";
+    if (body.sequenceNext === 0n) return null;
+    const next = this.schema.tables.get(atom.space)?.sequenceNext;
+    return next !== undefined && body.sequenceFirst >= next && body.sequenceFirst < body.sequenceNext ? null : "stale";
+  }
+
+  fenceHolds(fence: Fence): boolean {
+    const atom = this.atoms.get(fence.atom);
+    return atom !== undefined && atom.originator === fence.originator && atom.ownershipVersion === fence.ownershipVersion;
+  }
+
+  schemaVersionHolds(one: SchemaVersion): boolean {
+    return this.schema.tables.get(one.table)?.version === one.version;
+  }
+
+  /** Records changed since the last call: name → bytes, null where it is gone. */
+  takeDirty(): Map<string, Uint8Array | null> {
+    const records = new Map<string, Uint8Array | null>();
+    for (const name of this.#dirty) records.set(name, this.#encode(name));
+    this.#dirty.clear();
+    return records;
+  }
+
+  /** Every record. */
+  dump(): Map<string, Uint8Array> {
+    const names = ["v"];
+    for (const id of this.#members.keys()) names.push(`e:${id}`);
+    for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
+    for (const [name] of this.schema.records()) names.push(`s:${name}`);
+    for (const space of this.schema.tables.keys()) names.push(`t:${space}`);
+    return new Map(names.map((name) => [name, this.#encode(name) ?? emptyBytes]));
+  }
+
+  static load(records: ReadonlyMap<string, Uint8Array>): Catalog {
+    const catalog = new Catalog();
+    if (records.size > 0) catalog.atoms.removeSpace(schemaSpace);
+    for (const [name, bytes] of records) {
+      const id = name.slice(2);
+      if (name === "v") catalog.#voters = new ByteReader(bytes).list((r) => r.varint() as NodeId);
+      else if (name.startsWith("e:")) catalog.#loadMember(bytes);
+      else if (name.startsWith("a:")) catalog.atoms.add(decodeAtom(bytes));
+      else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
+      else if (name.startsWith("t:")) catalog.schema.loadTable(bytes);
+    }
+    catalog.#dirty.clear();
+    return catalog;
+  }
+
+  #encode(name: string): Buffer | null {
+    const id = name.slice(2);
+    if (name === "v") {
+      const writer = new ByteWriter().varint(this.#voters.length);
+      for (const voter of this.#voters) writer.varint(voter);
+      return writer.finish();
+    }
+    if (name.startsWith("e:")) return this.#encodeMember(Number(id) as EngineId);
+    if (name.startsWith("s:")) return this.schema.encodeRecord(id);
+    if (name.startsWith("t:")) return this.schema.encodeTable(Number(id) as SpaceId);
+    const atom = this.atoms.get(Number(id) as AtomId);
+    return atom === undefined ? null : encodeAtom(atom);
+  }
+
+  #encodeMember(id: EngineId): Buffer | null {
+    const member = this.#members.get(id);
+    if (member === undefined) return null;
+    const writer = new ByteWriter(96)
+      .varint(member.id)
+      .bool(member.kind === "archive")
+      .varint(member.nodeId)
+      .varint(member.nonce);
+    return writer.text(member.endpoint).text(member.http).varint(member.pid).varint(member.decided).finish();
+  }
+
+  #loadMember(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes);
+    const member: Member = {
+      id: reader.varint() as EngineId,
+      kind: reader.bool() ? "archive" : "cache",
+      nodeId: reader.varint() as NodeId,
+      nonce: reader.varint() as Nonce,
+      endpoint: reader.text() as Endpoint,
+      http: reader.text(),
+      pid: reader.varint(),
+      decided: reader.varint() as ProposalSeq,
+    };
+    reader.end();
+    this.#members.set(member.id, member);
+  }
+}

@@ -1,0 +1,129 @@
+/** The schema catalog: every object of the database as its SQL stands now, with the version of each table. */
+import { ByteReader, ByteWriter } from "../base/bytes.js";
+import type { Seq, SpaceId } from "../base/ids.js";
+import { type DdlPart, readSchemaObject, type SchemaObject, writeSchemaObject } from "../messages/wire/entry.js";
+
+export interface SchemaRecord {
+  readonly object: SchemaObject;
+  /** Seq of the DDL that made it what it is. */
+  readonly version: Seq;
+  /** Order of creation: an object comes after all that it refers to. */
+  readonly order: number;
+}
+
+/** What DML relies on of a table. */
+export interface TableRecord {
+  readonly space: SpaceId;
+  readonly name: string;
+  /** Seq of the last DDL that touched it. A proposal that relied on another is refused. */
+  readonly version: Seq;
+  /** Ids from here on have been given to nobody. */
+  readonly sequenceNext: bigint;
+}
+
+export function foldName(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+/** Triggers have a name space of their own in SQLite. */
+function recordName(type: SchemaObject["type"], name: string): string {
+  return `${type === "trigger" ? "t" : "o"}:${foldName(name)}`;
+}
+
+export class SchemaCatalog {
+  readonly #records = new Map<string, SchemaRecord>();
+  readonly #tables = new Map<SpaceId, TableRecord>();
+  #orderNext = 1;
+
+  get tables(): ReadonlyMap<SpaceId, TableRecord> {
+    return this.#tables;
+  }
+
+  inOrder(): SchemaRecord[] {
+    return [...this.#records.values()].sort((left, right) => left.order - right.order);
+  }
+
+  records(): IterableIterator<[string, SchemaRecord]> {
+    return this.#records.entries();
+  }
+
+  /** Spaces that are there before and not after (a table's and its unique indexes'); changed record names go to `touch`. */
+  apply(seq: Seq, part: DdlPart, touch: (recordName: string) => void): SpaceId[] {
+    const before = this.#spaces();
+    const orders = new Map<SpaceId, number>();
+    for (const name of part.drops) {
+      for (const key of [recordName("table", name), recordName("trigger", name)]) {
+        const record = this.#records.get(key);
+        if (record === undefined) continue;
+        if (record.object.space !== 0) orders.set(record.object.space, record.order);
+        this.#records.delete(key);
+        touch(key);
+      }
+    }
+    for (const object of part.upserts) {
+      const key = recordName(object.type, object.name);
+      const order = this.#records.get(key)?.order ?? orders.get(object.space) ?? this.#orderNext++;
+      this.#records.set(key, { object, version: seq, order });
+      touch(key);
+      if (object.type === "table")
+        this.#setTable({ space: object.space, name: object.name, version: seq, sequenceNext: this.#tables.get(object.space)?.sequenceNext ?? 1n });
+    }
+    for (const table of part.touchedTables) {
+      const record = this.#tables.get(table);
+      if (record !== undefined) this.#setTable({ ...record, version: seq });
+    }
+    const after = this.#spaces();
+    const gone = [...before].filter((space) => !after.has(space));
+    for (const space of gone) this.#tables.delete(space);
+    return gone;
+  }
+
+  #spaces(): Set<SpaceId> {
+    const spaces = new Set<SpaceId>();
+    for (const { object } of this.#records.values()) {
+      if (object.space !== 0) spaces.add(object.space);
+      for (const unique of object.uniques) spaces.add(unique.space);
+    }
+    return spaces;
+  }
+
+  #setTable(record: TableRecord): void {
+    this.#tables.set(record.space, record);
+  }
+
+  moveSequence(space: SpaceId, next: bigint): void {
+    const record = this.#tables.get(space);
+    if (record !== undefined && next > record.sequenceNext) this.#setTable({ ...record, sequenceNext: next });
+  }
+
+  encodeRecord(name: string): Buffer | null {
+    const record = this.#records.get(name);
+    if (record === undefined) return null;
+    const writer = new ByteWriter();
+    writer.varint(record.version).varint(record.order);
+    writeSchemaObject(writer, record.object);
+    return writer.finish();
+  }
+
+  encodeTable(space: SpaceId): Buffer | null {
+    const table = this.#tables.get(space);
+    if (table === undefined) return null;
+    return new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext).finish();
+  }
+
+  loadRecord(name: string, bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes);
+    const version = reader.varint() as Seq;
+    const order = reader.varint();
+    const object = readSchemaObject(reader);
+    reader.end();
+    this.#records.set(name, { object, version, order });
+    this.#orderNext = Math.max(this.#orderNext, order + 1);
+  }
+
+  loadTable(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes);
+    this.#setTable({ space: reader.varint() as SpaceId, name: reader.text(), version: reader.varint() as Seq, sequenceNext: reader.i64() });
+    reader.end();
+  }
+}
