@@ -1,0 +1,22 @@
+/** Names as SQLite compares and writes them. */
+
+/** ASCII letters to lower case, and no others: SQLite takes É and é, or K and the Kelvin sign, for different names. */
+export function foldName(name: string): string {
+  return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+}
+
+export function sameName(a: string, b: string): boolean {
+  return a === b || (a.length === b.length && foldName(a) === foldName(b));
+}
+
+/** Always in double quotes: right for keywords and any character. */
+export function quoteName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+const rowidNames = new Set(["rowid", "_rowid_", "oid"]);
+
+/** A name that means the rowid unless a column has it. */
+export function isRowidName(name: string): boolean {
+  return rowidNames.has(foldName(name));
+}
