@@ -64,6 +64,7 @@ export const kinds = {
   create: tokenKind("CREATE"),
   default: tokenKind("DEFAULT"),
   deferrable: tokenKind("DEFERRABLE"),
+  deferred: tokenKind("DEFERRED"),
   delete: tokenKind("DELETE"),
   dot: tokenKind("DOT"),
   end: tokenKind("END"),
@@ -75,6 +76,10 @@ export const kinds = {
   into: tokenKind("INTO"),
   leftParen: tokenKind("LP"),
   limit: tokenKind("LIMIT"),
+  /** Numbers and strings, none of which is NULL. */
+  literals: new Set([tokenKind("INTEGER"), tokenKind("FLOAT"), tokenKind("QNUMBER"), tokenKind("STRING"), tokenKind("BLOB")]),
+  match: tokenKind("MATCH"),
+  no: tokenKind("NO"),
   not: tokenKind("NOT"),
   on: tokenKind("ON"),
   order: tokenKind("ORDER"),
@@ -83,6 +88,7 @@ export const kinds = {
   references: tokenKind("REFERENCES"),
   replace: tokenKind("REPLACE"),
   restrict: tokenKind("RESTRICT"),
+  returning: tokenKind("RETURNING"),
   rightParen: tokenKind("RP"),
   select: tokenKind("SELECT"),
   semicolon: tokenKind("SEMI"),
@@ -165,6 +171,13 @@ function tooManyTokens(sql: string): SqlFault | null {
 /** Tokens one by one, blanks and comments left out: a long script is never held as a list of tokens. */
 export function tokensOf(sql: string): Iterable<parser.Token> {
   return grammar.tokenize(withoutByteOrderMark(sql));
+}
+
+const keywords: ReadonlySet<string> = new Set(grammar.keywordDefs.keywords.map((keyword) => keyword.name.toLowerCase()));
+
+/** `name` folded. Also words that may be names without quotes: SQLite quotes those too where it writes a schema. */
+export function isKeyword(name: string): boolean {
+  return keywords.has(name);
 }
 
 /** A blank of the same length: every index stays. */

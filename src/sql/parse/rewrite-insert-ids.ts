@@ -1,0 +1,226 @@
+/**
+ * Makes every INSERT take its ids from this engine's block: SQLite's own "largest id + 1" would collide with what other engines insert at the same
+ * time, and needs rows that may not be held. `_nid(<table number>)` is a function of the local store.
+ *
+ * | form                                | becomes                                                                                    |
+ * | ----------------------------------- | ------------------------------------------------------------------------------------------ |
+ * | VALUES with the id                  | `coalesce(e, _nid(n))`, but for a literal, which is not NULL                               |
+ * | VALUES without it                   | column list and rows end in the id and `_nid(n)`                                           |
+ * | SELECT (compound, WITH) with the id | `with _s(c…) as (…) select …, coalesce(c, _nid(n)) … from _s where true`                   |
+ * | SELECT without it                   | the same with `…, _nid(n)`, and the id at the end of the column list                       |
+ * | DEFAULT VALUES                      | `(id) values(_nid(n))`                                                                     |
+ *
+ * A missing column list is written out where a column comes to it. `where true` keeps ON CONFLICT from being read as a join's ON. Parameters keep
+ * their order, so a bare `?` keeps its number. Rows come in the order of the SELECT's ORDER BY: SQLite does not flatten an ordered subquery
+ * into an outer query that calls functions, and so calls `_nid` behind the sorter.
+ *
+ * Accepted differences: `new.id` in a BEFORE INSERT trigger is the id (SQLite: −1), and an id is spent where a conflict is ignored.
+ */
+import { assert } from "../../base/errors.js";
+import { foldName, isRowidName, quoteName, sameName } from "./names.js";
+import { type Edit, insertAt, splice } from "./splice.js";
+import {
+  endOf,
+  type InsertStmt,
+  type InsertTriggerCmd,
+  isFault,
+  kinds,
+  type Name,
+  type ParsedStatement,
+  parseStatement,
+  type QualifiedName,
+  startOf,
+  type Token,
+} from "./sqlite-grammar.js";
+import { triggerBody } from "./trigger-body.js";
+
+export interface InsertTable {
+  /** What `_nid` is called with. */
+  readonly tableNumber: number;
+  /** The INTEGER PRIMARY KEY, else a rowid name that no column has. */
+  readonly idColumn: string;
+  /** What an INSERT without a column list fills, in order: all but the generated. */
+  readonly insertableColumns: readonly string[];
+  readonly allColumns: readonly string[];
+}
+
+/** By the table's name in any case. null: a view, a WITHOUT ROWID table, unknown, or every rowid name is a column: not rewritten. */
+export type InsertTableLookup = (name: string) => InsertTable | null;
+
+/** What is not an INSERT (or a CREATE TRIGGER with one), and what SQLite would refuse, comes back as it is: the error is SQLite's to tell. */
+export function rewriteInsertIds(sql: string, lookup: InsertTableLookup): string {
+  const parsed = parseStatement(sql);
+  if (isFault(parsed)) return sql;
+  if (parsed.root.type === "InsertStmt") return splice(sql, insertIdEdits(sql, insertOfStatement(parsed, parsed.root), lookup));
+  if (parsed.root.type === "CreateTriggerStmt") return splice(sql, triggerInsertEdits(parsed, lookup));
+  return sql;
+}
+
+/** The edits of every INSERT in a CREATE TRIGGER's body. */
+export function triggerInsertEdits(parsed: ParsedStatement, lookup: InsertTableLookup): readonly Edit[] {
+  assert(parsed.root.type === "CreateTriggerStmt", "a trigger's body is a trigger's");
+  const { commands } = triggerBody(parsed);
+  return parsed.root.commands.flatMap((command, index) => {
+    const tokens = commands[index];
+    assert(tokens !== undefined, "a command of a trigger ends at its semicolon");
+    return command.type === "InsertTriggerCmd" ? insertIdEdits(parsed.sql, insertOfTrigger(tokens, command), lookup) : [];
+  });
+}
+
+interface Insert {
+  readonly tokens: readonly Token[];
+  readonly table: QualifiedName;
+  readonly columns: readonly Name[] | null;
+  readonly body: "default" | "values" | "select";
+  /** Where ON CONFLICT begins, or null. */
+  readonly upsertStart: number | null;
+}
+
+function insertOfStatement(parsed: ParsedStatement, root: InsertStmt): Insert {
+  const { tokens } = parsed;
+  const base = { tokens, table: root.tblName, columns: root.columns ?? null };
+  if (root.body.type === "DefaultValuesInsertBody") return { ...base, body: "default", upsertStart: null };
+  return { ...base, body: bodyOf(root.body.select), upsertStart: root.body.upsert?.span.offset ?? null };
+}
+
+function insertOfTrigger(tokens: readonly Token[], command: InsertTriggerCmd): Insert {
+  const columns = command.colNames ?? null;
+  return { tokens, table: command.tblName, columns, body: bodyOf(command.select), upsertStart: command.upsert?.span.offset ?? null };
+}
+
+function bodyOf(select: InsertTriggerCmd["select"]): "values" | "select" {
+  const plain = select.with === undefined && select.compounds === undefined && select.orderBy === undefined && select.limit === undefined;
+  return plain && select.select.type === "SelectValues" ? "values" : "select";
+}
+
+function insertIdEdits(sql: string, insert: Insert, lookup: InsertTableLookup): readonly Edit[] {
+  const schema = insert.table.dbName?.text;
+  if (schema !== undefined && foldName(schema) !== "main") return [];
+  const table = lookup(insert.table.objName.text);
+  if (table === null) return [];
+  const nextId = `_nid(${table.tableNumber})`;
+  const places = findPlaces(insert);
+  if (insert.body === "default") {
+    const [word, values] = [insert.tokens[places.bodyFirst], insert.tokens[places.bodyFirst + 1]];
+    assert(word?.type === kinds.default && values?.type === kinds.values, "DEFAULT VALUES follows the table");
+    return [{ start: startOf(word), end: endOf(word), text: `(${quoteName(table.idColumn)})` }, insertAt(endOf(values), `(${nextId})`)];
+  }
+  const names = insert.columns?.map((column) => column.text) ?? table.insertableColumns;
+  const isId = names.map((name) => isIdName(name, table));
+  const filled = isId.includes(true);
+  const columnList = filled ? [] : [insertAt(places.columnsEnd, columnListEnd(insert, table))];
+  const body = insert.body === "values" ? valuesEdits(sql, insert, places, isId, nextId) : selectEdits(insert, places, isId, nextId);
+  return body === null ? [] : [...columnList, ...body];
+}
+
+function isIdName(name: string, table: InsertTable): boolean {
+  return sameName(name, table.idColumn) || (isRowidName(name) && !table.allColumns.some((column) => sameName(column, name)));
+}
+
+function columnListEnd(insert: Insert, table: InsertTable): string {
+  const id = quoteName(table.idColumn);
+  return insert.columns === null ? `(${[...table.insertableColumns.map(quoteName), id].join(",")})` : `,${id}`;
+}
+
+interface Places {
+  /** UTF-16 index where a column is added to the list, or the list goes. */
+  readonly columnsEnd: number;
+  /** Indexes of tokens: the first of VALUES, SELECT, WITH or DEFAULT, and behind the last of it. */
+  readonly bodyFirst: number;
+  readonly bodyEnd: number;
+}
+
+function findPlaces(insert: Insert): Places {
+  const { tokens, table } = insert;
+  const nameStart = (table.alias ?? table.objName).span.offset;
+  const nameIndex = tokens.findIndex((token) => startOf(token) === nameStart);
+  const nameToken = tokens[nameIndex];
+  assert(nameToken !== undefined, "an INSERT names a table");
+  let bodyFirst = nameIndex + 1;
+  let columnsEnd = endOf(nameToken);
+  if (insert.columns !== null) {
+    // The list holds names alone: its first closing parenthesis is its own.
+    const close = tokens.findIndex((token, index) => index > nameIndex && token.type === kinds.rightParen);
+    const lastName = tokens[close - 1];
+    assert(lastName !== undefined, "a column list holds a name");
+    columnsEnd = endOf(lastName);
+    bodyFirst = close + 1;
+  }
+  const tail = tokens.findIndex((token, index) =>
+    insert.upsertStart === null ? index >= bodyFirst && token.type === kinds.returning : startOf(token) === insert.upsertStart,
+  );
+  return { columnsEnd, bodyFirst, bodyEnd: tail < 0 ? tokens.length : tail };
+}
+
+/** null: a row of another length than the column list, which is SQLite's error to tell. */
+function valuesEdits(sql: string, insert: Insert, places: Places, isId: readonly boolean[], nextId: string): readonly Edit[] | null {
+  const edits: Edit[] = [];
+  for (const row of valueRows(insert.tokens.slice(places.bodyFirst, places.bodyEnd))) {
+    if (row.length !== isId.length) return null;
+    const lastValue = row.at(-1);
+    assert(lastValue !== undefined, "a row of VALUES holds a value");
+    if (!isId.includes(true)) edits.push(insertAt(lastValue.end, `,${nextId}`));
+    row.forEach((value, index) => {
+      if (isId[index] !== true || value.isLiteral) return;
+      edits.push({ start: value.start, end: value.end, text: `coalesce(${sql.slice(value.start, value.end)},${nextId})` });
+    });
+  }
+  return edits;
+}
+
+interface Value {
+  /** UTF-16 indexes. */
+  readonly start: number;
+  readonly end: number;
+  /** A number or a string: never NULL. */
+  readonly isLiteral: boolean;
+}
+
+/** The rows of `VALUES (…), (…)`, each expression by its first and last token. */
+function valueRows(tokens: readonly Token[]): readonly (readonly Value[])[] {
+  const rows: Value[][] = [];
+  let row: Value[] = [];
+  let depth = 0;
+  let firstIndex = 0;
+  tokens.forEach((token, index) => {
+    if (token.type === kinds.leftParen) {
+      depth += 1;
+      if (depth === 1) {
+        row = [];
+        firstIndex = index + 1;
+      }
+    } else if (token.type === kinds.rightParen || (token.type === kinds.comma && depth === 1)) {
+      if (depth === 1) {
+        const [first, last] = [tokens[firstIndex], tokens[index - 1]];
+        assert(first !== undefined && last !== undefined && firstIndex < index, "a value has a token");
+        row.push({ start: startOf(first), end: endOf(last), isLiteral: first === last && kinds.literals.has(first.type) });
+        firstIndex = index + 1;
+      }
+      if (token.type === kinds.rightParen) {
+        depth -= 1;
+        if (depth === 0) rows.push(row);
+      }
+    }
+  });
+  return rows;
+}
+
+function selectEdits(insert: Insert, places: Places, isId: readonly boolean[], nextId: string): readonly Edit[] {
+  const [first, last] = [insert.tokens[places.bodyFirst], insert.tokens[places.bodyEnd - 1]];
+  assert(first !== undefined && last !== undefined, "an INSERT's SELECT has tokens");
+  const source = freshName(insert.tokens);
+  const columns = isId.map((_, index) => `c${index}`);
+  const values = columns.map((column, index) => (isId[index] === true ? `coalesce(${column},${nextId})` : column));
+  if (!isId.includes(true)) values.push(nextId);
+  return [
+    insertAt(startOf(first), `with ${source}(${columns.join(",")}) as (`),
+    insertAt(endOf(last), `) select ${values.join(",")} from ${source} where true`),
+  ];
+}
+
+/** A name that stands nowhere in the statement: the client's own `_s` must not turn into a circular reference. */
+function freshName(tokens: readonly Token[]): string {
+  let name = "_s";
+  while (tokens.some((token) => foldName(token.text).includes(name))) name += "_";
+  return name;
+}
