@@ -43,7 +43,7 @@ export function isReadyHolder(atom: Atom, engine: EngineId): boolean {
 }
 
 export function binaryKey(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).latin1Slice();
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
 export function encodeAtom(atom: Atom): Buffer {

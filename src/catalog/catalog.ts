@@ -12,7 +12,7 @@
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
-import { type Atom, archiveRank, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
+import { type Atom, archiveRank, atomBytesMax, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
 import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
 import { unreachable } from "../base/errors.js";
 import {
@@ -70,6 +70,8 @@ export class Catalog {
   readonly schema = new SchemaCatalog();
   readonly #members = new Map<EngineId, Member>();
   #voters: readonly NodeId[] = [];
+  /** Atoms of rows above atomBytesMax: their originators split them. */
+  readonly oversize = new Set<AtomId>();
   /** Names of records that changed since `takeDirty`. */
   readonly #dirty = new Set<string>();
 
@@ -165,12 +167,20 @@ export class Catalog {
 
   #setAtom(atom: Atom): void {
     this.atoms.replace(atom);
+    this.#weigh(atom);
     this.#dirty.add(`a:${atom.id}`);
+  }
+
+  #weigh(atom: Atom): void {
+    if (atom.bytes > atomBytesMax && atom.rows > 1) this.oversize.add(atom.id);
+    else this.oversize.delete(atom.id);
   }
 
   #addAtom(atom: Omit<Atom, "low" | "lowKey" | "bytes" | "rows"> & Partial<Pick<Atom, "low" | "bytes" | "rows">>): void {
     const low = atom.low ?? emptyBytes;
-    this.atoms.add({ bytes: 0, rows: 0, ...atom, low, lowKey: binaryKey(low) });
+    const made: Atom = { bytes: 0, rows: 0, ...atom, low, lowKey: binaryKey(low) };
+    this.atoms.add(made);
+    this.#weigh(made);
     this.#dirty.add(`a:${atom.id}`);
   }
 
@@ -263,7 +273,10 @@ export class Catalog {
       this.#addAtom({ id: atom, space, indexOf, holders, originator: live ? engine : noEngine, ownershipVersion: seq });
     }
     return gone.map((space) => {
-      for (const atom of this.atoms.removeSpace(space)) this.#dirty.add(`a:${atom.id}`);
+      for (const atom of this.atoms.removeSpace(space)) {
+        this.oversize.delete(atom.id);
+        this.#dirty.add(`a:${atom.id}`);
+      }
       this.#dirty.add(`t:${space}`);
       return { kind: "spaceGone", space };
     });
@@ -364,7 +377,7 @@ export class Catalog {
       const id = name.slice(2);
       if (name === "v") catalog.#voters = new ByteReader(bytes).list((r) => r.varint() as NodeId);
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
-      else if (name.startsWith("a:")) catalog.atoms.add(decodeAtom(bytes));
+      else if (name.startsWith("a:")) catalog.#loadAtom(decodeAtom(bytes));
       else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
       else if (name.startsWith("t:")) catalog.schema.loadTable(bytes);
     }
@@ -395,6 +408,11 @@ export class Catalog {
       .varint(member.nodeId)
       .varint(member.nonce);
     return writer.text(member.endpoint).text(member.http).varint(member.pid).varint(member.decided).finish();
+  }
+
+  #loadAtom(atom: Atom): void {
+    this.atoms.add(atom);
+    this.#weigh(atom);
   }
 
   #loadMember(bytes: Uint8Array): void {

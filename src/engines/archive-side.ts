@@ -1,0 +1,83 @@
+/** What an Archive does besides ordering: brings the atom store up to the stream in batches, and serves joining and pulling engines from it. */
+import type { Endpoint, Seq } from "../base/ids.js";
+import type { LogEntry } from "../base/log-entry.js";
+import type { CatalogEvent } from "../catalog/catalog.js";
+import type { EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
+import type { Entry } from "../messages/wire/entry.js";
+import type { StoreChange } from "../storage/atom-store.js";
+import type { CoreContext } from "./core-context.js";
+
+/** Pulls that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
+const parkedPullsMax = 4096;
+
+export class ArchiveSide {
+  readonly #context: CoreContext;
+  #changes: StoreChange[] = [];
+  #underWay = false;
+  #last: Seq;
+  stored: Seq;
+  #parked: { readonly from: Endpoint; readonly request: PullRequestMessage }[] = [];
+
+  constructor(context: CoreContext) {
+    this.#context = context;
+    this.stored = context.appliedSeq;
+    this.#last = context.appliedSeq;
+  }
+
+  /** Committed changes that the store does not have yet. */
+  get backlog(): number {
+    return this.#changes.length;
+  }
+
+  onEntry(log: LogEntry, entry: Entry, events: readonly CatalogEvent[]): void {
+    const { seq } = log;
+    this.#last = seq;
+    if (entry.kind === "proposal" && entry.body.kind === "transaction") {
+      for (const part of entry.body.parts) {
+        if (part.kind !== "rows") continue;
+        for (const { key, row } of part.rows) {
+          this.#changes.push(row === null ? { kind: "delete", space: part.table, key, seq } : { kind: "put", space: part.table, key, row, seq });
+        }
+      }
+    }
+    for (const event of events) if (event.kind === "spaceGone") this.#changes.push({ kind: "clear", space: event.space, seq });
+  }
+
+  turnEnd(): void {
+    if (this.#underWay || this.#last === this.stored) return;
+    this.#underWay = true;
+    const changes = this.#changes;
+    this.#changes = [];
+    this.#context.push({ kind: "storeBatch", batch: { changes, catalog: this.#context.catalog.takeDirty(), position: this.#context.position } });
+  }
+
+  onStored(seq: Seq): void {
+    this.#underWay = false;
+    this.stored = seq;
+    if (this.#parked.length === 0) return;
+    const ready = this.#parked.filter(({ request }) => request.minSeq <= seq);
+    this.#parked = this.#parked.filter(({ request }) => request.minSeq > seq);
+    for (const { from, request } of ready) this.#context.push({ kind: "serveRows", to: from, request });
+  }
+
+  /** True where the message was one for an Archive. */
+  onMessage(from: Endpoint, message: EngineMessage): boolean {
+    switch (message.kind) {
+      case "pullRequest":
+        if (message.minSeq <= this.stored) this.#context.push({ kind: "serveRows", to: from, request: message });
+        else if (this.#parked.length < parkedPullsMax) this.#parked.push({ from, request: message });
+        return true;
+      case "cutsRequest":
+        this.#context.push({ kind: "serveCuts", to: from, request: message });
+        return true;
+      case "transferRequest":
+        this.#context.push({ kind: "serveTransfer", to: from, transfer: message.transfer, cursor: message.cursor });
+        return true;
+      case "catalogRequest":
+        this.#context.send(from, { kind: "catalog", position: this.#context.position, records: this.#context.catalog.dump() });
+        return true;
+      default:
+        return false;
+    }
+  }
+}

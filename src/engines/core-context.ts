@@ -1,0 +1,71 @@
+/** What the parts of an EngineCore share: the time, the effects of this step, who this engine is, and the ways to talk. */
+import { RecentKeys } from "../atoms/recent-keys.js";
+import { type AtomId, atomsPerEngine, type Endpoint, type EngineId, noEngine, type Seq } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
+import type { Random } from "../base/random.js";
+import type { Catalog } from "../catalog/catalog.js";
+import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
+import type { CoreEffect, Self } from "./core-types.js";
+
+export class CoreContext {
+  nowMs: number;
+  /** Its engine id; 0 until its BOOT is applied. */
+  engine: EngineId = noEngine;
+  /** Whom to propose to; null: nobody known. */
+  sequencer: Endpoint | null = null;
+  /** The last entry that the catalog has applied. */
+  position: LogPosition;
+  readonly recent: RecentKeys;
+  #effects: CoreEffect[] = [];
+  #atomsMade = 0;
+
+  constructor(
+    readonly self: Self,
+    readonly catalog: Catalog,
+    readonly random: Random,
+    position: LogPosition,
+    nowMs: number,
+  ) {
+    this.position = position;
+    this.nowMs = nowMs;
+    this.recent = new RecentKeys(position.seq);
+  }
+
+  get appliedSeq(): Seq {
+    return this.position.seq;
+  }
+
+  push(effect: CoreEffect): void {
+    this.#effects.push(effect);
+  }
+
+  take(): readonly CoreEffect[] {
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  send(to: Endpoint, message: EngineMessage): void {
+    this.push({ kind: "send", to, channel: "reliable", payload: encodeEngineMessage(message) });
+  }
+
+  log(level: "debug" | "info" | "warn", message: string, fields: Record<string, unknown> = {}): void {
+    this.push({ kind: "log", level, message, fields });
+  }
+
+  endpointOf(engine: EngineId): Endpoint | null {
+    return this.catalog.members.get(engine)?.endpoint ?? null;
+  }
+
+  /** A new atom's id. The upper half of an engine's numbers is the local store's, for DDL. */
+  nextAtomId(): AtomId {
+    return (this.engine * atomsPerEngine + ++this.#atomsMade) as AtomId;
+  }
+
+  /** Live Archives, in an order that is random but fixed for this engine: who is asked for pulls and cuts. */
+  archives(): Endpoint[] {
+    const endpoints: Endpoint[] = [];
+    for (const member of this.catalog.members.values()) if (member.kind === "archive") endpoints.push(member.endpoint);
+    return endpoints;
+  }
+}

@@ -1,0 +1,92 @@
+/** Inputs and effects of EngineCore: an engine's protocol as one pure state machine over stream, catalog, ownership and transactions. */
+import type { Endpoint, EngineId, EngineKind, NodeId, Nonce, Seq, SpaceId, Term } from "../base/ids.js";
+import type { LogEntry, LogPosition } from "../base/log-entry.js";
+import type { CutsRequestMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
+import type { RunRequest, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { StoreBatch } from "../storage/atom-store.js";
+
+export type CoreInput =
+  /** About every 5 ms. */
+  | { readonly kind: "tick"; readonly nowMs: number }
+  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer }
+  | { readonly kind: "connected"; readonly nowMs: number; readonly endpoint: Endpoint }
+  | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint }
+  | { readonly kind: "probed"; readonly nowMs: number; readonly endpoint: Endpoint; readonly alive: boolean }
+  | { readonly kind: "journaled"; readonly nowMs: number; readonly position: LogPosition }
+  | { readonly kind: "voteSaved"; readonly nowMs: number; readonly term: Term; readonly votedFor: NodeId }
+  | { readonly kind: "journalRead"; readonly nowMs: number; readonly requestId: number; readonly entries: readonly LogEntry[] | "gone" }
+  /** Archive: a storeBatch is visible. */
+  | { readonly kind: "stored"; readonly nowMs: number; readonly seq: Seq }
+  /** Cache: the local store carried out calls, in order. */
+  | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalReply }
+  /** Cache: a client's statements. Answered by one "answer" effect. */
+  | { readonly kind: "batch"; readonly nowMs: number; readonly request: number; readonly steps: readonly Step[]; readonly settings: SessionSettings }
+  /** The client no longer waits: what has not been proposed is given up. */
+  | { readonly kind: "cancel"; readonly nowMs: number; readonly request: number }
+  | { readonly kind: "removeVoter"; readonly nowMs: number; readonly request: number; readonly nodeId: NodeId }
+  /** Clean shutdown: the LEAVE is asked for; "left" follows when it is applied. */
+  | { readonly kind: "leave"; readonly nowMs: number }
+  | { readonly kind: "turnEnd"; readonly nowMs: number };
+
+export type CoreEffect =
+  | { readonly kind: "send"; readonly to: Endpoint; readonly channel: "datagram" | "reliable"; readonly payload: Buffer }
+  | { readonly kind: "multicast"; readonly payload: Buffer }
+  | { readonly kind: "probe"; readonly endpoint: Endpoint }
+  | { readonly kind: "append"; readonly truncateFrom: Seq | null; readonly entries: readonly LogEntry[]; readonly commitSeq: Seq }
+  | { readonly kind: "saveVote"; readonly term: Term; readonly votedFor: NodeId }
+  | { readonly kind: "readJournal"; readonly requestId: number; readonly from: Seq; readonly bytesMax: number }
+  | { readonly kind: "storeBatch"; readonly batch: StoreBatch }
+  /** Archive: read and answer a peer. */
+  | { readonly kind: "serveRows"; readonly to: Endpoint; readonly request: PullRequestMessage }
+  | { readonly kind: "serveCuts"; readonly to: Endpoint; readonly request: CutsRequestMessage }
+  | { readonly kind: "serveTransfer"; readonly to: Endpoint; readonly transfer: number; readonly cursor: string }
+  | { readonly kind: "local"; readonly call: LocalCall }
+  | { readonly kind: "answer"; readonly request: number; readonly answer: BatchAnswer }
+  | { readonly kind: "voterRemoved"; readonly request: number; readonly refusal: string }
+  /** Its BOOT is applied: it is a member under this id. */
+  | { readonly kind: "member"; readonly engine: EngineId }
+  /** A clean LEAVE is applied. */
+  | { readonly kind: "left" }
+  /** It was evicted, or is too far behind: the engine starts over with a new core. */
+  | { readonly kind: "startOver"; readonly reason: string }
+  | { readonly kind: "role"; readonly sequencer: Endpoint | null; readonly isSequencer: boolean; readonly term: Term }
+  /** Work is left: another turnEnd soon, please. */
+  | { readonly kind: "again" }
+  | { readonly kind: "log"; readonly level: "debug" | "info" | "warn"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> };
+
+/** Calls to the local store that the core makes; in order, each answered by one LocalReply but for those marked so. */
+export type LocalCall =
+  | { readonly kind: "run"; readonly id: number; readonly request: RunRequest }
+  | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
+  | { readonly kind: "beginHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | {
+      readonly kind: "install";
+      readonly id: number;
+      readonly space: SpaceId;
+      readonly low: Uint8Array;
+      readonly high: Uint8Array | null;
+      readonly seq: Seq;
+      readonly rows: readonly { readonly key: Uint8Array; readonly row: Uint8Array }[];
+    }
+  | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint };
+
+export type LocalReply =
+  | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
+  | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
+  | { readonly kind: "applied"; readonly through: Seq };
+
+export type BatchAnswer =
+  | { readonly kind: "done"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings }
+  /** The engine failed the whole request; `code` as in DatabaseError. */
+  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+
+/** What a core is told about its own process. */
+export interface Self {
+  readonly kind: EngineKind;
+  readonly nodeId: NodeId;
+  readonly nonce: Nonce;
+  readonly endpoint: Endpoint;
+  readonly http: string;
+  readonly pid: number;
+}

@@ -1,0 +1,443 @@
+/**
+ * An engine's protocol, whole, as one pure state machine: the stream's end, the catalogs, the originator's desk, the engine's own proposals,
+ * and the side of its kind (Archive: sequencer and store; Cache: transactions and local store). No clock, socket, file or chance of its own:
+ * the same code runs in production and in the simulator. docs/architecture.md follows a commit and a pull through it.
+ *
+ * A core lives as long as one engine id at most: from a state at some seq (an Archive's store, or catalogs fetched by a Cache), by following
+ * the stream, to BOOT, to LEAVE. An engine that is evicted starts over with a new core.
+ */
+import { binaryKey } from "../atoms/atom.js";
+import { MalformedBytesError } from "../base/bytes.js";
+import { assert, unreachable } from "../base/errors.js";
+import { type Endpoint, type EngineId, type Nonce, noEngine, type Seq, schemaSpace } from "../base/ids.js";
+import type { LogEntry, LogPosition } from "../base/log-entry.js";
+import type { Random } from "../base/random.js";
+import type { Catalog, CatalogEvent } from "../catalog/catalog.js";
+import { foldName } from "../catalog/schema-catalog.js";
+import { StreamNode } from "../messages/stream/stream-node.js";
+import type { StreamInput, StreamLimits, StreamNodeOptions, StreamView } from "../messages/stream/stream-node-types.js";
+import {
+  type AnnounceMessage,
+  decodeEngineMessage,
+  type EngineMessage,
+  encodeEngineMessage,
+  firstEngineKind,
+} from "../messages/wire/engine-messages.js";
+import { decodeEntry, encodeEntry, formatVersion, type TransactionBody } from "../messages/wire/entry.js";
+import { ArchiveSide } from "./archive-side.js";
+import { CacheSide } from "./cache-side.js";
+import type { CoreContext } from "./core-context.js";
+import type { CoreEffect, CoreInput, Self } from "./core-types.js";
+import { OriginatorDesk } from "./originator-desk.js";
+import { ProposalQueue } from "./proposal-queue.js";
+import { Sequencer } from "./sequencer.js";
+
+export interface CoreOptions {
+  readonly self: Self;
+  /** The catalogs as of `position`. */
+  readonly catalog: Catalog;
+  readonly position: LogPosition;
+  /** An Archive's journal after `position`; empty for a Cache. */
+  readonly entries: readonly LogEntry[];
+  readonly commitSeq: Seq;
+  /** Voters where the catalog names none: the founder alone. */
+  readonly founders: StreamNodeOptions["voters"];
+  readonly term: Term;
+  readonly votedFor: StreamNodeOptions["votedFor"];
+  readonly repairThrough: Seq;
+  /** Voters wanted (`--voters`). */
+  readonly votersTarget: number;
+  readonly random: Random;
+  readonly limits: StreamLimits;
+  readonly nowMs: number;
+}
+
+/** What an announcement told of a peer. */
+export interface Peer extends Omit<AnnounceMessage, "kind"> {
+  readonly heardMs: number;
+}
+
+const announceMs = 1000;
+/** Announced this often while not a member, so that joining does not wait. */
+const announceJoiningMs = 200;
+const bootAgainMs = 200;
+/** Peers remembered from announcements; the one heard longest ago is forgotten first. */
+const peersMax = 4096;
+
+export class EngineCore {
+  readonly context: CoreContext;
+  readonly #stream: StreamNode;
+  readonly #proposals: ProposalQueue;
+  readonly #desk: OriginatorDesk;
+  readonly #sequencer: Sequencer | null;
+  readonly archive: ArchiveSide | null;
+  readonly cache: CacheSide | null;
+  readonly peers = new Map<Endpoint, Peer>();
+  #bootNonce: Nonce;
+  #bootAskedMs = -bootAgainMs;
+  #announcedMs = -announceMs;
+  #leaving = false;
+  #ended = false;
+  #ordered: readonly LogEntry[] = [];
+
+  constructor(options: CoreOptions) {
+    const { self, catalog, position, random, nowMs } = options;
+    this.context = new CoreConbinaryKey(self, catalog, random, position, nowMs);
+    this.#bootNonce = (random.integer(2 ** 48 - 1) + 1) as Nonce;
+    this.#stream = new StreamNode({
+      kind: self.kind,
+      nodeId: self.nodeId,
+      nonce: self.nonce,
+      endpoint: self.endpoint,
+      base: position,
+      entries: options.entries,
+      commitSeq: options.commitSeq,
+      appliedSeq: position.seq,
+      voters: catalog.voters.length > 0 ? catalog.voters : options.founders,
+      term: options.term,
+      votedFor: options.votedFor,
+      repairThrough: options.repairThrough,
+      random,
+      limits: options.limits,
+      nowMs,
+    });
+    this.#proposals = new ProposalQueue(this.context);
+    this.#desk = new OriginatorDesk(this.context, this.#proposals);
+    const order = (entries: readonly Uint8Array[]): readonly LogEntry[] => {
+      this.#ordered = [];
+      this.#step({ kind: "order", nowMs: this.context.nowMs, entries });
+      return this.#ordered;
+    };
+    this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget) : null;
+    this.archive = self.kind === "archive" ? new ArchiveSide(this.context) : null;
+    this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk) : null;
+    for (const member of catalog.members.values()) {
+      if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
+    }
+  }
+
+  get stream(): StreamView {
+    return this.#stream;
+  }
+
+  get catalog(): Catalog {
+    return this.context.catalog;
+  }
+
+  get engine(): EngineId {
+    return this.context.engine;
+  }
+
+  get desk(): OriginatorDesk {
+    return this.#desk;
+  }
+
+  step(input: CoreInput): readonly CoreEffect[] {
+    if (this.#ended) return [];
+    this.context.nowMs = input.nowMs;
+    this.#take(input);
+    return this.context.take();
+  }
+
+  #take(input: CoreInput): void {
+    switch (input.kind) {
+      case "tick":
+        this.#tick(input.nowMs);
+        return;
+      case "message":
+        this.#onPayload(input.from, input.payload);
+        return;
+      case "connected":
+      case "journaled":
+      case "voteSaved":
+      case "journalRead":
+        this.#step(input);
+        return;
+      case "disconnected":
+        this.#step(input);
+        this.#sequencer?.disconnected(input.endpoint);
+        this.cache?.pulls.disconnected(input.endpoint);
+        return;
+      case "probed":
+        this.#sequencer?.probed(input.endpoint, input.alive);
+        return;
+      case "stored":
+        this.archive?.onStored(input.seq);
+        this.#step({ kind: "applied", seq: input.seq });
+        return;
+      case "local":
+        this.cache?.local.onReply(input.reply);
+        if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
+        return;
+      case "batch":
+        this.cache?.transactions.begin(input.request, input.steps, input.settings);
+        return;
+      case "cancel":
+        this.cache?.transactions.cancel(input.request);
+        return;
+      case "removeVoter":
+        this.#removeVoter(input);
+        return;
+      case "leave":
+        this.#leaving = true;
+        this.#farewell();
+        return;
+      case "turnEnd":
+        this.cache?.turnEnd();
+        this.#sequencer?.turnEnd();
+        this.#step(input);
+        this.archive?.turnEnd();
+        this.cache?.local.flush();
+        return;
+      default:
+        unreachable(input);
+    }
+  }
+
+  #tick(nowMs: number): void {
+    this.#step({ kind: "tick", nowMs });
+    this.#sequencer?.tick();
+    this.#proposals.tick();
+    this.#desk.tick();
+    this.cache?.tick();
+    this.#askForBoot();
+    if (nowMs - this.#announcedMs >= (this.context.engine === noEngine ? announceJoiningMs : announceMs)) this.#announce();
+  }
+
+  #farewell(): void {
+    const { sequencer, engine } = this.context;
+    if (engine === noEngine) {
+      this.context.push({ kind: "left" });
+      this.#ended = true;
+    } else if (sequencer !== null) this.context.send(sequencer, { kind: "farewell", engine });
+  }
+
+  /** Asks for its BOOT once it follows the stream: what it has then is a state that the BOOT's place continues. */
+  #askForBoot(): void {
+    const { context } = this;
+    if (context.engine !== noEngine || this.#leaving || context.sequencer === null || context.nowMs - this.#bootAskedMs < bootAgainMs) return;
+    this.#bootAskedMs = context.nowMs;
+    const { kind, nodeId, endpoint, http, pid } = context.self;
+    const entry = encodeEntry({ kind: "boot", engineKind: kind, nodeId, nonce: this.#bootNonce, endpoint, http, pid, formatVersion });
+    context.send(context.sequencer, { kind: "bootRequest", entry });
+  }
+
+  #announcement(): EngineMessage {
+    const { context } = this;
+    const { kind, nodeId, nonce } = context.self;
+    return {
+      kind: "announce",
+      engineKind: kind,
+      nodeId,
+      nonce,
+      engine: context.engine,
+      sequencer: context.sequencer ?? "",
+      term: this.#stream.term,
+      commitSeq: this.#stream.commitSeq,
+      appliedSeq: this.archive?.stored ?? this.cache?.local.applied ?? context.appliedSeq,
+      atomsHeld: this.#atomsHeld(),
+      formatVersion,
+      canServe: kind === "archive" && context.engine !== noEngine,
+    };
+  }
+
+  #atomsHeld(): number {
+    if (this.archive !== null) return this.catalog.atoms.size;
+    let held = 0;
+    for (const atom of this.catalog.atoms.all())
+      for (const holder of atom.holders) if (holder.engine === this.context.engine && holder.state === "ready") held++;
+    return held;
+  }
+
+  #announce(): void {
+    this.#announcedMs = this.context.nowMs;
+    this.context.push({ kind: "multicast", payload: encodeEngineMessage(this.#announcement()) });
+  }
+
+  #onPayload(from: Endpoint, payload: Buffer): void {
+    if ((payload[0] ?? 255) < firstEngineKind) {
+      this.#step({ kind: "message", nowMs: this.context.nowMs, from, payload });
+      return;
+    }
+    try {
+      this.#onMessage(from, decodeEngineMessage(payload));
+    } catch (error) {
+      if (!(error instanceof MalformedBytesError)) throw error;
+      this.context.log("warn", "a message could not be read", { from, error: error.message });
+    }
+  }
+
+  #onMessage(from: Endpoint, message: EngineMessage): void {
+    switch (message.kind) {
+      case "seek":
+        this.context.push({ kind: "send", to: from, channel: "datagram", payload: encodeEngineMessage(this.#announcement()) });
+        return;
+      case "announce":
+        this.#heard(from, message);
+        return;
+      case "propose":
+        this.#sequencer?.propose(from, message);
+        return;
+      case "proposeAgain":
+        if (message.engine === this.context.engine && from === this.context.sequencer) this.#proposals.sendAgain(message.from);
+        return;
+      case "notMember":
+        if (message.engine === this.context.engine && from === this.context.sequencer)
+          this.#startOver("the sequencer no longer counts it as a member");
+        return;
+      case "bootRequest":
+        this.#sequencer?.boot(message.entry);
+        return;
+      case "farewell":
+        this.#sequencer?.farewell(message.engine);
+        return;
+      case "permissionRequest":
+        this.#desk.onMessage(from, message);
+        return;
+      case "release":
+        this.#desk.release(message.engine, message.transaction, message.attempt);
+        this.context.send(from, { kind: "released", transaction: message.transaction, attempt: message.attempt });
+        return;
+      case "blockRequest":
+        this.#desk.wantBlock(message.space, message.engine, message.count);
+        return;
+      case "cutsReply":
+        this.#desk.onCuts(message);
+        return;
+      case "removeVoter": {
+        const refusal = this.#sequencer?.removeVoter(message.nodeId) ?? "this engine is not the sequencer";
+        this.context.send(from, { kind: "removeVoterReply", request: message.request, refusal });
+        return;
+      }
+      case "removeVoterReply":
+        this.context.push({ kind: "voterRemoved", request: message.request, refusal: message.refusal });
+        return;
+      default:
+        if (this.archive?.onMessage(from, message) !== true) this.cache?.onMessage(from, message);
+    }
+  }
+
+  #heard(from: Endpoint, message: AnnounceMessage): void {
+    const { kind: _, ...rest } = message;
+    this.peers.delete(from);
+    this.peers.set(from, { ...rest, heardMs: this.context.nowMs });
+    if (this.peers.size > peersMax)
+      for (const oldest of this.peers.keys()) {
+        this.peers.delete(oldest);
+        break;
+      }
+    if (message.nodeId !== 0) this.#step({ kind: "peer", nodeId: message.nodeId, endpoint: from });
+  }
+
+  #removeVoter(input: Extract<CoreInput, { kind: "removeVoter" }>): void {
+    const { sequencer } = this.context;
+    if (sequencer === null) this.context.push({ kind: "voterRemoved", request: input.request, refusal: "no sequencer is known just now" });
+    else this.context.send(sequencer, { kind: "removeVoter", request: input.request, nodeId: input.nodeId });
+  }
+
+  #step(input: StreamInput): void {
+    for (const effect of this.#stream.step(input)) {
+      switch (effect.kind) {
+        case "commit":
+          this.#commit(effect.entries);
+          break;
+        case "role":
+          this.#role(effect.role === "sequencer", effect.sequencer, effect.tail);
+          break;
+        case "ordered":
+          this.#ordered = effect.entries;
+          break;
+        case "needSnapshot":
+          this.#startOver("what it needs of the stream is in no journal any more");
+          break;
+        default:
+          this.context.push(effect);
+      }
+    }
+  }
+
+  #role(isSequencer: boolean, sequencer: Endpoint | null, tail: readonly LogEntry[]): void {
+    const { context } = this;
+    const former = context.sequencer;
+    context.sequencer = isSequencer ? context.self.endpoint : sequencer;
+    if (isSequencer) this.#sequencer?.begin(tail);
+    else this.#sequencer?.end();
+    if (context.sequencer !== former || isSequencer) {
+      context.push({ kind: "role", sequencer: context.sequencer, isSequencer, term: this.#stream.term });
+      this.#proposals.sendAgain();
+      this.#bootAskedMs = -bootAgainMs;
+      if (this.#leaving) this.#farewell();
+    }
+  }
+
+  #commit(entries: readonly LogEntry[]): void {
+    for (const log of entries) {
+      if (this.#ended) return;
+      this.#apply(log);
+    }
+    this.#desk.answerWaiting();
+    this.cache?.transactions.onApplied();
+  }
+
+  #apply(log: LogEntry): void {
+    const { context } = this;
+    assert(log.seq === context.position.seq + 1, `entry ${log.seq} after ${context.position.seq}`);
+    const entry = decodeEntry(log.bytes);
+    const events = context.catalog.apply(log.seq, entry);
+    context.position = { seq: log.seq, term: log.term, hash: log.hash };
+    if (entry.kind === "proposal" && entry.body.kind === "transaction") noteChanges(context, log.seq, entry.body);
+    this.archive?.onEntry(log, entry, events);
+    this.cache?.onEntry(log, entry);
+    for (const event of events) this.#onEvent(event);
+  }
+
+  #onEvent(event: CatalogEvent): void {
+    const { context } = this;
+    if (event.kind === "joined" && event.member.nonce === this.#bootNonce && context.engine === noEngine) {
+      context.engine = event.member.id;
+      this.#step({ kind: "member", engine: context.engine });
+      context.push({ kind: "member", engine: context.engine });
+      this.#announce();
+    }
+    if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
+    this.#desk.onEvent(event);
+    this.cache?.onEvent(event);
+    if (event.kind === "decided" && event.engine === context.engine) this.#proposals.decided(event.proposalSeq, event.outcome, event.seq);
+    if (event.kind === "departed" && event.member.id === context.engine && context.engine !== noEngine) this.#departed();
+  }
+
+  #departed(): void {
+    if (!this.#leaving) {
+      this.#startOver("it was taken for dead: its LEAVE is in the stream");
+      return;
+    }
+    this.cache?.transactions.failAll("the engine has left");
+    this.context.push({ kind: "left" });
+    this.#ended = true;
+  }
+
+  #startOver(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.cache?.transactions.failAll(reason);
+    this.context.push({ kind: "startOver", reason });
+  }
+}
+
+/** What an originator must remember of a committed transaction. */
+function noteChanges(context: CoreContext, seq: Seq, body: TransactionBody): void {
+  const { recent } = context;
+  for (const { space, key } of body.exists) recent.note(seq, space, binaryKey(key), "exist");
+  for (const part of body.parts) {
+    if (part.kind === "ddl") {
+      for (const table of part.touchedTables) recent.noteSpace(seq, table);
+      for (const name of [...part.drops, ...part.upserts.map((object) => object.name)])
+        recent.note(seq, schemaSpace, binaryKey(Buffer.from(foldName(name))), "write");
+      continue;
+    }
+    for (const { key, row, indexKeys } of part.rows) {
+      recent.note(seq, part.table, binaryKey(key), row === null ? "delete" : "write");
+      for (const one of indexKeys) recent.note(seq, one.space, binaryKey(one.key), "delete");
+    }
+  }
+}

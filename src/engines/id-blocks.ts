@@ -1,0 +1,84 @@
+/** Blocks of ids for this Cache's INSERTs, taken from each table's sequence (design.md §5 "Ownership follows the writer"). */
+import { binaryKey } from "../atoms/atom.js";
+import type { SpaceId } from "../base/ids.js";
+import { integerKey } from "../base/sort-key.js";
+import type { CatalogEvent } from "../catalog/catalog.js";
+import type { CoreContext } from "./core-context.js";
+import type { LocalDriver } from "./local-driver.js";
+import type { OriginatorDesk } from "./originator-desk.js";
+
+const firstBlockIds = 32;
+const blockIdsMax = 4096;
+/** A block that has not come is asked for again: the originator may have changed. Milliseconds. */
+const askAgainMs = 300;
+
+interface Wish {
+  askedMs: number;
+  readonly waiting: (() => void)[];
+}
+
+export class IdBlocks {
+  readonly #context: CoreContext;
+  readonly #local: LocalDriver;
+  readonly #desk: OriginatorDesk;
+  readonly #wishes = new Map<SpaceId, Wish>();
+  /** Size of the next block by table: doubles with each, so that a table with many inserts asks rarely. */
+  readonly #counts = new Map<SpaceId, number>();
+
+  constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk) {
+    this.#context = context;
+    this.#local = local;
+    this.#desk = desk;
+  }
+
+  /** `then` is called when a block has come, or the table is gone. */
+  want(space: SpaceId, then: () => void): void {
+    const wish = this.#wishes.get(space);
+    if (wish !== undefined) {
+      wish.waiting.push(then);
+      return;
+    }
+    this.#wishes.set(space, { askedMs: this.#context.nowMs, waiting: [then] });
+    this.#ask(space);
+  }
+
+  #ask(space: SpaceId): void {
+    const { catalog, engine } = this.#context;
+    const table = catalog.schema.tables.get(space);
+    const atom = table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(table.sequenceNext)));
+    if (atom === undefined) return;
+    const count = this.#counts.get(space) ?? firstBlockIds;
+    const to = this.#context.endpointOf(atom.originator);
+    if (atom.originator === engine) this.#desk.wantBlock(space, engine, count);
+    else if (to !== null) this.#context.send(to, { kind: "blockRequest", engine, space, count });
+  }
+
+  onEvent(event: CatalogEvent): void {
+    if (event.kind === "spaceGone") {
+      this.#counts.delete(event.space);
+      this.#wake(event.space);
+    }
+    if (event.kind !== "split" || event.body.sequenceNext === 0n) return;
+    const { body, space } = event;
+    const taker = body.firstTaker !== 0 ? body.firstTaker : body.pieces.find((piece) => piece.taker !== 0)?.taker;
+    if (taker !== this.#context.engine) return;
+    this.#local.grantIds(space, body.sequenceFirst, body.sequenceNext - 1n);
+    this.#counts.set(space, Math.min(blockIdsMax, (this.#counts.get(space) ?? firstBlockIds) * 2));
+    this.#wake(space);
+  }
+
+  #wake(space: SpaceId): void {
+    const wish = this.#wishes.get(space);
+    this.#wishes.delete(space);
+    for (const then of wish?.waiting ?? []) then();
+  }
+
+  tick(): void {
+    for (const [space, wish] of this.#wishes) {
+      if (this.#context.nowMs - wish.askedMs < askAgainMs) continue;
+      wish.askedMs = this.#context.nowMs;
+      if (this.#context.catalog.schema.tables.has(space)) this.#ask(space);
+      else this.#wake(space);
+    }
+  }
+}

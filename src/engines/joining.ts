@@ -1,0 +1,157 @@
+/**
+ * How an engine without a state gets one to begin from: it seeks its database by multicast, and asks an Archive for the catalogs (a Cache) or
+ * for the whole store (an Archive). Pure; the host carries out what it wants and gives it what arrives.
+ */
+
+import { MalformedBytesError } from "../base/bytes.js";
+import type { Endpoint, EngineKind } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
+import type { Random } from "../base/random.js";
+import {
+  type CatalogMessage,
+  decodeEngineMessage,
+  type EngineMessage,
+  encodeEngineMessage,
+  firstEngineKind,
+  type TransferReplyMessage,
+} from "../messages/wire/engine-messages.js";
+import { formatVersion } from "../messages/wire/entry.js";
+
+export type JoiningEffect =
+  | { readonly kind: "multicast"; readonly payload: Buffer }
+  | { readonly kind: "send"; readonly to: Endpoint; readonly channel: "reliable"; readonly payload: Buffer }
+  /** Cache: begin here. */
+  | { readonly kind: "catalog"; readonly message: CatalogMessage }
+  /** Archive: parts in order; the last one is empty. `restart`: what was taken in before is void. */
+  | { readonly kind: "part"; readonly position: LogPosition; readonly part: Buffer; readonly restart: boolean; readonly last: boolean }
+  /** Told once for each engine of the database whose format is another. */
+  | { readonly kind: "otherVersion"; readonly endpoint: Endpoint; readonly version: number };
+
+export type JoiningInput =
+  | { readonly kind: "tick"; readonly nowMs: number }
+  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer }
+  | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint };
+
+const seekAgainMs = 100;
+/** A source that is silent for this long is given up for another. */
+const sourceSilentMs = 3000;
+
+export class Joining {
+  readonly #kind: EngineKind;
+  readonly #random: Random;
+  #soughtMs = -seekAgainMs;
+  readonly #sources = new Map<Endpoint, number>();
+  #source: Endpoint | null = null;
+  #askedMs = 0;
+  #transfer = 0;
+  #cursor = "";
+  #position: LogPosition | null = null;
+  #done = false;
+  readonly #told = new Set<Endpoint>();
+  bytes = 0;
+
+  constructor(kind: EngineKind, random: Random) {
+    this.#kind = kind;
+    this.#random = random;
+  }
+
+  /** Whether anybody of the database has answered yet. */
+  get heardAnyone(): boolean {
+    return this.#sources.size > 0;
+  }
+
+  step(input: JoiningInput): readonly JoiningEffect[] {
+    if (this.#done) return [];
+    switch (input.kind) {
+      case "tick":
+        return this.#tick(input.nowMs);
+      case "disconnected":
+        this.#sources.delete(input.endpoint);
+        if (this.#source === input.endpoint) this.#source = null;
+        return [];
+      case "message":
+        return this.#onPayload(input.nowMs, input.from, input.payload);
+    }
+  }
+
+  #tick(nowMs: number): readonly JoiningEffect[] {
+    const effects: JoiningEffect[] = [];
+    for (const [endpoint, heardMs] of this.#sources) if (nowMs - heardMs > sourceSilentMs) this.#sources.delete(endpoint);
+    if (this.#source !== null && nowMs - this.#askedMs > sourceSilentMs) {
+      this.#sources.delete(this.#source);
+      this.#source = null;
+    }
+    if (this.#source === null) effects.push(...this.#choose(nowMs));
+    if (nowMs - this.#soughtMs >= seekAgainMs && (this.#source === null || nowMs - this.#soughtMs > 1000)) {
+      this.#soughtMs = nowMs;
+      effects.push({ kind: "multicast", payload: encodeEngineMessage({ kind: "seek" }) });
+    }
+    return effects;
+  }
+
+  #choose(nowMs: number): readonly JoiningEffect[] {
+    const endpoints = [...this.#sources.keys()];
+    const source = endpoints[this.#random.integer(Math.max(1, endpoints.length))];
+    if (source === undefined) return [];
+    this.#source = source;
+    return this.#ask(nowMs, source);
+  }
+
+  #ask(nowMs: number, source: Endpoint): readonly JoiningEffect[] {
+    this.#askedMs = nowMs;
+    const message: EngineMessage =
+      this.#kind === "cache" ? { kind: "catalogRequest" } : { kind: "transferRequest", transfer: this.#transfer, cursor: this.#cursor };
+    return [{ kind: "send", to: source, channel: "reliable", payload: encodeEngineMessage(message) }];
+  }
+
+  #onPayload(nowMs: number, from: Endpoint, payload: Buffer): readonly JoiningEffect[] {
+    if ((payload[0] ?? 0) < firstEngineKind) return [];
+    let message: EngineMessage;
+    try {
+      message = decodeEngineMessage(payload);
+    } catch (error) {
+      if (error instanceof MalformedBytesError) return [];
+      throw error;
+    }
+    switch (message.kind) {
+      case "announce":
+        if (message.formatVersion !== formatVersion) {
+          if (this.#told.has(from)) return [];
+          this.#told.add(from);
+          return [{ kind: "otherVersion", endpoint: from, version: message.formatVersion }];
+        }
+        if (message.canServe) this.#sources.set(from, nowMs);
+        return this.#source === null ? this.#choose(nowMs) : [];
+      case "catalog":
+        if (from !== this.#source || this.#kind !== "cache") return [];
+        this.#done = true;
+        return [{ kind: "catalog", message }];
+      case "transferReply":
+        return from === this.#source && this.#kind === "archive" ? this.#onPart(nowMs, from, message) : [];
+      default:
+        return [];
+    }
+  }
+
+  #onPart(nowMs: number, from: Endpoint, message: TransferReplyMessage): readonly JoiningEffect[] {
+    this.#sources.set(from, nowMs);
+    if (message.transfer === 0) {
+      // The source no longer has it: everything begins anew.
+      this.#transfer = 0;
+      this.#cursor = "";
+      this.#position = null;
+      this.#source = null;
+      return [];
+    }
+    if (message.cursor !== this.#cursor) return [];
+    const restart = this.#position === null;
+    this.#position = message.position;
+    this.#transfer = message.transfer;
+    this.#cursor = message.next;
+    this.bytes += message.part.length;
+    const last = message.part.length === 0;
+    this.#done = last;
+    const part: JoiningEffect = { kind: "part", position: message.position, part: message.part, restart, last };
+    return last ? [part] : [part, ...this.#ask(nowMs, from)];
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * The core's end of the local store: what has been posted to it, in order. The store carries out calls one after another, so a run posted
+ * after the application of a seq reads at least that seq.
+ */
+import type { Seq, SpaceId } from "../base/ids.js";
+import type { LogEntry } from "../base/log-entry.js";
+import type { RunRequest, RunResult } from "../sql/local-store.js";
+import type { CoreContext } from "./core-context.js";
+import type { LocalReply } from "./core-types.js";
+
+/** Runs posted and not answered; further ones wait here, so that applies are not queued behind thousands of statements. */
+const runsPostedMax = 128;
+
+type InstallDone = (outcome: "held" | "full") => void;
+
+export class LocalDriver {
+  readonly #context: CoreContext;
+  #entries: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
+  #through: Seq;
+  /** Applied by the store, as it has answered. */
+  applied: Seq;
+  readonly #runs = new Map<number, (result: RunResult) => void>();
+  readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
+  readonly #installs = new Map<number, InstallDone>();
+  #waiting: { readonly seq: Seq; readonly then: () => void }[] = [];
+  #nextId = 1;
+
+  constructor(context: CoreContext) {
+    this.#context = context;
+    this.#through = context.appliedSeq;
+    this.applied = context.appliedSeq;
+  }
+
+  /** A committed entry; posted at the turn's end. `stores`: whether the local store has anything to do for it. */
+  add(entry: LogEntry, stores: boolean): void {
+    if (stores) this.#entries.push({ seq: entry.seq, bytes: entry.bytes });
+    this.#through = entry.seq;
+  }
+
+  /** Posts what was added. Called before anything that must come after it, and at the turn's end. */
+  flush(): void {
+    if (this.#through === this.#posted) return;
+    this.#posted = this.#through;
+    this.#context.push({ kind: "local", call: { kind: "apply", entries: this.#entries, through: this.#through } });
+    this.#entries = [];
+  }
+  #posted: Seq = 0 as Seq;
+
+  run(request: RunRequest, done: (result: RunResult) => void): void {
+    if (this.#runs.size >= runsPostedMax) {
+      this.#queue.push({ request, done });
+      return;
+    }
+    this.flush();
+    const id = this.#nextId++;
+    this.#runs.set(id, done);
+    this.#context.push({ kind: "local", call: { kind: "run", id, request } });
+  }
+
+  beginHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
+    this.#context.push({ kind: "local", call: { kind: "beginHold", space, low, high } });
+  }
+
+  abandonHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
+    this.#context.push({ kind: "local", call: { kind: "abandonHold", space, low, high } });
+  }
+
+  /** Once what is posted has reached `seq`, which the rows are of. */
+  install(
+    space: SpaceId,
+    low: Uint8Array,
+    high: Uint8Array | null,
+    seq: Seq,
+    rows: readonly { key: Uint8Array; row: Uint8Array }[],
+    done: InstallDone,
+  ): void {
+    this.flush();
+    const id = this.#nextId++;
+    this.#installs.set(id, done);
+    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, rows } });
+  }
+
+  grantIds(space: SpaceId, first: bigint, last: bigint): void {
+    this.flush();
+    this.#context.push({ kind: "local", call: { kind: "grantIds", space, first, last } });
+  }
+
+  /** As soon as the store has applied `seq`. */
+  whenApplied(seq: Seq, then: () => void): void {
+    if (this.applied >= seq) then();
+    else this.#waiting.push({ seq, then });
+  }
+
+  onReply(reply: LocalReply): void {
+    switch (reply.kind) {
+      case "ran": {
+        const done = this.#runs.get(reply.id);
+        this.#runs.delete(reply.id);
+        done?.(reply.result);
+        const next = this.#runs.size < runsPostedMax ? this.#queue.shift() : undefined;
+        if (next !== undefined) this.run(next.request, next.done);
+        return;
+      }
+      case "installed": {
+        const done = this.#installs.get(reply.id);
+        this.#installs.delete(reply.id);
+        done?.(reply.outcome);
+        return;
+      }
+      case "applied": {
+        this.applied = reply.through;
+        const ready = this.#waiting.filter(({ seq }) => seq <= reply.through);
+        if (ready.length === 0) return;
+        this.#waiting = this.#waiting.filter(({ seq }) => seq > reply.through);
+        for (const { then } of ready) then();
+        return;
+      }
+    }
+  }
+}

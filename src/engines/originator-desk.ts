@@ -1,0 +1,227 @@
+/**
+ * The originator's side of permission, id blocks and splits: answers for the atoms that this engine originates (design.md §5, §6).
+ * Requests of this engine's own transactions come here by a call, those of others by message.
+ */
+import { type Atom, atomBytesMax, binaryKey } from "../atoms/atom.js";
+import { compareAge, type PermissionOutcome, type PermissionRequest, PermissionTable } from "../atoms/permission-table.js";
+import type { AtomId, Endpoint, EngineId, Seq, SpaceId } from "../base/ids.js";
+import { integerKey, integerOfKey } from "../base/sort-key.js";
+import type { CatalogEvent } from "../catalog/catalog.js";
+import type { CutsReplyMessage, PermissionRequestMessage } from "../messages/wire/engine-messages.js";
+import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
+import type { CoreContext } from "./core-context.js";
+import type { ProposalQueue } from "./proposal-queue.js";
+
+export type DeskOutcome = PermissionOutcome | { readonly kind: "moved"; readonly reach: Seq };
+
+/** Requests that wait for this engine to reach their sender's seq. Beyond it: refused for their age. */
+const parkedMax = 4096;
+/** An atom whose cuts were asked for, and that has not been split, is looked at again after this. Milliseconds. */
+const splitAgainMs = 3000;
+/** Atoms that one look may ask cuts for. */
+const splitsAtOnceMax = 16;
+
+interface Asker {
+  readonly request: PermissionRequest;
+  readonly fences: readonly Fence[];
+  readonly reply: (outcome: DeskOutcome) => void;
+}
+
+interface BlockWish {
+  readonly taker: EngineId;
+  readonly count: number;
+}
+
+export class OriginatorDesk {
+  readonly #context: CoreContext;
+  readonly #proposals: ProposalQueue;
+  readonly table: PermissionTable;
+  /** Those who wait in the table, by engine and transaction. */
+  readonly #askers = new Map<string, Asker>();
+  #parked: { readonly seq: Seq; readonly asker: Asker }[] = [];
+  readonly #wishes = new Map<SpaceId, BlockWish[]>();
+  readonly #blocksUnderWay = new Set<SpaceId>();
+  readonly #splitsAskedMs = new Map<AtomId, number>();
+  #nextLookMs = 0;
+
+  constructor(context: CoreContext, proposals: ProposalQueue) {
+    this.#context = context;
+    this.#proposals = proposals;
+    this.table = new PermissionTable(context.recent);
+  }
+
+  /** A request of this engine or, by `onMessage`, of another. `reply` is called once, perhaps later. */
+  ask(request: PermissionRequest, fences: readonly Fence[], reply: (outcome: DeskOutcome) => void): void {
+    const { catalog, engine, appliedSeq } = this.#context;
+    if (!fences.every((fence) => fence.originator === engine && catalog.fenceHolds(fence))) {
+      reply({ kind: "moved", reach: appliedSeq });
+      return;
+    }
+    const key = `${request.engine}/${request.transaction}`;
+    const former = this.#askers.get(key);
+    if (former !== undefined) this.table.takeWaiting((one) => one.engine === request.engine && one.transaction === request.transaction);
+    this.#askers.delete(key);
+    const outcome = this.table.request(request);
+    if (outcome !== null) reply(outcome);
+    else this.#askers.set(key, { request, fences, reply });
+  }
+
+  onMessage(from: Endpoint, message: PermissionRequestMessage): void {
+    const { engine, transaction, attempt, snapshot, items, wholeSpaces, holdsNothing, fences } = message;
+    const answer = (outcome: DeskOutcome): void => {
+      const reach = "reach" in outcome ? outcome.reach : (0 as Seq);
+      this.#context.send(from, { kind: "permissionReply", transaction, attempt, outcome: outcome.kind, reach });
+    };
+    const age = { beginMs: message.ageBeginMs, engine, counter: message.ageCounter };
+    const request = { engine, transaction, attempt, age, snapshot, items, wholeSpaces, holdsNothing };
+    if (message.appliedSeq <= this.#context.appliedSeq) this.#admit({ request, fences, reply: answer });
+    else if (this.#parked.length < parkedMax) this.#parked.push({ seq: message.appliedSeq, asker: { request, fences, reply: answer } });
+    else answer({ kind: "tooYoung" });
+  }
+
+  #admit(asker: Asker): void {
+    // One that is no member any more holds nothing and is granted nothing: its LEAVE is applied here.
+    if (!this.#context.catalog.members.has(asker.request.engine)) asker.reply({ kind: "moved", reach: this.#context.appliedSeq });
+    else this.ask(asker.request, asker.fences, asker.reply);
+  }
+
+  release(engine: EngineId, transaction: number, attempt: number): void {
+    const key = `${engine}/${transaction}`;
+    const asker = this.#askers.get(key);
+    if (asker !== undefined && asker.request.attempt <= attempt) this.#askers.delete(key);
+    this.#parked = this.#parked.filter(
+      ({ asker: { request } }) => request.engine !== engine || request.transaction !== transaction || request.attempt > attempt,
+    );
+    this.table.release(engine, transaction, attempt);
+    this.answerWaiting();
+  }
+
+  onEvent(event: CatalogEvent): void {
+    if (event.kind === "decided" && event.outcome === "applied" && event.transaction > 0) this.table.decided(event.engine, event.transaction);
+    if (event.kind === "spaceGone") this.#wishes.delete(event.space);
+    if (event.kind !== "departed") return;
+    const gone = event.member.id;
+    this.table.departed(gone);
+    for (const key of this.#askers.keys()) if (key.startsWith(`${gone}/`)) this.#askers.delete(key);
+  }
+
+  /** After a batch of entries: who waited may go on now. */
+  answerWaiting(): void {
+    for (const { engine, transaction, outcome } of this.table.answerWaiting()) {
+      const key = `${engine}/${transaction}`;
+      const asker = this.#askers.get(key);
+      this.#askers.delete(key);
+      asker?.reply(outcome);
+    }
+    if (this.#parked.length === 0) return;
+    const ready = this.#parked.filter(({ seq }) => seq <= this.#context.appliedSeq);
+    if (ready.length === 0) return;
+    this.#parked = this.#parked.filter(({ seq }) => seq > this.#context.appliedSeq);
+    ready.sort((left, right) => compareAge(left.asker.request.age, right.asker.request.age));
+    for (const { asker } of ready) this.#admit(asker);
+  }
+
+  /** Wants a block of ids for `taker`; nothing comes of it where this engine is not the originator (the taker asks again). */
+  wantBlock(space: SpaceId, taker: EngineId, count: number): void {
+    const wishes = this.#wishes.get(space) ?? [];
+    if (!wishes.some((wish) => wish.taker === taker)) wishes.push({ taker, count });
+    this.#wishes.set(space, wishes);
+    this.#handOut(space);
+  }
+
+  #handOut(space: SpaceId): void {
+    const wish = this.#wishes.get(space)?.[0];
+    if (wish === undefined || this.#blocksUnderWay.has(space)) return;
+    const split = this.#blockSplit(space, wish);
+    if (split === "later") return;
+    this.#dropWish(space, wish);
+    if (split === null) return;
+    this.#blocksUnderWay.add(space);
+    this.#proposeSplit(split.atom, split.body, () => {
+      split.unblock();
+      this.#blocksUnderWay.delete(space);
+      this.#handOut(space);
+    });
+  }
+
+  #dropWish(space: SpaceId, wish: BlockWish): void {
+    const rest = (this.#wishes.get(space) ?? []).filter((one) => one !== wish);
+    if (rest.length === 0) this.#wishes.delete(space);
+    else this.#wishes.set(space, rest);
+  }
+
+  /** The split that hands the next ids out; "later" while permissions stand in the way; null: not ours to do. */
+  #blockSplit(space: SpaceId, wish: BlockWish): { atom: Atom; body: SplitBody; unblock: () => void } | "later" | null {
+    const { catalog, engine } = this.#context;
+    const table = catalog.schema.tables.get(space);
+    if (table === undefined || !catalog.members.has(wish.taker)) return null;
+    const first = table.sequenceNext;
+    const lowKey = integerKey(first);
+    const atom = catalog.atoms.at(space, binaryKey(lowKey));
+    if (atom === undefined || atom.originator !== engine) return null;
+    const high = catalog.atoms.highOf(atom);
+    const limit = high === null ? 2n ** 63n - 1n : (integerOfKey(high) ?? 0n) - 1n;
+    const end = first + BigInt(wish.count) < limit ? first + BigInt(wish.count) : limit;
+    if (end <= first) return null;
+    const highKey = integerKey(end);
+    const unblock = this.table.block(space, binaryKey(lowKey), binaryKey(highKey));
+    if (unblock === null) return "later";
+    const rest: SplitPiece = { atom: this.#context.nextAtomId(), low: highKey, taker: 0 as EngineId, bytes: 0, rows: 0 };
+    const whole = Buffer.compare(lowKey, atom.low) === 0;
+    const block: SplitPiece = { atom: whole ? rest.atom : this.#context.nextAtomId(), low: lowKey, taker: wish.taker, bytes: 0, rows: 0 };
+    return {
+      atom,
+      unblock,
+      body: {
+        kind: "split",
+        atom: atom.id,
+        firstTaker: whole ? wish.taker : (0 as EngineId),
+        pieces: whole ? [rest] : [block, rest],
+        sequenceFirst: first,
+        sequenceNext: end,
+      },
+    };
+  }
+
+  #proposeSplit(atom: Atom, body: SplitBody, onDecided: () => void): void {
+    const fence = { atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion };
+    this.#proposals.propose({ transaction: 0, snapshot: 0 as Seq, fences: [fence], schemaVersions: [], body: encodeBody(body), onDecided });
+  }
+
+  tick(): void {
+    const { nowMs, catalog, engine } = this.#context;
+    if (engine === 0 || nowMs < this.#nextLookMs) return;
+    this.#nextLookMs = nowMs + 50;
+    for (const space of [...this.#wishes.keys()]) this.#handOut(space);
+    for (const [id, askedMs] of this.#splitsAskedMs) if (nowMs - askedMs > splitAgainMs) this.#splitsAskedMs.delete(id);
+    for (const id of catalog.oversize) {
+      if (this.#splitsAskedMs.size >= splitsAtOnceMax) return;
+      const atom = catalog.atoms.get(id);
+      if (atom === undefined || atom.originator !== engine || this.#splitsAskedMs.has(id)) continue;
+      this.#splitsAskedMs.set(id, nowMs);
+      this.#askCuts(atom);
+    }
+  }
+
+  #askCuts(atom: Atom): void {
+    const archives = this.#context.archives();
+    const to = archives[this.#context.random.integer(Math.max(1, archives.length))];
+    if (to === undefined) return;
+    this.#context.send(to, { kind: "cutsRequest", atom: atom.id, space: atom.space, low: atom.low, high: this.#context.catalog.atoms.highOf(atom) });
+  }
+
+  onCuts(message: CutsReplyMessage): void {
+    const { catalog, engine } = this.#context;
+    const atom = catalog.atoms.get(message.atom);
+    if (atom === undefined || atom.originator !== engine || atom.bytes <= atomBytesMax || !this.#splitsAskedMs.has(atom.id)) return;
+    const high = catalog.atoms.highOf(atom);
+    const inside = (cut: Buffer): boolean => Buffer.compare(cut, atom.low) > 0 && (high === null || Buffer.compare(cut, high) < 0);
+    if (message.cuts.length === 0 || message.pieces.length !== message.cuts.length + 1 || !message.cuts.every(inside)) return;
+    const pieces = message.cuts.map((low, index): SplitPiece => {
+      const size = message.pieces[index + 1] ?? { bytes: 0, rows: 0 };
+      return { atom: this.#context.nextAtomId(), low, taker: 0 as EngineId, bytes: size.bytes, rows: size.rows };
+    });
+    const body: SplitBody = { kind: "split", atom: atom.id, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n };
+    this.#proposeSplit(atom, body, () => this.#splitsAskedMs.delete(atom.id));
+  }
+}

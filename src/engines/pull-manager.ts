@@ -1,0 +1,229 @@
+/**
+ * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull").
+ *
+ * HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
+ * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. The table can be used
+ * as soon as its ranges are whole. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
+ */
+import { isReadyHolder } from "../atoms/atom.js";
+import { assert } from "../base/errors.js";
+import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
+import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
+import { encodeBody } from "../messages/wire/entry.js";
+import type { CoreContext } from "./core-context.js";
+import type { LocalDriver } from "./local-driver.js";
+import type { ProposalQueue } from "./proposal-queue.js";
+
+/** Chunks asked for at once: bounds what a pull has in memory to this times chunkBytesMax. */
+const requestsAtOnceMax = 8;
+const chunkBytesMax = 256 * 1024;
+/** A source that has not answered within this is replaced. Milliseconds. */
+const sourceSilentMs = 2000;
+/** Atoms in one HOLD or READY. */
+const atomsPerProposalMax = 4096;
+
+/** One range to fetch: what one atom's was when its HOLD was applied. */
+interface Task {
+  readonly id: number;
+  readonly space: SpaceId;
+  readonly low: Buffer;
+  readonly high: Buffer | null;
+  /** How far it has come. */
+  at: Buffer;
+  readonly minSeq: Seq;
+  source: Endpoint | null;
+  askedMs: number;
+  /** A reply that waits until this Cache has applied its seq, or is being installed. */
+  reply: PullReplyMessage | null;
+  installing: boolean;
+}
+
+export class PullManager {
+  readonly #context: CoreContext;
+  readonly #local: LocalDriver;
+  readonly #proposals: ProposalQueue;
+  readonly #tasks = new Map<number, Task>();
+  /** Atoms whose HOLD is proposed and undecided. */
+  readonly #proposed = new Set<AtomId>();
+  #waiting: { readonly spaces: readonly SpaceId[]; readonly then: () => void }[] = [];
+  #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
+  #nextId = 1;
+  #nextSource: number;
+  /** Chunks and encoded bytes pulled so far. */
+  readonly counters = { chunks: 0, bytes: 0, atoms: 0 };
+
+  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue) {
+    this.#context = context;
+    this.#local = local;
+    this.#proposals = proposals;
+    this.#nextSource = context.random.integer(1024);
+  }
+
+  /** `then` is called when every atom of the spaces is held whole, or the space is gone. */
+  ensure(spaces: readonly SpaceId[], then: () => void): void {
+    this.#waiting.push({ spaces, then });
+    for (const space of spaces) this.#hold(space);
+    this.#wake();
+  }
+
+  #hold(space: SpaceId): void {
+    const { catalog, engine } = this.#context;
+    const missing = catalog.atoms
+      .ofSpace(space)
+      .filter((atom) => !this.#proposed.has(atom.id) && !atom.holders.some((holder) => holder.engine === engine));
+    for (let from = 0; from < missing.length; from += atomsPerProposalMax) {
+      const atoms = missing.slice(from, from + atomsPerProposalMax).map((atom) => atom.id);
+      for (const atom of atoms) this.#proposed.add(atom);
+      const body = encodeBody({ kind: "hold", atoms });
+      this.#proposals.propose({
+        transaction: 0,
+        snapshot: 0 as Seq,
+        fences: [],
+        schemaVersions: [],
+        body,
+        onDecided: (outcome, seq) => this.#held(space, atoms, outcome === "applied", seq),
+      });
+    }
+  }
+
+  #held(space: SpaceId, ids: readonly AtomId[], applied: boolean, seq: Seq): void {
+    const { catalog, engine } = this.#context;
+    for (const id of ids) this.#proposed.delete(id);
+    if (!applied) {
+      this.#hold(space);
+      this.#wake();
+      return;
+    }
+    for (const id of ids) {
+      const atom = catalog.atoms.get(id);
+      if (atom === undefined || isReadyHolder(atom, engine)) continue;
+      this.counters.atoms++;
+      this.#start(space, atom.low, catalog.atoms.highOf(atom), seq);
+    }
+    // A split between proposal and application may have left pieces that are nobody's.
+    this.#hold(space);
+    this.#wake();
+  }
+
+  #start(space: SpaceId, low: Buffer, high: Buffer | null, minSeq: Seq): void {
+    this.#local.beginHold(space, low, high);
+    const id = this.#nextId++;
+    this.#tasks.set(id, { id, space, low, high, at: low, minSeq, source: null, askedMs: 0, reply: null, installing: false });
+  }
+
+  onReply(from: Endpoint, message: PullReplyMessage): void {
+    const task = this.#tasks.get(message.pull);
+    if (task === undefined || task.source !== from || task.reply !== null || message.seq < task.minSeq) return;
+    task.reply = message;
+    this.counters.chunks++;
+    for (const { key, row } of message.rows) this.counters.bytes += key.length + row.length;
+    this.#install(task);
+  }
+
+  #install(task: Task): void {
+    const reply = task.reply;
+    if (reply === null || task.installing || reply.seq > this.#context.appliedSeq) return;
+    task.installing = true;
+    const end = reply.next ?? task.high;
+    this.#local.install(task.space, task.at, end, reply.seq, reply.rows, (outcome) => {
+      task.installing = false;
+      task.reply = null;
+      task.source = null;
+      if (!this.#tasks.has(task.id)) return;
+      if (outcome === "full") this.#startAgain(task);
+      else if (reply.next !== null) task.at = reply.next;
+      else this.#finish(task);
+    });
+  }
+
+  /** The buffer of changes overflowed: the rest of the range begins anew, from now. */
+  #startAgain(task: Task): void {
+    this.#tasks.delete(task.id);
+    this.#context.log("debug", "a pull starts again: too many changes while it ran", { space: task.space });
+    this.#local.abandonHold(task.space, task.at, task.high);
+    this.#start(task.space, task.at, task.high, this.#context.appliedSeq);
+  }
+
+  #finish(task: Task): void {
+    this.#tasks.delete(task.id);
+    this.#whole.push({ space: task.space, low: task.low, high: task.high });
+    this.#wake();
+  }
+
+  spaceGone(space: SpaceId): void {
+    for (const task of this.#tasks.values()) if (task.space === space) this.#tasks.delete(task.id);
+    this.#wake();
+  }
+
+  disconnected(endpoint: Endpoint): void {
+    for (const task of this.#tasks.values()) if (task.source === endpoint && task.reply === null) task.source = null;
+  }
+
+  turnEnd(): void {
+    const archives = this.#context.archives();
+    let asked = 0;
+    for (const task of this.#tasks.values()) {
+      if (task.source !== null && task.reply === null && this.#context.nowMs - task.askedMs > sourceSilentMs) task.source = null;
+      if (task.reply !== null) this.#install(task);
+      if (task.source !== null && ++asked >= requestsAtOnceMax) break;
+    }
+    if (archives.length > 0) {
+      for (const task of this.#tasks.values()) {
+        if (asked >= requestsAtOnceMax) break;
+        if (task.source !== null) continue;
+        this.#ask(task, archives);
+        asked++;
+      }
+    }
+    this.#proposeReady();
+  }
+
+  #ask(task: Task, archives: readonly Endpoint[]): void {
+    const source = archives[this.#nextSource++ % archives.length];
+    assert(source !== undefined, "no Archive to pull from");
+    task.source = source;
+    task.askedMs = this.#context.nowMs;
+    const { id, space, at, high, minSeq } = task;
+    this.#context.send(source, { kind: "pullRequest", pull: id, space, low: at, high, minSeq, bytesMax: chunkBytesMax });
+  }
+
+  #proposeReady(): void {
+    if (this.#whole.length === 0) return;
+    const { catalog, engine } = this.#context;
+    const ids = new Set<AtomId>();
+    for (const range of this.#whole) {
+      for (const atom of catalog.atoms.ofSpace(range.space)) {
+        const inside = Buffer.compare(atom.low, range.low) >= 0 && (range.high === null || Buffer.compare(atom.low, range.high) < 0);
+        if (inside && atom.holders.some((holder) => holder.engine === engine && holder.state === "joining")) ids.add(atom.id);
+      }
+    }
+    this.#whole = [];
+    if (ids.size === 0) return;
+    const atoms = [...ids];
+    // An atom dropped or split meanwhile refuses all of them as stale: then they are proposed one by one, and each decides for itself.
+    this.#ready(atoms);
+  }
+
+  #ready(atoms: readonly AtomId[]): void {
+    const body = encodeBody({ kind: "ready", atoms });
+    const onDecided = (outcome: string): void => {
+      if (outcome !== "applied" && atoms.length > 1) for (const atom of atoms) this.#ready([atom]);
+    };
+    this.#proposals.propose({ transaction: 0, snapshot: 0 as Seq, fences: [], schemaVersions: [], body, onDecided });
+  }
+
+  /** Those whose tables have nothing left to fetch go on. */
+  #wake(): void {
+    if (this.#waiting.length === 0) return;
+    const busy = new Set<SpaceId>();
+    for (const task of this.#tasks.values()) busy.add(task.space);
+    for (const id of this.#proposed) {
+      const space = this.#context.catalog.atoms.get(id)?.space;
+      if (space !== undefined) busy.add(space);
+    }
+    const ready = this.#waiting.filter(({ spaces }) => spaces.every((space) => !busy.has(space)));
+    if (ready.length === 0) return;
+    this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
+    for (const { then } of ready) then();
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * What the Archive that leads the stream does besides leading: orders proposals strictly by their engines' numbers, checks fences against its
+ * log, sees who has gone, and looks after the voters (design.md §4, §6).
+ *
+ * | it finds | it orders |
+ * |---|---|
+ * | the next proposal of a member, fences and schema versions of its log hold | the proposal |
+ * | the next proposal of a member, something stale | REFUSED(engine, n) |
+ * | a proposal beyond the next | nothing; asks for the hole |
+ * | a proposal of no member | nothing; tells its sender |
+ * | a BOOT whose nonce is not in the log | the BOOT |
+ * | a member whose connection is lost and whose port refuses, or that has been silent | LEAVE |
+ * | a live Archive that has caught up, and a place among the voters | VOTERS with it |
+ */
+
+import { BugError } from "../base/errors.js";
+import type { Endpoint, EngineId, NodeId, ProposalSeq, Seq } from "../base/ids.js";
+import type { LogEntry } from "../base/log-entry.js";
+import { Catalog } from "../catalog/catalog.js";
+import type { StreamView } from "../messages/stream/stream-node-types.js";
+import type { ProposeMessage } from "../messages/wire/engine-messages.js";
+import { decodeEntry, type Entry, encodeEntry, type RefusalReason } from "../messages/wire/entry.js";
+import type { CoreContext } from "./core-context.js";
+
+/** A member that has not been heard for this long is taken for dead (a busy machine is not a dead one). */
+export const silenceMs = 3000;
+/** After taking over, members that have not been heard for this long are probed: those that died with the old sequencer are found so. */
+const firstProbeMs = 150;
+/** A hole in an engine's proposals is asked for again after this. */
+const holeMs = 20;
+/** Ordered and uncommitted bytes beyond which proposals wait. */
+const uncommittedBytesMax = 32 * 1024 * 1024;
+/** Proposals of one engine that wait for their turn; beyond it later ones are dropped, and sent again by their engine. */
+const waitingPerEngineMax = 8192;
+/** An Archive may vote once it is durable to within this of the commit seq. */
+const voterLagMax = 256;
+
+interface Lane {
+  readonly waiting: Map<ProposalSeq, Buffer>;
+  from: Endpoint;
+  askedMs: number;
+}
+
+export class Sequencer {
+  readonly #context: CoreContext;
+  readonly #view: StreamView;
+  readonly #order: (entries: readonly Uint8Array[]) => readonly LogEntry[];
+  readonly #votersTarget: number;
+  /** The catalog as of the end of the log; null while not leading. */
+  #log: Catalog | null = null;
+  readonly #lanes = new Map<EngineId, Lane>();
+  #batch: Buffer[] = [];
+  #sinceMs = 0;
+  /** Nonces of BOOTs in the log, so that a request is ordered once. */
+  readonly #booted = new Set<number>();
+  readonly #probing = new Set<Endpoint>();
+  #votersSeq = 0;
+  #nextLookMs = 0;
+
+  constructor(context: CoreContext, view: StreamView, order: (entries: readonly Uint8Array[]) => readonly LogEntry[], votersTarget: number) {
+    this.#context = context;
+    this.#view = view;
+    this.#order = order;
+    this.#votersTarget = votersTarget;
+  }
+
+  get leads(): boolean {
+    return this.#log !== null;
+  }
+
+  /** `tail`: the log after what the context's catalog has applied. */
+  begin(tail: readonly LogEntry[]): void {
+    const { catalog, nowMs } = this.#context;
+    this.#log = Catalog.load(catalog.dump());
+    this.#lanes.clear();
+    this.#booted.clear();
+    this.#probing.clear();
+    this.#batch = [];
+    this.#sinceMs = nowMs;
+    this.#votersSeq = 0;
+    for (const member of catalog.members.values()) this.#booted.add(member.nonce);
+    for (const entry of tail) this.#note(entry.seq, decodeEntry(entry.bytes));
+  }
+
+  end(): void {
+    this.#log = null;
+    this.#batch = [];
+    this.#lanes.clear();
+  }
+
+  #note(seq: Seq, entry: Entry): void {
+    if (entry.kind === "boot") this.#booted.add(entry.nonce);
+    if (entry.kind === "voters") this.#votersSeq = seq;
+    this.#log?.apply(seq, entry);
+  }
+
+  #append(entry: Entry, bytes: Buffer = encodeEntry(entry)): void {
+    this.#batch.push(bytes);
+    this.#note((this.#view.last.seq + this.#batch.length) as Seq, entry);
+  }
+
+  propose(from: Endpoint, message: ProposeMessage): void {
+    const member = this.#log?.members.get(message.engine);
+    if (member === undefined) {
+      if (this.#log !== null) this.#context.send(from, { kind: "notMember", engine: message.engine });
+      return;
+    }
+    if (message.proposalSeq <= member.decided) return;
+    let lane = this.#lanes.get(message.engine);
+    if (lane === undefined) {
+      lane = { waiting: new Map(), from, askedMs: 0 };
+      this.#lanes.set(message.engine, lane);
+    }
+    lane.from = from;
+    if (lane.waiting.size < waitingPerEngineMax) lane.waiting.set(message.proposalSeq, message.entry);
+  }
+
+  boot(bytes: Buffer): void {
+    if (this.#log === null) return;
+    const entry = decodeEntry(bytes);
+    if (entry.kind !== "boot" || this.#booted.has(entry.nonce)) return;
+    this.#append(entry, bytes);
+  }
+
+  farewell(engine: EngineId): void {
+    if (this.#log?.members.has(engine)) this.#append({ kind: "leave", engine });
+  }
+
+  /** "" when it is ordered, else why not. */
+  removeVoter(node: NodeId): string {
+    if (this.#log === null) return "this engine is not the sequencer";
+    const { voters } = this.#view;
+    if (!voters.includes(node)) return "that Archive is not a voter";
+    if (this.#log.memberOfNode(node) !== undefined) return "that Archive is alive; stop it first";
+    if (voters.length === 1) return "the last voter cannot be removed";
+    if (!this.#votersMayChange()) return "another change of the voters is under way; try again";
+    this.#append({ kind: "voters", voters: voters.filter((voter) => voter !== node) });
+    return "";
+  }
+
+  #votersMayChange(): boolean {
+    return this.#view.leadsSurely && this.#votersSeq <= this.#view.commitSeq;
+  }
+
+  disconnected(endpoint: Endpoint): void {
+    const log = this.#log;
+    if (log === null) return;
+    for (const member of log.members.values()) if (member.endpoint === endpoint) this.#probe(endpoint);
+  }
+
+  #probe(endpoint: Endpoint): void {
+    if (endpoint === this.#context.self.endpoint || this.#probing.has(endpoint)) return;
+    this.#probing.add(endpoint);
+    this.#context.push({ kind: "probe", endpoint });
+  }
+
+  probed(endpoint: Endpoint, alive: boolean): void {
+    this.#probing.delete(endpoint);
+    const log = this.#log;
+    if (log === null || alive || !this.#view.leadsSurely) return;
+    for (const member of [...log.members.values()]) if (member.endpoint === endpoint) this.#leave(member.id, "its port refuses connections");
+  }
+
+  #leave(engine: EngineId, reason: string): void {
+    this.#context.log("warn", "engine is gone", { engine, reason });
+    this.#append({ kind: "leave", engine });
+  }
+
+  tick(): void {
+    const { nowMs } = this.#context;
+    if (this.#log === null || nowMs < this.#nextLookMs) return;
+    this.#nextLookMs = nowMs + 25;
+    for (const [engine, lane] of this.#lanes) this.#askForHole(engine, lane);
+    if (!this.#view.leadsSurely) {
+      this.#sinceMs = nowMs;
+      return;
+    }
+    this.#lookForTheDead(this.#log, nowMs);
+    this.#lookAfterVoters(this.#log);
+  }
+
+  #askForHole(engine: EngineId, lane: Lane): void {
+    const member = this.#log?.members.get(engine);
+    if (member === undefined) {
+      this.#lanes.delete(engine);
+      return;
+    }
+    const next = (member.decided + 1) as ProposalSeq;
+    if (lane.waiting.size === 0 || lane.waiting.has(next) || this.#context.nowMs - lane.askedMs < holeMs) return;
+    lane.askedMs = this.#context.nowMs;
+    this.#context.send(lane.from, { kind: "proposeAgain", engine, from: next });
+  }
+
+  #lookForTheDead(log: Catalog, nowMs: number): void {
+    for (const member of [...log.members.values()]) {
+      if (member.endpoint === this.#context.self.endpoint) continue;
+      const heardMs = Math.max(this.#sinceMs, this.#view.heardFrom(member.endpoint)?.atMs ?? 0);
+      if (nowMs - heardMs > silenceMs) this.#leave(member.id, `silent for ${silenceMs} ms`);
+      else if (nowMs - heardMs > firstProbeMs) this.#probe(member.endpoint);
+    }
+  }
+
+  #lookAfterVoters(log: Catalog): void {
+    const { voters } = this.#view;
+    if (!this.#votersMayChange()) return;
+    if (log.voters.length === 0) {
+      this.#append({ kind: "voters", voters });
+      return;
+    }
+    if (voters.length >= this.#votersTarget) return;
+    for (const member of log.members.values()) {
+      if (member.kind !== "archive" || voters.includes(member.nodeId)) continue;
+      const heard = this.#view.heardFrom(member.endpoint);
+      if (heard === null || heard.durableSeq + voterLagMax < this.#view.commitSeq) continue;
+      this.#context.log("info", "an Archive becomes a voter", { nodeId: member.nodeId, engine: member.id });
+      this.#append({ kind: "voters", voters: [...voters, member.nodeId] });
+      return;
+    }
+  }
+
+  /** Orders what this turn has brought. */
+  turnEnd(): void {
+    if (this.#log === null) return;
+    if (this.#view.uncommittedBytes < uncommittedBytesMax) for (const [engine, lane] of this.#lanes) this.#drain(engine, lane, this.#log);
+    if (this.#batch.length === 0) return;
+    const batch = this.#batch;
+    const expected = this.#view.last.seq + 1;
+    this.#batch = [];
+    const ordered = this.#order(batch);
+    if (ordered[0] !== undefined && ordered[0].seq !== expected) throw new BugError("the stream gave another seq than the fences were checked for");
+  }
+
+  #drain(engine: EngineId, lane: Lane, log: Catalog): void {
+    for (;;) {
+      const member = log.members.get(engine);
+      if (member === undefined) {
+        this.#lanes.delete(engine);
+        return;
+      }
+      const next = (member.decided + 1) as ProposalSeq;
+      const bytes = lane.waiting.get(next);
+      if (bytes === undefined) {
+        if (lane.waiting.size > 0) for (const proposalSeq of lane.waiting.keys()) if (proposalSeq < next) lane.waiting.delete(proposalSeq);
+        return;
+      }
+      lane.waiting.delete(next);
+      const { entry, refusal } = this.#check(engine, next, bytes, log);
+      if (refusal === null && entry !== null) this.#append(entry, bytes);
+      else this.#append({ kind: "refused", engine, proposalSeq: next, reason: refusal ?? "malformed" });
+    }
+  }
+
+  #check(engine: EngineId, proposalSeq: ProposalSeq, bytes: Buffer, log: Catalog): { entry: Entry | null; refusal: RefusalReason | null } {
+    try {
+      const entry = decodeEntry(bytes);
+      if (entry.kind !== "proposal" || entry.engine !== engine || entry.proposalSeq !== proposalSeq) return { entry: null, refusal: "malformed" };
+      return { entry, refusal: log.objection(entry) };
+    } catch {
+      return { entry: null, refusal: "malformed" };
+    }
+  }
+}

@@ -1,0 +1,517 @@
+/**
+ * Carries clients' batches to their answers: tentative run, permission, proposal, application (design.md §2 "Life of a commit", §6).
+ *
+ * A batch is a row of units; each unit ends at a commit (an autocommit statement that wrote, or the COMMIT of a BEGIN in the batch). Where a
+ * unit stands, and what moves it on:
+ *
+ * | phase | moves on by | to |
+ * |---|---|---|
+ * | running | done | answer, or the next unit |
+ * | running | needs tables, or ids | fetching, then running |
+ * | running | something to commit | asking |
+ * | asking | all originators granted, fences still hold | proposed |
+ * | asking | a key has changed since the snapshot | running, at that seq at least; permissions are kept |
+ * | asking | refused for its age | everything is released; running, after a while, with the same age |
+ * | asking | an originator has moved, or departed | asking, another attempt |
+ * | proposed | its entry is applied | settling: until the local store has applied it; then the next unit |
+ * | proposed | REFUSED for a fence | asking, another attempt |
+ * | proposed | REFUSED for a schema version | running |
+ * | any | the engine starts over | failed; "outcome unknown" where it was proposed |
+ *
+ * A unit never fails for a conflict: it runs again until it succeeds or its time is over.
+ */
+import type { Atom } from "../atoms/atom.js";
+import type { Age, PermissionItem, PermissionRequest } from "../atoms/permission-table.js";
+import type { Endpoint, EngineId, Seq, SpaceId } from "../base/ids.js";
+import { entryBytesMax } from "../base/limits.js";
+import type { CatalogEvent } from "../catalog/catalog.js";
+import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
+import type { Fence, RefusalReason } from "../messages/wire/entry.js";
+import type { Changes, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { CoreContext } from "./core-context.js";
+import type { BatchAnswer } from "./core-types.js";
+import type { IdBlocks } from "./id-blocks.js";
+import type { LocalDriver } from "./local-driver.js";
+import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
+import type { ProposalQueue } from "./proposal-queue.js";
+import type { PullManager } from "./pull-manager.js";
+
+/** Batches under way; more are refused as overload. */
+export const batchesMax = 16_384;
+/** A unit that has not been proposed after this fails as busy. Milliseconds. */
+const unitDeadlineMs = 30_000;
+/** An originator that has not answered is asked again. Milliseconds. */
+const askAgainMs = 500;
+/** A release that was not acknowledged is sent again. Milliseconds. */
+const releaseAgainMs = 500;
+/** Runs of one unit that asked for tables or ids in a row: beyond it the store and the catalog disagree. */
+const fetchesInARowMax = 50;
+
+interface Unit {
+  readonly transaction: number;
+  readonly age: Age;
+  readonly firstStep: number;
+  readonly seed: number;
+  readonly beganMs: number;
+  attempt: number;
+  fetches: number;
+  /** Originators that may hold permissions of this unit. */
+  readonly asked: Set<EngineId>;
+  phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";
+  /** While asking. */
+  readonly pending: Map<EngineId, number>;
+  fences: readonly Fence[];
+  result: Extract<RunResult, { kind: "commit" }> | null;
+  restUntilMs: number;
+}
+
+interface Batch {
+  readonly request: number;
+  readonly steps: readonly Step[];
+  readonly outcomes: StepOutcome[];
+  settings: SessionSettings;
+  cancelled: boolean;
+  unit: Unit | null;
+}
+
+/** What one originator is asked for. */
+interface Group {
+  readonly items: PermissionItem[];
+  readonly wholeSpaces: SpaceId[];
+  readonly fences: Fence[];
+  readonly atoms: Set<number>;
+}
+
+interface Release {
+  readonly engine: EngineId;
+  readonly transaction: number;
+  readonly attempt: number;
+  sentMs: number;
+}
+
+export class Transactions {
+  readonly #context: CoreContext;
+  readonly #local: LocalDriver;
+  readonly #proposals: ProposalQueue;
+  readonly #desk: OriginatorDesk;
+  readonly #pulls: PullManager;
+  readonly #ids: IdBlocks;
+  readonly #batches = new Map<number, Batch>();
+  readonly #byTransaction = new Map<number, Batch>();
+  readonly #resting = new Set<Batch>();
+  readonly #releases = new Map<string, Release>();
+  #nextTransaction = 1;
+  #nextLookMs = 0;
+  readonly #reaching = new Map<Batch, { readonly seq: Seq; readonly then: () => void }>();
+  readonly counters = { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 };
+
+  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, desk: OriginatorDesk, pulls: PullManager, ids: IdBlocks) {
+    this.#context = context;
+    this.#local = local;
+    this.#proposals = proposals;
+    this.#desk = desk;
+    this.#pulls = pulls;
+    this.#ids = ids;
+  }
+
+  get count(): number {
+    return this.#batches.size;
+  }
+
+  begin(request: number, steps: readonly Step[], settings: SessionSettings): void {
+    if (this.#context.engine === 0) {
+      this.#answer(request, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is not a member of the database yet" });
+      return;
+    }
+    if (this.#batches.size >= batchesMax) {
+      this.#answer(request, { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` });
+      return;
+    }
+    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, unit: null };
+    this.#batches.set(request, batch);
+    this.#nextUnit(batch);
+  }
+
+  cancel(request: number): void {
+    const batch = this.#batches.get(request);
+    if (batch !== undefined) batch.cancelled = true;
+  }
+
+  #answer(request: number, answer: BatchAnswer): void {
+    this.#context.push({ kind: "answer", request, answer });
+  }
+
+  #end(batch: Batch, answer: BatchAnswer): void {
+    this.#batches.delete(batch.request);
+    this.#resting.delete(batch);
+    if (batch.unit !== null) this.#byTransaction.delete(batch.unit.transaction);
+    batch.unit = null;
+    this.#answer(batch.request, answer);
+  }
+
+  #nextUnit(batch: Batch): void {
+    const { nowMs, engine, random } = this.#context;
+    const transaction = this.#nextTransaction++;
+    if (batch.unit !== null) this.#byTransaction.delete(batch.unit.transaction);
+    batch.unit = {
+      transaction,
+      age: { beginMs: nowMs, engine, counter: transaction },
+      firstStep: batch.outcomes.length,
+      seed: random.integer(2 ** 31),
+      beganMs: nowMs,
+      attempt: 0,
+      fetches: 0,
+      asked: new Set(),
+      phase: "running",
+      pending: new Map(),
+      fences: [],
+      result: null,
+      restUntilMs: 0,
+    };
+    this.#byTransaction.set(transaction, batch);
+    this.#run(batch, batch.unit);
+  }
+
+  #run(batch: Batch, unit: Unit): void {
+    if (batch.cancelled || this.#context.nowMs - unit.beganMs > unitDeadlineMs) {
+      this.#giveUp(batch, unit);
+      return;
+    }
+    unit.phase = "running";
+    const request = {
+      steps: batch.steps,
+      firstStep: unit.firstStep,
+      earlier: batch.outcomes.map((outcome) => outcome.kind),
+      settings: batch.settings,
+      seed: unit.seed,
+    };
+    this.#local.run(request, (result) => {
+      if (batch.unit === unit) this.#ran(batch, unit, result);
+    });
+  }
+
+  #giveUp(batch: Batch, unit: Unit): void {
+    this.#release(unit);
+    const message = batch.cancelled
+      ? "the request was given up by its client"
+      : `database is locked: the statement met conflicting changes for ${unitDeadlineMs / 1000} s`;
+    this.#end(batch, { kind: "failed", code: batch.cancelled ? "ATOMCAST_CANCELLED" : "SQLITE_BUSY", message });
+  }
+
+  #ran(batch: Batch, unit: Unit, result: RunResult): void {
+    switch (result.kind) {
+      case "done":
+        this.#release(unit);
+        this.#advance(batch, result.outcomes, result.nextStep, result.settings);
+        return;
+      case "pull":
+      case "ids":
+        this.#fetch(batch, unit, result);
+        return;
+      case "commit":
+        unit.fetches = 0;
+        unit.result = result;
+        this.#ask(batch, unit, result);
+        return;
+    }
+  }
+
+  #advance(batch: Batch, outcomes: readonly StepOutcome[], nextStep: number, settings: SessionSettings): void {
+    for (const outcome of outcomes) batch.outcomes.push(outcome);
+    batch.settings = settings;
+    if (nextStep < batch.steps.length) this.#nextUnit(batch);
+    else this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings });
+  }
+
+  #fetch(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "pull" | "ids" }>): void {
+    if (++unit.fetches > fetchesInARowMax) {
+      this.#release(unit);
+      this.#end(batch, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "the rows that the statement needs could not be held; try again" });
+      return;
+    }
+    unit.phase = "fetching";
+    const again = (): void => {
+      if (batch.unit === unit) this.#run(batch, unit);
+    };
+    if (result.kind === "pull") this.#pulls.ensure(result.tables, again);
+    else this.#ids.want(result.table, again);
+  }
+
+  /** Asks every originator concerned at once. */
+  #ask(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
+    if (result.changes.body.length > entryBytesMax - 65_536) {
+      this.#release(unit);
+      this.#end(batch, { kind: "failed", code: "SQLITE_TOOBIG", message: `the transaction's changes are larger than ${entryBytesMax >> 20} MiB` });
+      return;
+    }
+    const groups = this.#groups(result.changes);
+    if (groups === null) {
+      // An originator is unknown (none lives just now): the next LEAVE or BOOT will name one.
+      this.#rest(batch, unit, 5 + this.#context.random.integer(20));
+      return;
+    }
+    unit.phase = "asking";
+    unit.attempt++;
+    unit.pending.clear();
+    const held = unit.asked.size > 0;
+    const fences: Fence[] = [];
+    for (const group of groups.values()) fences.push(...group.fences);
+    unit.fences = fences;
+    for (const engine of groups.keys()) {
+      unit.pending.set(engine, this.#context.nowMs);
+      unit.asked.add(engine);
+    }
+    const { attempt } = unit;
+    for (const [engine, group] of groups) {
+      const request: PermissionRequest = {
+        engine: this.#context.engine,
+        transaction: unit.transaction,
+        attempt,
+        age: unit.age,
+        snapshot: result.snapshot,
+        items: group.items,
+        wholeSpaces: group.wholeSpaces,
+        holdsNothing: !held && groups.size === 1,
+      };
+      if (engine === this.#context.engine) {
+        this.#desk.ask(request, group.fences, (outcome) => {
+          if (batch.unit === unit && unit.attempt === attempt) this.#answered(batch, unit, engine, outcome);
+        });
+      } else this.#send(engine, request, group.fences);
+      if (batch.unit !== unit || unit.attempt !== attempt || unit.phase !== "asking") return;
+    }
+    if (groups.size === 0) this.#propose(batch, unit, result);
+  }
+
+  #send(engine: EngineId, request: PermissionRequest, fences: readonly Fence[]): void {
+    const to = this.#context.endpointOf(engine);
+    if (to === null) return;
+    const { transaction, attempt, age, snapshot, items, wholeSpaces, holdsNothing } = request;
+    this.#context.send(to, {
+      kind: "permissionRequest",
+      engine: request.engine,
+      transaction,
+      attempt,
+      ageBeginMs: age.beginMs,
+      ageCounter: age.counter,
+      snapshot,
+      appliedSeq: this.#context.appliedSeq,
+      holdsNothing,
+      fences,
+      items,
+      wholeSpaces,
+    });
+  }
+
+  /** By originator. A space without atoms is one that the transaction itself makes: its name's permission covers it. null: someone is missing. */
+  #groups(changes: Changes): Map<EngineId, Group> | null {
+    const { catalog } = this.#context;
+    const groups = new Map<EngineId, Group>();
+    const groupOf = (atom: Atom): Group => {
+      let group = groups.get(atom.originator);
+      if (group === undefined) {
+        group = { items: [], wholeSpaces: [], fences: [], atoms: new Set() };
+        groups.set(atom.originator, group);
+      }
+      if (!group.atoms.has(atom.id)) {
+        group.atoms.add(atom.id);
+        group.fences.push({ atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion });
+      }
+      return group;
+    };
+    for (const permission of changes.permissions) {
+      const atom = catalog.atoms.at(permission.space, permission.key);
+      if (atom !== undefined) groupOf(atom).items.push({ space: permission.space, key: permission.key, use: permission.kind });
+    }
+    for (const space of changes.wholeTables) {
+      for (const atom of catalog.atoms.ofSpace(space)) {
+        const group = groupOf(atom);
+        if (!group.wholeSpaces.includes(space)) group.wholeSpaces.push(space);
+      }
+    }
+    return groups.has(0 as EngineId) ? null : groups;
+  }
+
+  onReply(from: Endpoint, message: PermissionReplyMessage): void {
+    const batch = this.#byTransaction.get(message.transaction);
+    const unit = batch?.unit;
+    if (batch === undefined || unit == null || unit.attempt !== message.attempt || unit.phase !== "asking") return;
+    for (const engine of unit.pending.keys()) {
+      if (this.#context.endpointOf(engine) !== from) continue;
+      const outcome: DeskOutcome =
+        message.outcome === "conflict" || message.outcome === "moved" ? { kind: message.outcome, reach: message.reach } : { kind: message.outcome };
+      this.#answered(batch, unit, engine, outcome);
+      return;
+    }
+  }
+
+  #answered(batch: Batch, unit: Unit, engine: EngineId, outcome: DeskOutcome): void {
+    if (!unit.pending.delete(engine) || unit.phase !== "asking" || unit.result === null) return;
+    switch (outcome.kind) {
+      case "granted":
+        if (unit.pending.size === 0) this.#propose(batch, unit, unit.result);
+        return;
+      case "conflict":
+        this.counters.conflicts++;
+        this.#whenReached(batch, unit, outcome.reach, () => this.#run(batch, unit));
+        return;
+      case "moved":
+        this.counters.moved++;
+        this.#whenReached(batch, unit, outcome.reach, () => this.#askAgain(batch, unit));
+        return;
+      case "tooYoung":
+        this.counters.tooYoung++;
+        this.#release(unit);
+        this.#rest(batch, unit, 1 + this.#context.random.integer(10));
+        return;
+    }
+  }
+
+  #askAgain(batch: Batch, unit: Unit): void {
+    if (unit.result === null) this.#run(batch, unit);
+    else if (this.#context.nowMs - unit.beganMs > unitDeadlineMs) this.#giveUp(batch, unit);
+    else this.#ask(batch, unit, unit.result);
+  }
+
+  /** Once the catalog has applied `seq`: what is posted to the local store afterwards reads it. */
+  #whenReached(batch: Batch, unit: Unit, seq: Seq, then: () => void): void {
+    unit.phase = "resting";
+    if (seq <= this.#context.appliedSeq) then();
+    else this.#reaching.set(batch, { seq, then });
+  }
+
+  #rest(batch: Batch, unit: Unit, forMs: number): void {
+    unit.phase = "resting";
+    unit.restUntilMs = this.#context.nowMs + forMs;
+    this.#resting.add(batch);
+  }
+
+  #propose(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
+    if (this.#proposals.isFull) {
+      this.#rest(batch, unit, 5);
+      return;
+    }
+    if (batch.cancelled) {
+      this.#giveUp(batch, unit);
+      return;
+    }
+    if (!unit.fences.every((fence) => this.#context.catalog.fenceHolds(fence))) {
+      this.#askAgain(batch, unit);
+      return;
+    }
+    unit.phase = "proposed";
+    this.#proposals.propose({
+      transaction: unit.transaction,
+      snapshot: result.snapshot,
+      fences: unit.fences,
+      schemaVersions: result.changes.schemaVersions,
+      body: result.changes.body,
+      onDecided: (outcome, seq) => this.#decided(batch, unit, outcome, seq, result),
+    });
+  }
+
+  #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, seq: Seq, result: Extract<RunResult, { kind: "commit" }>): void {
+    if (outcome === "applied") {
+      this.counters.commits++;
+      unit.phase = "settling";
+      this.#byTransaction.delete(unit.transaction);
+      this.#local.whenApplied(seq, () => {
+        if (batch.unit === unit) this.#advance(batch, result.outcomes, result.nextStep, result.settings);
+      });
+      return;
+    }
+    this.counters.refused++;
+    if (outcome === "fence") this.#askAgain(batch, unit);
+    else if (outcome === "malformed") {
+      this.#release(unit);
+      this.#end(batch, { kind: "failed", code: "ATOMCAST_REFUSED", message: "the sequencer could not read the proposal" });
+    } else this.#run(batch, unit);
+  }
+
+  /** Gives back every permission of the unit, at every originator that may have granted one. */
+  #release(unit: Unit): void {
+    const { engine, nowMs } = this.#context;
+    for (const originator of unit.asked) {
+      if (originator === engine) this.#desk.release(engine, unit.transaction, unit.attempt);
+      else {
+        const release = { engine: originator, transaction: unit.transaction, attempt: unit.attempt, sentMs: nowMs };
+        this.#releases.set(`${originator}/${unit.transaction}`, release);
+        this.#sendRelease(release);
+      }
+    }
+    unit.asked.clear();
+    unit.pending.clear();
+  }
+
+  #sendRelease(release: Release): void {
+    release.sentMs = this.#context.nowMs;
+    const to = this.#context.endpointOf(release.engine);
+    const { transaction, attempt } = release;
+    if (to !== null) this.#context.send(to, { kind: "release", engine: this.#context.engine, transaction, attempt });
+  }
+
+  onReleased(from: Endpoint, transaction: number, attempt: number): void {
+    for (const [key, release] of this.#releases) {
+      if (release.transaction !== transaction || release.attempt > attempt || this.#context.endpointOf(release.engine) !== from) continue;
+      this.#releases.delete(key);
+      return;
+    }
+  }
+
+  onEvent(event: CatalogEvent): void {
+    if (event.kind !== "departed") return;
+    const gone = event.member.id;
+    for (const [key, release] of this.#releases) if (release.engine === gone) this.#releases.delete(key);
+    for (const batch of [...this.#byTransaction.values()]) {
+      const unit = batch.unit;
+      if (unit === null || !unit.asked.delete(gone)) continue;
+      // Its permissions are void with it. What is proposed already meets the fence at the sequencer.
+      if (unit.phase === "asking") this.#askAgain(batch, unit);
+    }
+  }
+
+  /** After a batch of entries is applied. */
+  onApplied(): void {
+    if (this.#reaching.size === 0) return;
+    for (const [batch, { seq, then }] of [...this.#reaching]) {
+      if (seq > this.#context.appliedSeq) continue;
+      this.#reaching.delete(batch);
+      if (batch.unit !== null) then();
+    }
+  }
+
+  tick(): void {
+    const { nowMs } = this.#context;
+    for (const batch of [...this.#resting]) {
+      const unit = batch.unit;
+      if (unit === null || nowMs < unit.restUntilMs) continue;
+      this.#resting.delete(batch);
+      if (unit.asked.size > 0) this.#askAgain(batch, unit);
+      else this.#run(batch, unit);
+    }
+    if (nowMs < this.#nextLookMs) return;
+    this.#nextLookMs = nowMs + 100;
+    for (const release of this.#releases.values()) if (nowMs - release.sentMs > releaseAgainMs) this.#sendRelease(release);
+    for (const batch of [...this.#byTransaction.values()]) {
+      const unit = batch.unit;
+      if (unit === null || unit.phase !== "asking") continue;
+      for (const askedMs of unit.pending.values()) {
+        if (nowMs - askedMs <= askAgainMs) continue;
+        this.#askAgain(batch, unit);
+        break;
+      }
+    }
+  }
+
+  /** The engine starts over: what was proposed may or may not be in the stream; the rest certainly is not. */
+  failAll(reason: string): void {
+    for (const batch of [...this.#batches.values()]) {
+      const unknown = batch.unit?.phase === "proposed";
+      this.#end(batch, {
+        kind: "failed",
+        code: unknown ? "ATOMCAST_OUTCOME_UNKNOWN" : "ATOMCAST_UNAVAILABLE",
+        message: unknown ? `outcome unknown: ${reason}; read before trying again` : `nothing was changed: ${reason}; try again`,
+      });
+    }
+  }
+}

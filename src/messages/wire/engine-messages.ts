@@ -1,0 +1,446 @@
+/**
+ * Messages between engines besides the stream's own (stream-messages.ts has the kinds below 64). The first byte is the kind; numbers are
+ * append-only. All but `seek` and `announce` go over reliable connections.
+ */
+import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
+import type { ChainHash } from "../../base/chain-hash.js";
+import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId, Term } from "../../base/ids.js";
+import type { LogPosition } from "../../base/log-entry.js";
+import type { Fence } from "./entry.js";
+
+/** "Who is there?", multicast by an engine that seeks its database, with its own whereabouts. */
+export interface SeekMessage {
+  readonly kind: "seek";
+}
+
+/** Where an engine is and how far: multicast about once a second, and unicast to one that seeks. */
+export interface AnnounceMessage {
+  readonly kind: "announce";
+  readonly engineKind: EngineKind;
+  readonly nodeId: NodeId;
+  readonly nonce: Nonce;
+  /** 0: not a member yet. */
+  readonly engine: EngineId;
+  /** Whom it takes for the sequencer; "" for nobody. */
+  readonly sequencer: Endpoint | "";
+  readonly term: Term;
+  readonly commitSeq: Seq;
+  readonly appliedSeq: Seq;
+  readonly atomsHeld: number;
+  readonly formatVersion: number;
+  /** Whether a joining engine can begin from its state. */
+  readonly canServe: boolean;
+}
+
+/** To the sequencer, strictly in proposalSeq. */
+export interface ProposeMessage {
+  readonly kind: "propose";
+  readonly engine: EngineId;
+  readonly proposalSeq: ProposalSeq;
+  readonly entry: Buffer;
+}
+
+/** From the sequencer: proposals from this number on are missing there. */
+export interface ProposeAgainMessage {
+  readonly kind: "proposeAgain";
+  readonly engine: EngineId;
+  readonly from: ProposalSeq;
+}
+
+/** From the sequencer: the engine is no member in its log. */
+export interface NotMemberMessage {
+  readonly kind: "notMember";
+  readonly engine: EngineId;
+}
+
+/** To the sequencer: order this BOOT entry, unless one with its nonce is in the log. */
+export interface BootRequestMessage {
+  readonly kind: "bootRequest";
+  readonly entry: Buffer;
+}
+
+export interface PermissionRequestMessage {
+  readonly kind: "permissionRequest";
+  readonly engine: EngineId;
+  readonly transaction: number;
+  readonly attempt: number;
+  readonly ageBeginMs: number;
+  readonly ageCounter: number;
+  readonly snapshot: Seq;
+  /** The originator first reaches this too. */
+  readonly appliedSeq: Seq;
+  readonly holdsNothing: boolean;
+  readonly fences: readonly Fence[];
+  readonly items: readonly { readonly space: SpaceId; readonly key: string; readonly use: "write" | "delete" | "exist" }[];
+  readonly wholeSpaces: readonly SpaceId[];
+}
+
+export interface PermissionReplyMessage {
+  readonly kind: "permissionReply";
+  readonly transaction: number;
+  readonly attempt: number;
+  /** `moved`: not (any more) the originator, or of another version: ask again once `reach` is applied. */
+  readonly outcome: "granted" | "conflict" | "tooYoung" | "moved";
+  readonly reach: Seq;
+}
+
+export interface ReleaseMessage {
+  readonly kind: "release";
+  readonly engine: EngineId;
+  readonly transaction: number;
+  readonly attempt: number;
+}
+
+export interface ReleasedMessage {
+  readonly kind: "released";
+  readonly transaction: number;
+  readonly attempt: number;
+}
+
+/** To a table's last atom's originator: hand out `count` ids by a SPLIT. */
+export interface BlockRequestMessage {
+  readonly kind: "blockRequest";
+  readonly engine: EngineId;
+  readonly space: SpaceId;
+  readonly count: number;
+}
+
+/** To an Archive: the catalogs, to begin from. */
+export interface CatalogRequestMessage {
+  readonly kind: "catalogRequest";
+}
+
+export interface CatalogMessage {
+  readonly kind: "catalog";
+  readonly position: LogPosition;
+  readonly records: ReadonlyMap<string, Uint8Array>;
+}
+
+/** To an Archive: rows of a range, once it has stored `minSeq`. */
+export interface PullRequestMessage {
+  readonly kind: "pullRequest";
+  readonly pull: number;
+  readonly space: SpaceId;
+  readonly low: Buffer;
+  readonly high: Buffer | null;
+  readonly minSeq: Seq;
+  readonly bytesMax: number;
+}
+
+export interface PullReplyMessage {
+  readonly kind: "pullReply";
+  readonly pull: number;
+  /** The store's seq that these rows are of. */
+  readonly seq: Seq;
+  readonly rows: readonly { readonly key: Buffer; readonly row: Buffer }[];
+  /** Where to go on; null: the range is whole. */
+  readonly next: Buffer | null;
+}
+
+/** To an Archive: where to cut an atom. */
+export interface CutsRequestMessage {
+  readonly kind: "cutsRequest";
+  readonly atom: AtomId;
+  readonly space: SpaceId;
+  readonly low: Buffer;
+  readonly high: Buffer | null;
+}
+
+export interface CutsReplyMessage {
+  readonly kind: "cutsReply";
+  readonly atom: AtomId;
+  readonly cuts: readonly Buffer[];
+  readonly pieces: readonly { readonly bytes: number; readonly rows: number }[];
+}
+
+/** To an Archive: its whole store, part by part. `transfer` 0 begins one. */
+export interface TransferRequestMessage {
+  readonly kind: "transferRequest";
+  readonly transfer: number;
+  readonly cursor: string;
+}
+
+export interface TransferReplyMessage {
+  readonly kind: "transferReply";
+  /** 0: no such transfer, or too many are open; begin again later. */
+  readonly transfer: number;
+  readonly position: LogPosition;
+  /** Where this part was read from. */
+  readonly cursor: string;
+  /** Empty at the end. */
+  readonly part: Buffer;
+  readonly next: string;
+}
+
+/** To the sequencer: give up an Archive's place as voter. */
+export interface RemoveVoterMessage {
+  readonly kind: "removeVoter";
+  readonly request: number;
+  readonly nodeId: NodeId;
+}
+
+export interface RemoveVoterReplyMessage {
+  readonly kind: "removeVoterReply";
+  readonly request: number;
+  /** "" when it is ordered. */
+  readonly refusal: string;
+}
+
+/** To the sequencer: this engine goes; order its LEAVE. */
+export interface FarewellMessage {
+  readonly kind: "farewell";
+  readonly engine: EngineId;
+}
+
+export type EngineMessage =
+  | SeekMessage
+  | AnnounceMessage
+  | ProposeMessage
+  | ProposeAgainMessage
+  | NotMemberMessage
+  | BootRequestMessage
+  | PermissionRequestMessage
+  | PermissionReplyMessage
+  | ReleaseMessage
+  | ReleasedMessage
+  | BlockRequestMessage
+  | CatalogRequestMessage
+  | CatalogMessage
+  | PullRequestMessage
+  | PullReplyMessage
+  | CutsRequestMessage
+  | CutsReplyMessage
+  | TransferRequestMessage
+  | TransferReplyMessage
+  | RemoveVoterMessage
+  | RemoveVoterReplyMessage
+  | FarewellMessage;
+
+export const firstEngineKind = 64;
+const uses = ["write", "delete", "exist"] as const;
+const outcomes = ["granted", "conflict", "tooYoung", "moved"] as const;
+
+interface Codec<M> {
+  readonly number: number;
+  write(writer: ByteWriter, message: M): void;
+  read(reader: ByteReader): Omit<M, "kind">;
+}
+
+const nothing = { write: (): void => {}, read: (): object => ({}) };
+
+const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessage, { kind: K }>> } = {
+  seek: { number: 64, ...nothing },
+  announce: {
+    number: 65,
+    write: (w, m) => {
+      w.bool(m.engineKind === "archive")
+        .varint(m.nodeId)
+        .varint(m.nonce)
+        .varint(m.engine)
+        .text(m.sequencer)
+        .varint(m.term);
+      w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
+    },
+    read: (r) => ({
+      engineKind: r.bool() ? "archive" : "cache",
+      nodeId: r.varint() as NodeId,
+      nonce: r.varint() as Nonce,
+      engine: r.varint() as EngineId,
+      sequencer: r.text() as Endpoint,
+      term: r.varint() as Term,
+      commitSeq: r.varint() as Seq,
+      appliedSeq: r.varint() as Seq,
+      atomsHeld: r.varint(),
+      formatVersion: r.varint(),
+      canServe: r.bool(),
+    }),
+  },
+  propose: {
+    number: 66,
+    write: (w, m) => w.varint(m.engine).varint(m.proposalSeq).raw(m.entry),
+    read: (r) => ({ engine: r.varint() as EngineId, proposalSeq: r.varint() as ProposalSeq, entry: r.raw(r.remaining) }),
+  },
+  proposeAgain: {
+    number: 67,
+    write: (w, m) => w.varint(m.engine).varint(m.from),
+    read: (r) => ({ engine: r.varint() as EngineId, from: r.varint() as ProposalSeq }),
+  },
+  notMember: { number: 68, write: (w, m) => w.varint(m.engine), read: (r) => ({ engine: r.varint() as EngineId }) },
+  bootRequest: { number: 69, write: (w, m) => w.raw(m.entry), read: (r) => ({ entry: r.raw(r.remaining) }) },
+  permissionRequest: {
+    number: 70,
+    write: (w, m) => {
+      w.varint(m.engine).varint(m.transaction).varint(m.attempt).f64(m.ageBeginMs).varint(m.ageCounter);
+      w.varint(m.snapshot).varint(m.appliedSeq).bool(m.holdsNothing).varint(m.fences.length);
+      for (const fence of m.fences) w.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion);
+      w.varint(m.items.length);
+      for (const item of m.items) w.varint(item.space).bytes(Buffer.from(item.key, "latin1")).u8(uses.indexOf(item.use));
+      w.varint(m.wholeSpaces.length);
+      for (const space of m.wholeSpaces) w.varint(space);
+    },
+    read: (r) => ({
+      engine: r.varint() as EngineId,
+      transaction: r.varint(),
+      attempt: r.varint(),
+      ageBeginMs: r.f64(),
+      ageCounter: r.varint(),
+      snapshot: r.varint() as Seq,
+      appliedSeq: r.varint() as Seq,
+      holdsNothing: r.bool(),
+      fences: r.list((one) => ({ atom: one.varint() as AtomId, originator: one.varint() as EngineId, ownershipVersion: one.varint() as Seq }), 3),
+      items: r.list((one) => ({ space: one.varint() as SpaceId, key: one.bytes().toString("latin1"), use: pick(uses, one.u8()) }), 3),
+      wholeSpaces: r.list((one) => one.varint() as SpaceId),
+    }),
+  },
+  permissionReply: {
+    number: 71,
+    write: (w, m) => w.varint(m.transaction).varint(m.attempt).u8(outcomes.indexOf(m.outcome)).varint(m.reach),
+    read: (r) => ({ transaction: r.varint(), attempt: r.varint(), outcome: pick(outcomes, r.u8()), reach: r.varint() as Seq }),
+  },
+  release: {
+    number: 72,
+    write: (w, m) => w.varint(m.engine).varint(m.transaction).varint(m.attempt),
+    read: (r) => ({ engine: r.varint() as EngineId, transaction: r.varint(), attempt: r.varint() }),
+  },
+  released: {
+    number: 73,
+    write: (w, m) => w.varint(m.transaction).varint(m.attempt),
+    read: (r) => ({ transaction: r.varint(), attempt: r.varint() }),
+  },
+  blockRequest: {
+    number: 74,
+    write: (w, m) => w.varint(m.engine).varint(m.space).varint(m.count),
+    read: (r) => ({ engine: r.varint() as EngineId, space: r.varint() as SpaceId, count: r.varint() }),
+  },
+  catalogRequest: { number: 75, ...nothing },
+  catalog: {
+    number: 76,
+    write: (w, m) => {
+      writePosition(w, m.position);
+      w.varint(m.records.size);
+      for (const [name, bytes] of m.records) w.text(name).bytes(bytes);
+    },
+    read: (r) => ({ position: readPosition(r), records: new Map(r.list((one): [string, Uint8Array] => [one.text(), one.bytes()], 2)) }),
+  },
+  pullRequest: {
+    number: 77,
+    write: (w, m) => {
+      w.varint(m.pull).varint(m.space).bytes(m.low);
+      writeOptional(w, m.high);
+      w.varint(m.minSeq).varint(m.bytesMax);
+    },
+    read: (r) => ({
+      pull: r.varint(),
+      space: r.varint() as SpaceId,
+      low: r.bytes(),
+      high: readOptional(r),
+      minSeq: r.varint() as Seq,
+      bytesMax: r.varint(),
+    }),
+  },
+  pullReply: {
+    number: 78,
+    write: (w, m) => {
+      w.varint(m.pull).varint(m.seq).varint(m.rows.length);
+      for (const { key, row } of m.rows) w.bytes(key).bytes(row);
+      writeOptional(w, m.next);
+    },
+    read: (r) => ({
+      pull: r.varint(),
+      seq: r.varint() as Seq,
+      rows: r.list((one) => ({ key: one.bytes(), row: one.bytes() }), 2),
+      next: readOptional(r),
+    }),
+  },
+  cutsRequest: {
+    number: 79,
+    write: (w, m) => {
+      w.varint(m.atom).varint(m.space).bytes(m.low);
+      writeOptional(w, m.high);
+    },
+    read: (r) => ({ atom: r.varint() as AtomId, space: r.varint() as SpaceId, low: r.bytes(), high: readOptional(r) }),
+  },
+  cutsReply: {
+    number: 80,
+    write: (w, m) => {
+      w.varint(m.atom).varint(m.cuts.length);
+      for (const cut of m.cuts) w.bytes(cut);
+      w.varint(m.pieces.length);
+      for (const piece of m.pieces) w.varint(piece.bytes).varint(piece.rows);
+    },
+    read: (r) => ({
+      atom: r.varint() as AtomId,
+      cuts: r.list((one) => one.bytes()),
+      pieces: r.list((one) => ({ bytes: one.varint(), rows: one.varint() }), 2),
+    }),
+  },
+  transferRequest: {
+    number: 81,
+    write: (w, m) => w.varint(m.transfer).text(m.cursor),
+    read: (r) => ({ transfer: r.varint(), cursor: r.text() }),
+  },
+  transferReply: {
+    number: 82,
+    write: (w, m) => {
+      w.varint(m.transfer);
+      writePosition(w, m.position);
+      w.text(m.cursor).bytes(m.part).text(m.next);
+    },
+    read: (r) => ({ transfer: r.varint(), position: readPosition(r), cursor: r.text(), part: r.bytes(), next: r.text() }),
+  },
+  removeVoter: {
+    number: 83,
+    write: (w, m) => w.varint(m.request).varint(m.nodeId),
+    read: (r) => ({ request: r.varint(), nodeId: r.varint() as NodeId }),
+  },
+  removeVoterReply: {
+    number: 84,
+    write: (w, m) => w.varint(m.request).text(m.refusal),
+    read: (r) => ({ request: r.varint(), refusal: r.text() }),
+  },
+  farewell: { number: 85, write: (w, m) => w.varint(m.engine), read: (r) => ({ engine: r.varint() as EngineId }) },
+};
+
+const kindsByNumber = new Map(Object.entries(codecs).map(([kind, codec]) => [codec.number, kind as EngineMessage["kind"]]));
+
+export function encodeEngineMessage(message: EngineMessage): Buffer {
+  const codec = codecs[message.kind] as Codec<EngineMessage>;
+  const writer = new ByteWriter("entry" in message ? message.entry.length + 32 : 128);
+  writer.u8(codec.number);
+  codec.write(writer, message);
+  return writer.finish();
+}
+
+/** Throws MalformedBytesError. Byte fields are views of `bytes`. */
+export function decodeEngineMessage(bytes: Uint8Array): EngineMessage {
+  const reader = new ByteReader(bytes);
+  const number = reader.u8();
+  const kind = kindsByNumber.get(number);
+  if (kind === undefined) throw new MalformedBytesError(`engine message kind ${number}`);
+  const message = { kind, ...codecs[kind].read(reader) } as EngineMessage;
+  reader.end();
+  return message;
+}
+
+function writePosition(writer: ByteWriter, position: LogPosition): void {
+  writer.varint(position.seq).varint(position.term).text(position.hash);
+}
+
+function readPosition(reader: ByteReader): LogPosition {
+  return { seq: reader.varint() as Seq, term: reader.varint() as Term, hash: reader.text() as ChainHash };
+}
+
+function writeOptional(writer: ByteWriter, bytes: Uint8Array | null): void {
+  writer.bool(bytes !== null);
+  if (bytes !== null) writer.bytes(bytes);
+}
+
+function readOptional(reader: ByteReader): Buffer | null {
+  return reader.bool() ? reader.bytes() : null;
+}
+
+function pick<T>(kinds: readonly T[], index: number): T {
+  const kind = kinds[index];
+  if (kind === undefined) throw new MalformedBytesError(`kind ${index}`);
+  return kind;
+}
