@@ -1,7 +1,14 @@
 /** Frames of a connection: a length (u32) and so many bytes. Both halves are pure; tls-transport.ts owns the sockets. */
 import { MalformedBytesError } from "../../base/bytes.js";
+import { entryBytesMax } from "../../base/limits.js";
 
 export const frameHeaderBytes = 4;
+
+/** Longest message, in bytes: the largest entry and what a message says about it. Longer ones close the connection. */
+export const messageBytesMax = entryBytesMax + 64 * 1024;
+
+/** Bytes that may wait for one peer (one message may always); beyond, `sendReliable` refuses. */
+export const queueBytesMax = 64 * 1024 * 1024;
 
 /** Puts frames together from whatever pieces a socket gives. */
 export class FrameReader {

@@ -7,12 +7,13 @@ import { performance } from "node:perf_hooks";
 import { assert, DatabaseError } from "../../base/errors.js";
 import type { Endpoint } from "../../base/ids.js";
 import { endpointAddress, endpointOf, parseEndpoint } from "./endpoint-address.js";
+import { messageBytesMax, queueBytesMax } from "./frame-codec.js";
 import { limitedLog, type NetworkLog } from "./limited-log.js";
 import type { Network, NetworkCounters, NetworkHandlers, NetworkOptions } from "./network.js";
 import { tlsKey } from "./sealing.js";
 import { SelfDelivery } from "./self-delivery.js";
 import { openTlsListener, type TlsListener } from "./tls-listener.js";
-import { messageBytesMax, queueBytesMax, TlsTransport } from "./tls-transport.js";
+import { TlsTransport } from "./tls-transport.js";
 import { type DatagramFaults, datagramBytesMaxOf, openUdpTransport, type UdpTransport } from "./udp-transport.js";
 
 /** Ports tried until one is free for UDP and TCP alike. */

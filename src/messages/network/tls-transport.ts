@@ -13,22 +13,15 @@ import type { TLSSocket } from "node:tls";
 import { MalformedBytesError } from "../../base/bytes.js";
 import { assert } from "../../base/errors.js";
 import type { ClusterId, Endpoint, Nonce } from "../../base/ids.js";
-import { entryBytesMax } from "../../base/limits.js";
 import { formatVersion } from "../wire/entry.js";
 import { chooseConnection, type Held } from "./connection-choice.js";
 import { type EndpointAddress, parseEndpoint } from "./endpoint-address.js";
-import { FrameReader, frameHeaderBytes, SendQueue } from "./frame-codec.js";
+import { FrameReader, frameHeaderBytes, messageBytesMax, queueBytesMax, SendQueue } from "./frame-codec.js";
 import { decodeGreeting, encodeGreeting, type Greeting, greetingBytesMax, type Hello, type RefusedReason } from "./hello.js";
 import type { LimitedLog } from "./limited-log.js";
 import type { NetworkCounters, NetworkHandlers } from "./network.js";
 import type { TlsListener } from "./tls-listener.js";
 import { connectTls, handshakeTimeoutMs, provedKey, type TlsIdentity } from "./tls-sockets.js";
-
-/** Longest message, in bytes: the largest entry and what a message says about it. Longer ones close the connection. */
-export const messageBytesMax = entryBytesMax + 64 * 1024;
-
-/** Bytes that may wait for one peer (one message may always); beyond, `sendReliable` refuses. */
-export const queueBytesMax = 64 * 1024 * 1024;
 
 /** Open connections; further peers are refused. Above the largest cluster that one stream serves. */
 const connectionsMax = 1024;
