@@ -1,14 +1,17 @@
 /**
  * Makes every INSERT take its ids from this engine's block: SQLite's own "largest id + 1" would collide with what other engines insert at the same
- * time, and needs rows that may not be held. `_nid(<table number>)` is a function of the local store.
+ * time, and needs rows that may not be held. Two forms of one function of the local store: `_nid(n)` gives the next id of table n; `_nid(n, e)` gives e, and
+ * only where e is NULL the next id, which is then none that the statement has named before. For SQLite may compute every row before it inserts
+ * the first: with coalesce(), `VALUES (1), (NULL)` on an empty table could get 1 twice.
  *
- * | form                                | becomes                                                                                    |
- * | ----------------------------------- | ------------------------------------------------------------------------------------------ |
- * | VALUES with the id                  | `coalesce(e, _nid(n))`, but for a literal, which is not NULL                               |
- * | VALUES without it                   | column list and rows end in the id and `_nid(n)`                                           |
- * | SELECT (compound, WITH) with the id | `with _s(c…) as (…) select …, coalesce(c, _nid(n)) … from _s where true`                   |
- * | SELECT without it                   | the same with `…, _nid(n)`, and the id at the end of the column list                       |
- * | DEFAULT VALUES                      | `(id) values(_nid(n))`                                                                     |
+ * | form                                | becomes                                                                             |
+ * | ----------------------------------- | ----------------------------------------------------------------------------------- |
+ * | VALUES with the id, one row         | `coalesce(e, _nid(n))`; a literal, which is not NULL, stays                         |
+ * | VALUES with the id, several rows    | `_nid(n, e)`; stays where all are literals                                          |
+ * | VALUES without it                   | column list and rows end in the id and `_nid(n)`                                    |
+ * | SELECT (compound, WITH) with the id | `with _s(c…) as (select …) select …, _nid(n, c) … from _s where true`               |
+ * | SELECT without it                   | the same with `…, _nid(n)`, and the id at the end of the column list                |
+ * | DEFAULT VALUES                      | `(id) values(_nid(n))`                                                              |
  *
  * A missing column list is written out where a column comes to it. `where true` keeps ON CONFLICT from being read as a join's ON. Parameters keep
  * their order, so a bare `?` keeps its number. Rows come in the order of the SELECT's ORDER BY: SQLite does not flatten an ordered subquery
@@ -37,7 +40,7 @@ import { triggerBody } from "./trigger-body.js";
 export interface InsertTable {
   /** What `_nid` is called with. */
   readonly tableNumber: number;
-  /** The INTEGER PRIMARY KEY, else a rowid name that no column has. */
+  /** The INTEGER PRIMARY KEY (not one with DESC, which SQLite takes for an ordinary key with an index), else a rowid name that no column has. */
   readonly idColumn: string;
   /** What an INSERT without a column list fills, in order: all but the generated. */
   readonly insertableColumns: readonly string[];
@@ -98,18 +101,21 @@ function insertIdEdits(sql: string, insert: Insert, lookup: InsertTableLookup): 
   if (schema !== undefined && foldName(schema) !== "main") return [];
   const table = lookup(insert.table.objName.text);
   if (table === null) return [];
-  const nextId = `_nid(${table.tableNumber})`;
   const places = findPlaces(insert);
   if (insert.body === "default") {
     const [word, values] = [insert.tokens[places.bodyFirst], insert.tokens[places.bodyFirst + 1]];
     assert(word?.type === kinds.default && values?.type === kinds.values, "DEFAULT VALUES follows the table");
-    return [{ start: startOf(word), end: endOf(word), text: `(${quoteName(table.idColumn)})` }, insertAt(endOf(values), `(${nextId})`)];
+    return [
+      { start: startOf(word), end: endOf(word), text: `(${quoteName(table.idColumn)})` },
+      insertAt(endOf(values), `(_nid(${table.tableNumber}))`),
+    ];
   }
   const names = insert.columns?.map((column) => column.text) ?? table.insertableColumns;
   const isId = names.map((name) => isIdName(name, table));
   const filled = isId.includes(true);
   const columnList = filled ? [] : [insertAt(places.columnsEnd, columnListEnd(insert, table))];
-  const body = insert.body === "values" ? valuesEdits(sql, insert, places, isId, nextId) : selectEdits(insert, places, isId, nextId);
+  const body =
+    insert.body === "values" ? valuesEdits(sql, insert, places, isId, table.tableNumber) : selectEdits(insert, places, isId, table.tableNumber);
   return body === null ? [] : [...columnList, ...body];
 }
 
@@ -153,19 +159,16 @@ function findPlaces(insert: Insert): Places {
 }
 
 /** null: a row of another length than the column list, which is SQLite's error to tell. */
-function valuesEdits(sql: string, insert: Insert, places: Places, isId: readonly boolean[], nextId: string): readonly Edit[] | null {
-  const edits: Edit[] = [];
-  for (const row of valueRows(insert.tokens.slice(places.bodyFirst, places.bodyEnd))) {
-    if (row.length !== isId.length) return null;
-    const lastValue = row.at(-1);
-    assert(lastValue !== undefined, "a row of VALUES holds a value");
-    if (!isId.includes(true)) edits.push(insertAt(lastValue.end, `,${nextId}`));
-    row.forEach((value, index) => {
-      if (isId[index] !== true || value.isLiteral) return;
-      edits.push({ start: value.start, end: value.end, text: `coalesce(${sql.slice(value.start, value.end)},${nextId})` });
-    });
-  }
-  return edits;
+function valuesEdits(sql: string, insert: Insert, places: Places, isId: readonly boolean[], table: number): readonly Edit[] | null {
+  const rows = valueRows(insert.tokens.slice(places.bodyFirst, places.bodyEnd));
+  if (rows.some((row) => row.length !== isId.length)) return null;
+  if (!isId.includes(true)) return rows.map((row) => insertAt(row.at(-1)?.end ?? 0, `,_nid(${table})`));
+  const ids = rows.flatMap((row) => row.filter((_, index) => isId[index]));
+  if (ids.every((value) => value.isLiteral)) return [];
+  return ids.map(({ start, end }): Edit => {
+    const value = sql.slice(start, end);
+    return { start, end, text: rows.length === 1 ? `coalesce(${value},_nid(${table}))` : `_nid(${table},${value})` };
+  });
 }
 
 interface Value {
@@ -205,13 +208,13 @@ function valueRows(tokens: readonly Token[]): readonly (readonly Value[])[] {
   return rows;
 }
 
-function selectEdits(insert: Insert, places: Places, isId: readonly boolean[], nextId: string): readonly Edit[] {
+function selectEdits(insert: Insert, places: Places, isId: readonly boolean[], table: number): readonly Edit[] {
   const [first, last] = [insert.tokens[places.bodyFirst], insert.tokens[places.bodyEnd - 1]];
   assert(first !== undefined && last !== undefined, "an INSERT's SELECT has tokens");
   const source = freshName(insert.tokens);
   const columns = isId.map((_, index) => `c${index}`);
-  const values = columns.map((column, index) => (isId[index] === true ? `coalesce(${column},${nextId})` : column));
-  if (!isId.includes(true)) values.push(nextId);
+  const values = columns.map((column, index) => (isId[index] === true ? `_nid(${table},${column})` : column));
+  if (!isId.includes(true)) values.push(`_nid(${table})`);
   return [
     insertAt(startOf(first), `with ${source}(${columns.join(",")}) as (`),
     insertAt(endOf(last), `) select ${values.join(",")} from ${source} where true`),

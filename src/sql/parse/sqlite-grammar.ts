@@ -3,7 +3,7 @@
  *
  * SQLite itself has the last word: what a client sends is also prepared by SQLite, and where the two disagree the statement is refused, never
  * misread. Known differences, met here: `UPDATE/DELETE … ORDER BY … LIMIT` is not in the parser's grammar (cut off, parsed apart, put back), and
- * a byte order mark in front is not a blank to it. Spans: those of names, literals and selects are exact; those of later list items begin at
+ * a byte order mark in front is not a blank to it. Refused though SQLite takes it: a column named twice in one list (`insert into t(a, a) …`). Spans: those of names, literals and selects are exact; those of later list items begin at
  * the list's first item and an upsert's includes RETURNING. What is spliced is therefore found by tokens.
  */
 import * as parser from "sqlite3-parser";
