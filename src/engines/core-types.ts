@@ -47,8 +47,8 @@ export type CoreEffect =
   | { readonly kind: "member"; readonly engine: EngineId }
   /** A clean LEAVE is applied. */
   | { readonly kind: "left" }
-  /** It was evicted, or is too far behind: the engine starts over with a new core. */
-  | { readonly kind: "startOver"; readonly reason: string }
+  /** It was evicted, or is too far behind: the engine starts over with a new core. `needsState`: what it has leads nowhere; take a peer's. */
+  | { readonly kind: "startOver"; readonly reason: string; readonly needsState: boolean }
   | { readonly kind: "role"; readonly sequencer: Endpoint | null; readonly isSequencer: boolean; readonly term: Term }
   /** Work is left: another turnEnd soon, please. */
   | { readonly kind: "again" }

@@ -9,7 +9,7 @@
 import { binaryKey } from "../atoms/atom.js";
 import { MalformedBytesError } from "../base/bytes.js";
 import { assert, unreachable } from "../base/errors.js";
-import { type Endpoint, type EngineId, type Nonce, noEngine, type Seq, schemaSpace } from "../base/ids.js";
+import { type Endpoint, type EngineId, type Nonce, noEngine, type Seq, schemaSpace, type Term } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Catalog, CatalogEvent } from "../catalog/catalog.js";
@@ -26,7 +26,7 @@ import {
 import { decodeEntry, encodeEntry, formatVersion, type TransactionBody } from "../messages/wire/entry.js";
 import { ArchiveSide } from "./archive-side.js";
 import { CacheSide } from "./cache-side.js";
-import type { CoreContext } from "./core-context.js";
+import { CoreContext } from "./core-context.js";
 import type { CoreEffect, CoreInput, Self } from "./core-types.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
@@ -82,7 +82,7 @@ export class EngineCore {
 
   constructor(options: CoreOptions) {
     const { self, catalog, position, random, nowMs } = options;
-    this.context = new CoreConbinaryKey(self, catalog, random, position, nowMs);
+    this.context = new CoreContext(self, catalog, random, position, nowMs);
     this.#bootNonce = (random.integer(2 ** 48 - 1) + 1) as Nonce;
     this.#stream = new StreamNode({
       kind: self.kind,
@@ -348,7 +348,7 @@ export class EngineCore {
           this.#ordered = effect.entries;
           break;
         case "needSnapshot":
-          this.#startOver("what it needs of the stream is in no journal any more");
+          this.#startOver("what it needs of the stream is in no journal any more", true);
           break;
         default:
           this.context.push(effect);
@@ -416,11 +416,11 @@ export class EngineCore {
     this.#ended = true;
   }
 
-  #startOver(reason: string): void {
+  #startOver(reason: string, needsState = false): void {
     if (this.#ended) return;
     this.#ended = true;
     this.cache?.transactions.failAll(reason);
-    this.context.push({ kind: "startOver", reason });
+    this.context.push({ kind: "startOver", reason, needsState });
   }
 }
 

@@ -1,0 +1,293 @@
+/**
+ * An Archive engine from its folder to its LEAVE: recovers what the disk has, or takes another Archive's store where it has nothing, follows
+ * the stream, and starts over where it was taken for dead.
+ *
+ * | the folder has | it begins by |
+ * |---|---|
+ * | nothing, and it founded the database | being the one voter, at seq 0 |
+ * | nothing, otherwise | a transfer of another Archive's store |
+ * | a store, and a sound journal | the store's state, then its journal after it |
+ * | a store, and a damaged journal | the same, neither voting nor acking until a peer has repaired it |
+ * | a store behind what any journal still has | a transfer (told by the stream) |
+ */
+
+import { genesisHash } from "../base/chain-hash.js";
+import { DatabaseError } from "../base/errors.js";
+import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, type Seq } from "../base/ids.js";
+import type { LogEntry, LogPosition } from "../base/log-entry.js";
+import { Catalog } from "../catalog/catalog.js";
+import type { Network } from "../messages/network/network.js";
+import type { AtomStore, StoreInstall } from "../storage/atom-store.js";
+import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
+import { EngineCore } from "./engine-core.js";
+import { EngineHost } from "./engine-host.js";
+import type { ArchiveDisk, Cancel, Environment } from "./environment.js";
+import { Joining, type JoiningEffect } from "./joining.js";
+
+export interface ArchiveOptions {
+  readonly environment: Environment;
+  readonly disk: ArchiveDisk;
+  readonly votersTarget: number;
+  /** Called when the engine cannot go on: the process ends, another serves. */
+  readonly onFailure: (error: Error) => void;
+}
+
+export const genesis: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
+/** Journal entries read at once at start. */
+const recoveryReadBytes = 8 * 1024 * 1024;
+const leaveTimeoutMs = 5000;
+const joinTickMs = 20;
+
+export class ArchiveEngine {
+  readonly #options: ArchiveOptions;
+  readonly #nonce: Nonce;
+  #network: Network | null = null;
+  #store: AtomStore | null = null;
+  #journal: Journal | null = null;
+  #votes: VoteStore | null = null;
+  #host: EngineHost | null = null;
+  #joining: Joining | null = null;
+  #cancelJoining: Cancel | null = null;
+  #install: StoreInstall | null = null;
+  /** Parts of a transfer are taken in one after another. */
+  #installing: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #onMember: ((engine: EngineId) => void)[] = [];
+  #onLeft: (() => void) | null = null;
+  readonly #removals = new Map<number, (refusal: string) => void>();
+  #nextRemoval = 1;
+
+  constructor(options: ArchiveOptions) {
+    this.#options = options;
+    this.#nonce = (options.environment.random.integer(2 ** 48 - 1) + 1) as Nonce;
+  }
+
+  get host(): EngineHost | null {
+    return this.#host;
+  }
+
+  get core(): EngineCore | null {
+    return this.#host?.core ?? null;
+  }
+
+  get endpoint(): Endpoint | null {
+    return this.#network?.endpoint ?? null;
+  }
+
+  get network(): Network | null {
+    return this.#network;
+  }
+
+  get store(): AtomStore | null {
+    return this.#store;
+  }
+
+  /** Resolves once it follows or seeks; `whenMember` tells when it counts. */
+  async start(): Promise<void> {
+    const { environment, disk } = this.#options;
+    this.#store = await disk.openStore();
+    this.#votes = await disk.openVotes();
+    this.#network = await environment.openNetwork(this.#nonce, {
+      onDatagram: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onConnected: (endpoint, nonce) => this.#host?.onConnected(endpoint, nonce),
+      onDisconnected: (endpoint) => this.#onDisconnected(endpoint),
+    });
+    const { position } = this.#store;
+    const recovered = await disk.openJournal(this.#journalHandlers(), position.seq);
+    this.#journal = recovered.journal;
+    if (position.seq === noSeq && recovered.journal.base.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder) this.#join();
+    else await this.#begin(recovered);
+  }
+
+  #journalHandlers(): JournalHandlers {
+    const { environment } = this.#options;
+    return {
+      onDurable: (position) => this.#host?.input({ kind: "journaled", nowMs: environment.clock.nowMs(), position }),
+      onFailure: (error) => this.#fail(new DatabaseError("ATOMCAST_DISK", `the journal cannot be written: ${error.message}`, { cause: error })),
+    };
+  }
+
+  #fail(error: Error): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#host?.stop();
+    this.#options.onFailure(error);
+  }
+
+  async #begin(recovered: RecoveredJournal): Promise<void> {
+    const { environment, disk } = this.#options;
+    const { network, store, votes, journal } = this.#ports();
+    const entries = await readAfter(journal, store.position.seq);
+    if (this.#stopped) return;
+    const { damage } = recovered;
+    if (damage !== null) environment.log("warn", "the journal is damaged; it is repaired from a peer", { ...damage });
+    const core = new EngineCore({
+      self: { kind: "archive", nodeId: disk.nodeId, nonce: this.#nonce, endpoint: network.endpoint, http: "-", pid: environment.pid },
+      catalog: Catalog.load(store.readCatalog()),
+      position: store.position,
+      entries,
+      commitSeq: Math.max(store.position.seq, Math.min(recovered.commitSeq, entries.at(-1)?.seq ?? 0)) as Seq,
+      founders: disk.founder ? [disk.nodeId] : [],
+      term: votes.term,
+      votedFor: votes.votedFor,
+      repairThrough: damage?.through ?? noSeq,
+      votersTarget: this.#options.votersTarget,
+      random: environment.random,
+      limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      nowMs: environment.clock.nowMs(),
+    });
+    this.#host = new EngineHost(core, {
+      environment,
+      network,
+      journal,
+      votes,
+      store,
+      local: null,
+      handlers: {
+        onAnswer: () => {},
+        onVoterRemoved: (request, refusal) => {
+          this.#removals.get(request)?.(refusal);
+          this.#removals.delete(request);
+        },
+        onMember: (engine) => {
+          for (const told of this.#onMember.splice(0)) told(engine);
+        },
+        onLeft: () => this.#onLeft?.(),
+        onStartOver: (reason, needsState) => {
+          this.#startOver(reason, needsState).catch((error: unknown) => this.#fail(error as Error));
+        },
+        onFailure: (error) => this.#fail(error),
+        systemTables: () => ({}),
+      },
+    });
+  }
+
+  #ports(): { network: Network; store: AtomStore; votes: VoteStore; journal: Journal } {
+    const [network, store, votes, journal] = [this.#network, this.#store, this.#votes, this.#journal];
+    if (network === null || store === null || votes === null || journal === null)
+      throw new DatabaseError("ATOMCAST_CLOSED", "the Archive is not open");
+    return { network, store, votes, journal };
+  }
+
+  #onMessage(from: Endpoint, payload: Buffer): void {
+    if (this.#joining !== null) this.#perform(this.#joining.step({ kind: "message", nowMs: this.#options.environment.clock.nowMs(), from, payload }));
+    else this.#host?.onDatagram(from, payload);
+  }
+
+  #onDisconnected(endpoint: Endpoint): void {
+    if (this.#joining !== null) this.#joining.step({ kind: "disconnected", nowMs: this.#options.environment.clock.nowMs(), endpoint });
+    else this.#host?.onDisconnected(endpoint);
+  }
+
+  /** Seeks a peer and takes in its store. */
+  #join(): void {
+    const { environment } = this.#options;
+    this.#host = null;
+    const joining = new Joining("archive", environment.random);
+    this.#joining = joining;
+    environment.log("info", "seeks an Archive to copy the database from");
+    this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
+  }
+
+  #perform(effects: readonly JoiningEffect[]): void {
+    const network = this.#network;
+    for (const effect of effects) {
+      if (effect.kind === "multicast") network?.multicast(effect.payload);
+      else if (effect.kind === "send") network?.sendReliable(effect.to, effect.payload);
+      else if (effect.kind === "part")
+        this.#installing = this.#installing.then(() => this.#takeIn(effect)).catch((error: unknown) => this.#fail(error as Error));
+      else if (effect.kind === "otherVersion")
+        this.#options.environment.log("warn", "an engine of this database speaks another format", { ...effect });
+    }
+  }
+
+  async #takeIn(effect: Extract<JoiningEffect, { kind: "part" }>): Promise<void> {
+    if (this.#stopped) return;
+    const { store } = this.#ports();
+    if (effect.restart && this.#install !== null) {
+      await this.#install.abort();
+      this.#install = null;
+    }
+    this.#install ??= await store.beginInstall();
+    if (!effect.last) {
+      await this.#install.write(effect.part);
+      return;
+    }
+    await this.#install.finish(effect.position);
+    this.#install = null;
+    this.#cancelJoining?.();
+    await this.#journal?.close();
+    this.#journal = await this.#options.disk.createJournal(this.#journalHandlers(), effect.position);
+    this.#options.environment.log("info", "has copied the database", { seq: effect.position.seq, bytes: this.#joining?.bytes });
+    this.#joining = null;
+    await this.#begin({ journal: this.#journal, commitSeq: effect.position.seq, damage: null });
+  }
+
+  /** What the old core had begun to write comes to its end first: the new one begins from what is durable. */
+  async #startOver(reason: string, needsState: boolean): Promise<void> {
+    const { environment, disk } = this.#options;
+    environment.log("warn", "starts over", { reason });
+    const { journal, store } = this.#ports();
+    await this.#host?.drained();
+    await journal.close();
+    if (this.#stopped) return;
+    const recovered = await disk.openJournal(this.#journalHandlers(), store.position.seq);
+    this.#journal = recovered.journal;
+    if (needsState) this.#join();
+    else await this.#begin(recovered);
+  }
+
+  whenMember(): Promise<EngineId> {
+    const engine = this.core?.engine ?? 0;
+    if (engine !== 0) return Promise.resolve(engine as EngineId);
+    return new Promise((resolve) => this.#onMember.push(resolve));
+  }
+
+  /** "" when it is ordered, else why not. */
+  removeVoter(nodeId: NodeId): Promise<string> {
+    const host = this.#host;
+    if (host === null) return Promise.resolve("this engine is not up yet");
+    const request = this.#nextRemoval++;
+    return new Promise((resolve) => {
+      this.#removals.set(request, resolve);
+      host.input({ kind: "removeVoter", nowMs: this.#options.environment.clock.nowMs(), request, nodeId });
+    });
+  }
+
+  /** Leaves cleanly: LEAVE applied (or its time over), journal and store closed. */
+  async stop(): Promise<void> {
+    const { environment, disk } = this.#options;
+    if (this.#host !== null && !this.#stopped) {
+      await new Promise<void>((resolve) => {
+        const cancel = environment.clock.after(leaveTimeoutMs, resolve);
+        this.#onLeft = () => {
+          cancel();
+          resolve();
+        };
+        this.#host?.input({ kind: "leave", nowMs: environment.clock.nowMs() });
+      });
+    }
+    this.#stopped = true;
+    this.#host?.stop();
+    await this.#host?.drained();
+    this.#cancelJoining?.();
+    await this.#network?.close();
+    await this.#journal?.close();
+    await this.#store?.close();
+    await this.#votes?.close();
+    await disk.close();
+  }
+}
+
+/** The journal's entries after `seq`: what the store does not have. */
+async function readAfter(journal: Journal, seq: Seq): Promise<LogEntry[]> {
+  const entries: LogEntry[] = [];
+  for (let from = seq + 1; from <= journal.last.seq; ) {
+    const read = await journal.read(from as Seq, recoveryReadBytes);
+    if (read === "gone" || read.length === 0) break;
+    for (const entry of read) entries.push(entry);
+    from = (read.at(-1) as LogEntry).seq + 1;
+  }
+  return entries;
+}

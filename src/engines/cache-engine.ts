@@ -1,0 +1,289 @@
+/**
+ * A Cache engine from nothing to its LEAVE: takes the catalogs from an Archive, follows the stream, and serves SQL from its local store. Where it
+ * was taken for dead, or its store failed, it starts over: a new member with an empty store, in the same process.
+ */
+
+import { DatabaseError } from "../base/errors.js";
+import { type Endpoint, type EngineId, type Nonce, noNode, noSeq, noTerm } from "../base/ids.js";
+import { Catalog } from "../catalog/catalog.js";
+import type { Network } from "../messages/network/network.js";
+import type { CatalogMessage } from "../messages/wire/engine-messages.js";
+import type { Description, SessionSettings, SqlFault, Step } from "../sql/local-store.js";
+import type { BatchAnswer } from "./core-types.js";
+import type { Database, Session, Status } from "./database.js";
+import { EngineCore } from "./engine-core.js";
+import { EngineHost } from "./engine-host.js";
+import type { Cancel, Environment, LocalHandlers, LocalPort } from "./environment.js";
+import { Joining, type JoiningEffect } from "./joining.js";
+import { CacheSession } from "./session.js";
+import { statusOf, systemTablesOf } from "./system-tables.js";
+
+export interface CacheOptions {
+  readonly environment: Environment;
+  readonly database: string;
+  readonly clusterId: string;
+  /** A local store with this schema at this seq, in the state that `reset` makes. */
+  openLocal(engineCatalog: Catalog, seq: number, handlers: LocalHandlers): Promise<LocalPort>;
+  /** Statement texts without a run: a store of its own, or the same. */
+  readonly statements: StatementTools;
+  readonly onFailure: (error: Error) => void;
+}
+
+/** What a session needs of SQL besides running it. */
+export interface StatementTools {
+  split(script: string): readonly string[] | SqlFault;
+  describe(catalog: Catalog, sql: string): Promise<Description | SqlFault>;
+}
+
+const leaveTimeoutMs = 5000;
+const joinTickMs = 20;
+
+export class CacheEngine implements Database {
+  readonly #options: CacheOptions;
+  #nonce: Nonce;
+  #network: Network | null = null;
+  #local: LocalPort | null = null;
+  #host: EngineHost | null = null;
+  #joining: Joining | null = null;
+  #cancelJoining: Cancel | null = null;
+  #stopped = false;
+  /** Where its clients reach it, or "-"; told to the other engines. */
+  #http = "-";
+  readonly #answers = new Map<number, (answer: BatchAnswer) => void>();
+  #nextRequest = 1;
+  #whenMember: ((engine: EngineId) => void)[] = [];
+  #onLeft: (() => void) | null = null;
+  readonly #removals = new Map<number, (refusal: string) => void>();
+
+  constructor(options: CacheOptions) {
+    this.#options = options;
+    this.#nonce = (options.environment.random.integer(2 ** 48 - 1) + 1) as Nonce;
+  }
+
+  get host(): EngineHost | null {
+    return this.#host;
+  }
+
+  get core(): EngineCore | null {
+    return this.#host?.core ?? null;
+  }
+
+  get endpoint(): Endpoint | null {
+    return this.#network?.endpoint ?? null;
+  }
+
+  get network(): Network | null {
+    return this.#network;
+  }
+
+  get http(): string | null {
+    return this.#http === "-" ? null : this.#http;
+  }
+
+  /** Before `start`: the URL that its clients use. */
+  servesAt(url: string): void {
+    this.#http = url;
+  }
+
+  /** Whether anybody of the database has been heard. */
+  get heardAnyone(): boolean {
+    return this.#host !== null || this.#joining?.heardAnyone === true;
+  }
+
+  async start(): Promise<void> {
+    this.#network = await this.#options.environment.openNetwork(this.#nonce, {
+      onDatagram: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onConnected: (endpoint, nonce) => this.#host?.onConnected(endpoint, nonce),
+      onDisconnected: (endpoint) => this.#onDisconnected(endpoint),
+    });
+    this.#join();
+  }
+
+  #join(): void {
+    const { environment } = this.#options;
+    this.#host = null;
+    const joining = new Joining("cache", environment.random);
+    this.#joining = joining;
+    this.#cancelJoining?.();
+    this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
+    this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() }));
+  }
+
+  #perform(effects: readonly JoiningEffect[]): void {
+    for (const effect of effects) {
+      if (effect.kind === "multicast") this.#network?.multicast(effect.payload);
+      else if (effect.kind === "send") this.#network?.sendReliable(effect.to, effect.payload);
+      else if (effect.kind === "catalog") this.#begin(effect.message).catch((error: unknown) => this.#fail(error as Error));
+      else if (effect.kind === "otherVersion")
+        this.#options.environment.log("warn", "an engine of this database speaks another format", { ...effect });
+    }
+  }
+
+  async #begin(message: CatalogMessage): Promise<void> {
+    const { environment } = this.#options;
+    this.#cancelJoining?.();
+    const network = this.#network;
+    if (this.#stopped || network === null) return;
+    const catalog = Catalog.load(message.records);
+    const port: { host: EngineHost | null } = { host: null };
+    const local = await this.#options.openLocal(catalog, message.position.seq, {
+      onReply: (reply) => port.host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply }),
+      onFailure: (error) => this.#fail(error),
+    });
+    if (this.#stopped) {
+      await local.close();
+      return;
+    }
+    this.#local = local;
+    const core = new EngineCore({
+      self: { kind: "cache", nodeId: noNode, nonce: this.#nonce, endpoint: network.endpoint, http: this.#http, pid: environment.pid },
+      catalog,
+      position: message.position,
+      entries: [],
+      commitSeq: message.position.seq,
+      founders: [],
+      term: noTerm,
+      votedFor: noNode,
+      repairThrough: noSeq,
+      votersTarget: 0,
+      random: environment.random,
+      limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      nowMs: environment.clock.nowMs(),
+    });
+    this.#joining = null;
+    const host = new EngineHost(core, {
+      environment,
+      network,
+      journal: null,
+      votes: null,
+      store: null,
+      local,
+      handlers: {
+        onAnswer: (request, answer) => this.#answered(request, answer),
+        onVoterRemoved: (request, refusal) => {
+          this.#removals.get(request)?.(refusal);
+          this.#removals.delete(request);
+        },
+        onMember: (engine) => {
+          for (const told of this.#whenMember.splice(0)) told(engine);
+        },
+        onLeft: () => this.#onLeft?.(),
+        onStartOver: (reason) => this.#startOver(reason),
+        onFailure: (error) => this.#fail(error),
+        systemTables: () => systemTablesOf(core),
+      },
+    });
+    port.host = host;
+    this.#host = host;
+  }
+
+  #fail(error: Error): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#host?.stop();
+    this.#failRequests("ATOMCAST_UNAVAILABLE", error.message);
+    this.#options.onFailure(error);
+  }
+
+  #failRequests(code: string, message: string): void {
+    for (const request of [...this.#answers.keys()]) this.#answered(request, { kind: "failed", code, message });
+  }
+
+  #startOver(reason: string): void {
+    this.#options.environment.log("warn", "starts over", { reason });
+    const local = this.#local;
+    this.#local = null;
+    local?.close().catch((error: unknown) => this.#fail(error as Error));
+    this.#failRequests("ATOMCAST_OUTCOME_UNKNOWN", `outcome unknown: ${reason}`);
+    if (!this.#stopped) this.#join();
+  }
+
+  #onMessage(from: Endpoint, payload: Buffer): void {
+    if (this.#joining !== null) this.#perform(this.#joining.step({ kind: "message", nowMs: this.#options.environment.clock.nowMs(), from, payload }));
+    else this.#host?.onDatagram(from, payload);
+  }
+
+  #onDisconnected(endpoint: Endpoint): void {
+    this.#joining?.step({ kind: "disconnected", nowMs: this.#options.environment.clock.nowMs(), endpoint });
+    this.#host?.onDisconnected(endpoint);
+  }
+
+  #answered(request: number, answer: BatchAnswer): void {
+    const resolve = this.#answers.get(request);
+    this.#answers.delete(request);
+    resolve?.(answer);
+  }
+
+  /** Carries out a batch; sessions call it. */
+  run(steps: readonly Step[], settings: SessionSettings): Promise<BatchAnswer> {
+    const host = this.#host;
+    if (host === null || this.#stopped) {
+      return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is joining the database; try again" });
+    }
+    const request = this.#nextRequest++;
+    return new Promise((resolve) => {
+      this.#answers.set(request, resolve);
+      host.input({ kind: "batch", nowMs: this.#options.environment.clock.nowMs(), request, steps, settings });
+    });
+  }
+
+  split(script: string): readonly string[] | SqlFault {
+    return this.#options.statements.split(script);
+  }
+
+  async describe(sql: string): Promise<Description | SqlFault> {
+    const core = this.core;
+    if (core === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
+    return this.#options.statements.describe(core.catalog, sql);
+  }
+
+  openSession(): Session {
+    return new CacheSession(this);
+  }
+
+  async status(): Promise<Status> {
+    const core = this.core;
+    if (core === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
+    return statusOf(core, this.#options.database, this.#options.clusterId);
+  }
+
+  /** "" when it is ordered, else why not. */
+  removeVoter(nodeId: number): Promise<string> {
+    const host = this.#host;
+    if (host === null) return Promise.resolve("this engine is joining the database; try again");
+    const request = this.#nextRequest++;
+    return new Promise((resolve) => {
+      this.#removals.set(request, resolve);
+      host.input({ kind: "removeVoter", nowMs: this.#options.environment.clock.nowMs(), request, nodeId: nodeId as typeof noNode });
+    });
+  }
+
+  whenMember(): Promise<EngineId> {
+    const engine = this.core?.engine ?? 0;
+    if (engine !== 0) return Promise.resolve(engine as EngineId);
+    return new Promise((resolve) => this.#whenMember.push(resolve));
+  }
+
+  /** Leaves cleanly: what is under way ends or fails, LEAVE applied (or its time over), the local store is thrown away. */
+  async stop(): Promise<void> {
+    const { environment } = this.#options;
+    const host = this.#host;
+    if (host !== null && !this.#stopped) {
+      await new Promise<void>((resolve) => {
+        const cancel = environment.clock.after(leaveTimeoutMs, resolve);
+        this.#onLeft = () => {
+          cancel();
+          resolve();
+        };
+        host.input({ kind: "leave", nowMs: environment.clock.nowMs() });
+      });
+    }
+    this.#stopped = true;
+    this.#host?.stop();
+    this.#cancelJoining?.();
+    this.#failRequests("ATOMCAST_UNAVAILABLE", "the engine is stopping");
+    await this.#network?.close();
+    await this.#local?.close();
+  }
+}

@@ -1,0 +1,285 @@
+/**
+ * Performs an EngineCore's effects and brings it what happens. Everything that arrives within one event-loop turn is stepped at once; the
+ * turn's end is stepped once, so that what it brought becomes one frame, one write, one batch (design.md §3 "Batch everywhere").
+ */
+
+import { atomBytesTarget } from "../atoms/atom.js";
+import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
+import type { Network } from "../messages/network/network.js";
+import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
+import type { SystemTables } from "../sql/local-store.js";
+import type { AtomStore, StoreTransfer } from "../storage/atom-store.js";
+import type { Journal, VoteStore } from "../storage/journal.js";
+import type { BatchAnswer, CoreEffect, CoreInput } from "./core-types.js";
+import type { EngineCore } from "./engine-core.js";
+import type { Cancel, Environment, LocalPort } from "./environment.js";
+
+export interface HostHandlers {
+  onAnswer(request: number, answer: BatchAnswer): void;
+  onVoterRemoved(request: number, refusal: string): void;
+  onMember(engine: EngineId): void;
+  onLeft(): void;
+  /** The core is at its end; the engine makes a new one. */
+  onStartOver(reason: string, needsState: boolean): void;
+  /** Nothing can go on: a disk that fails, a bug. */
+  onFailure(error: Error): void;
+  /** Rows of the system tables, where a run's statements name them. */
+  systemTables(): SystemTables;
+}
+
+export interface HostPorts {
+  readonly environment: Environment;
+  readonly network: Network;
+  readonly handlers: HostHandlers;
+  readonly journal: Journal | null;
+  readonly votes: VoteStore | null;
+  readonly store: AtomStore | null;
+  readonly local: LocalPort | null;
+}
+
+const tickMs = 5;
+const probeTimeoutMs = 250;
+/** Transfers of the whole store that may be open; each keeps one read transaction. A further one is told to come back. */
+const transfersMax = 4;
+const transferIdleMs = 60_000;
+const transferPartBytes = 512 * 1024;
+/** Entries that the journal keeps behind what the store has flushed, for engines that catch up. */
+const journalKeptEntries = 200_000;
+const journalTrimMs = 10_000;
+
+interface OpenTransfer {
+  readonly transfer: StoreTransfer;
+  usedMs: number;
+}
+
+export class EngineHost {
+  readonly core: EngineCore;
+  readonly #ports: HostPorts;
+  #turnEnds = false;
+  #closed = false;
+  readonly #cancels: Cancel[] = [];
+  /** Writes under way at the store and the vote file. */
+  readonly #writes = new Set<Promise<unknown>>();
+  readonly #transfers = new Map<number, OpenTransfer>();
+  #nextTransfer = 1;
+
+  constructor(core: EngineCore, ports: HostPorts) {
+    this.core = core;
+    this.#ports = ports;
+    const { clock } = ports.environment;
+    this.#cancels.push(clock.every(tickMs, () => this.input({ kind: "tick", nowMs: clock.nowMs() })));
+    if (ports.journal !== null) this.#cancels.push(clock.every(journalTrimMs, () => this.#trimJournal()));
+    this.#endTurnSoon();
+  }
+
+  /** Stops performing: what the core wants from here on does not happen. Ports stay open. */
+  stop(): void {
+    this.#closed = true;
+    for (const cancel of this.#cancels) cancel();
+    for (const { transfer } of this.#transfers.values()) transfer.close();
+    this.#transfers.clear();
+  }
+
+  /** After `stop`: when what it had begun to write is written. */
+  async drained(): Promise<void> {
+    await Promise.allSettled([...this.#writes]);
+  }
+
+  input(input: CoreInput): void {
+    if (this.#closed) return;
+    try {
+      for (const effect of this.core.step(input)) this.#perform(effect);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#endTurnSoon();
+  }
+
+  #endTurnSoon(): void {
+    if (this.#turnEnds || this.#closed) return;
+    this.#turnEnds = true;
+    const { clock } = this.#ports.environment;
+    clock.soon(() => {
+      this.#turnEnds = false;
+      if (this.#closed) return;
+      try {
+        for (const effect of this.core.step({ kind: "turnEnd", nowMs: clock.nowMs() })) this.#perform(effect);
+        this.#ports.local?.flush();
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  #fail(error: unknown): void {
+    if (this.#closed) return;
+    this.stop();
+    this.#ports.handlers.onFailure(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  get #nowMs(): number {
+    return this.#ports.environment.clock.nowMs();
+  }
+
+  onDatagram(from: Endpoint, payload: Buffer): void {
+    this.input({ kind: "message", nowMs: this.#nowMs, from, payload });
+  }
+
+  onConnected(endpoint: Endpoint, _nonce: Nonce): void {
+    this.input({ kind: "connected", nowMs: this.#nowMs, endpoint });
+  }
+
+  onDisconnected(endpoint: Endpoint): void {
+    this.input({ kind: "disconnected", nowMs: this.#nowMs, endpoint });
+  }
+
+  #perform(effect: CoreEffect): void {
+    const { network, handlers, environment } = this.#ports;
+    switch (effect.kind) {
+      case "send":
+        if (effect.channel === "datagram") network.sendDatagram(effect.to, effect.payload);
+        else network.sendReliable(effect.to, effect.payload);
+        return;
+      case "multicast":
+        network.multicast(effect.payload);
+        return;
+      case "probe":
+        this.#later(network.probe(effect.endpoint, probeTimeoutMs), (alive) => ({
+          kind: "probed",
+          nowMs: this.#nowMs,
+          endpoint: effect.endpoint,
+          alive,
+        }));
+        return;
+      case "append":
+        this.#ports.journal?.append(effect);
+        return;
+      case "saveVote": {
+        const { term, votedFor } = effect;
+        if (this.#ports.votes !== null)
+          this.#write(this.#ports.votes.save(term, votedFor), () => ({ kind: "voteSaved", nowMs: this.#nowMs, term, votedFor }));
+        return;
+      }
+      case "readJournal": {
+        const { requestId, from, bytesMax } = effect;
+        const { journal } = this.#ports;
+        if (journal !== null)
+          this.#later(journal.read(from, bytesMax), (entries) => ({ kind: "journalRead", nowMs: this.#nowMs, requestId, entries }));
+        return;
+      }
+      case "storeBatch": {
+        const { seq } = effect.batch.position;
+        if (this.#ports.store !== null) this.#write(this.#ports.store.apply(effect.batch), () => ({ kind: "stored", nowMs: this.#nowMs, seq }));
+        return;
+      }
+      case "serveRows":
+      case "serveCuts":
+      case "serveTransfer":
+        this.#serve(effect);
+        return;
+      case "local":
+        this.#ports.local?.post(effect.call, effect.call.kind === "run" ? this.#systemTables(effect.call.request.steps) : {});
+        return;
+      case "answer":
+        handlers.onAnswer(effect.request, effect.answer);
+        return;
+      case "voterRemoved":
+        handlers.onVoterRemoved(effect.request, effect.refusal);
+        return;
+      case "member":
+        handlers.onMember(effect.engine);
+        return;
+      case "left":
+        this.stop();
+        handlers.onLeft();
+        return;
+      case "startOver":
+        this.stop();
+        handlers.onStartOver(effect.reason, effect.needsState);
+        return;
+      case "role":
+        environment.log("info", effect.isSequencer ? "is the sequencer" : "follows a sequencer", { sequencer: effect.sequencer, term: effect.term });
+        return;
+      case "again":
+        this.#endTurnSoon();
+        return;
+      case "log":
+        environment.log(effect.level, effect.message, effect.fields);
+        return;
+    }
+  }
+
+  #write<T>(promise: Promise<T>, then: (value: T) => CoreInput): void {
+    this.#writes.add(promise);
+    const done = (): void => void this.#writes.delete(promise);
+    promise.then(done, done);
+    this.#later(promise, then);
+  }
+
+  #later<T>(promise: Promise<T>, then: (value: T) => CoreInput): void {
+    promise.then(
+      (value) => this.input(then(value)),
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  #systemTables(steps: readonly { readonly sql: string }[]): SystemTables {
+    return steps.some((step) => /\bsystem\b/i.test(step.sql)) ? this.#ports.handlers.systemTables() : {};
+  }
+
+  #reply(to: Endpoint, message: EngineMessage): void {
+    this.#ports.network.sendReliable(to, encodeEngineMessage(message));
+  }
+
+  #serve(effect: Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>): void {
+    const { store } = this.#ports;
+    if (store === null) return;
+    if (effect.kind === "serveRows") {
+      const { pull, space, low, high, bytesMax } = effect.request;
+      const { seq, rows, next } = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024));
+      this.#reply(effect.to, { kind: "pullReply", pull, seq, rows: rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) })), next });
+    } else if (effect.kind === "serveCuts") {
+      const { atom, space, low, high } = effect.request;
+      const { cuts, pieces } = store.cuts(space, low, high, atomBytesTarget);
+      this.#reply(effect.to, { kind: "cutsReply", atom, cuts, pieces });
+    } else this.#serveTransfer(store, effect.to, effect.transfer, effect.cursor);
+  }
+
+  #serveTransfer(store: AtomStore, to: Endpoint, id: number, cursor: string): void {
+    for (const [other, open] of this.#transfers) {
+      if (this.#nowMs - open.usedMs < transferIdleMs) continue;
+      open.transfer.close();
+      this.#transfers.delete(other);
+    }
+    let transferId = id;
+    if (id === 0 && this.#transfers.size < transfersMax) {
+      transferId = this.#nextTransfer++;
+      this.#transfers.set(transferId, { transfer: store.openTransfer(), usedMs: this.#nowMs });
+    }
+    const open = this.#transfers.get(transferId);
+    if (open === undefined) {
+      this.#reply(to, { kind: "transferReply", transfer: 0, position: store.position, cursor, part: Buffer.alloc(0), next: "" });
+      return;
+    }
+    open.usedMs = this.#nowMs;
+    const read = open.transfer.read(cursor, transferPartBytes);
+    const { position } = open.transfer;
+    if (read === null) {
+      open.transfer.close();
+      this.#transfers.delete(transferId);
+    }
+    this.#reply(to, { kind: "transferReply", transfer: transferId, position, cursor, part: read?.part ?? Buffer.alloc(0), next: read?.next ?? "" });
+  }
+
+  #trimJournal(): void {
+    const { store, journal } = this.#ports;
+    if (store === null || journal === null) return;
+    const through = store.flushedSeq - journalKeptEntries;
+    if (through > journal.base.seq) journal.removeThrough(through as Seq).catch((error: unknown) => this.#fail(error));
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,60 @@
+/** What an engine needs of the world, so that the simulator can be another one: time, chance, network, disk, local store. */
+import type { NodeId, Nonce, Seq } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
+import type { Random } from "../base/random.js";
+import type { Network, NetworkHandlers } from "../messages/network/network.js";
+import type { StreamLimits } from "../messages/stream/stream-node-types.js";
+import type { SystemTables } from "../sql/local-store.js";
+import type { AtomStore } from "../storage/atom-store.js";
+import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
+import type { LocalCall, LocalReply } from "./core-types.js";
+
+export interface Clock {
+  /** Monotonic, in milliseconds. */
+  nowMs(): number;
+  /** After the inputs that are already waiting: the end of this event-loop turn. */
+  soon(act: () => void): void;
+  after(delayMs: number, act: () => void): Cancel;
+  every(periodMs: number, act: () => void): Cancel;
+}
+
+export type Cancel = () => void;
+
+export type Log = (level: "debug" | "info" | "warn" | "error", message: string, fields?: Readonly<Record<string, unknown>>) => void;
+
+export interface Environment {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly limits: Omit<StreamLimits, "datagramBytesMax">;
+  readonly pid: number;
+  readonly log: Log;
+  openNetwork(nonce: Nonce, handlers: NetworkHandlers): Promise<Network>;
+}
+
+/** An Archive's folder, locked for this process. */
+export interface ArchiveDisk {
+  readonly nodeId: NodeId;
+  /** It made the database: with an empty journal, it is the one voter. */
+  readonly founder: boolean;
+  openStore(): Promise<AtomStore>;
+  openJournal(handlers: JournalHandlers, appliedSeq: Seq): Promise<RecoveredJournal>;
+  /** Empty, whatever was there before. */
+  createJournal(handlers: JournalHandlers, base: LogPosition): Promise<Journal>;
+  openVotes(): Promise<VoteStore>;
+  /** Gives up the lock. */
+  close(): Promise<void>;
+}
+
+/** A local store behind a queue: calls are carried out in order, replies come back in order, in batches. */
+export interface LocalPort {
+  post(call: LocalCall, system: SystemTables): void;
+  /** The turn's calls go out. */
+  flush(): void;
+  close(): Promise<void>;
+}
+
+export interface LocalHandlers {
+  onReply(reply: LocalReply): void;
+  /** The store has failed (a divergence, a crash of its thread): the engine cannot go on with it. */
+  onFailure(error: Error): void;
+}

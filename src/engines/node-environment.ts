@@ -1,0 +1,70 @@
+/** The real world for an engine: the process's clock, its event loop, the system's chance, sockets. */
+import { randomInt } from "node:crypto";
+import type { Logger } from "pino";
+import type { ClusterId } from "../base/ids.js";
+import type { Random } from "../base/random.js";
+import { openNodeNetwork } from "../messages/network/node-network.js";
+import type { StreamLimits } from "../messages/stream/stream-node-types.js";
+import type { Clock, Environment } from "./environment.js";
+
+export interface NodeEnvironmentOptions {
+  readonly clusterId: ClusterId;
+  /** The database's key, 32 bytes. */
+  readonly secret: Buffer;
+  readonly interfaceAddress: string;
+  readonly groupAddress: string;
+  readonly groupPort: number;
+  readonly logger: Logger;
+}
+
+/** design.md §4; the rest as measured on two cores. */
+export const streamLimits: Omit<StreamLimits, "datagramBytesMax"> = {
+  heartbeatMs: 100,
+  electionTimeoutMsMin: 1000,
+  electionTimeoutMsMax: 2000,
+  repairDelayMsMin: 1,
+  repairDelayMsMax: 10,
+  // libuv reads at most 32 datagrams per turn.
+  datagramsPerTurnMax: 32,
+  // Half of what a receive buffer of 4 MiB holds, so that one burst fits while a receiver is busy.
+  windowBytesMax: 2 * 1024 * 1024,
+  keptBytesMax: 16 * 1024 * 1024,
+  catchUpBytes: 1024 * 1024,
+};
+
+export const systemRandom: Random = { integer: (below) => randomInt(below) };
+
+export const systemClock: Clock = {
+  nowMs: () => performance.timeOrigin + performance.now(),
+  soon: (act) => void setImmediate(act),
+  after(delayMs, act) {
+    const timer = setTimeout(act, delayMs);
+    return () => clearTimeout(timer);
+  },
+  every(periodMs, act) {
+    const timer = setInterval(act, periodMs);
+    return () => clearInterval(timer);
+  },
+};
+
+export function nodeEnvironment(options: NodeEnvironmentOptions): Environment {
+  const { logger } = options;
+  return {
+    clock: systemClock,
+    random: systemRandom,
+    limits: streamLimits,
+    pid: process.pid,
+    log: (level, message, fields = {}) => logger[level](fields, message),
+    openNetwork: (nonce, handlers) =>
+      openNodeNetwork({
+        clusterId: options.clusterId,
+        secret: options.secret,
+        nonce,
+        interfaceAddress: options.interfaceAddress,
+        groupAddress: options.groupAddress,
+        groupPort: options.groupPort,
+        handlers,
+        log: (level, message) => logger[level](message),
+      }),
+  };
+}

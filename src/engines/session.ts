@@ -1,0 +1,69 @@
+/** One client's thread of statements on a Cache: keeps its settings, and carries out its calls one after another. */
+import { DatabaseError } from "../base/errors.js";
+import type { Description, ResultSet, SessionSettings, SqlFault, Statement, Step, StepOutcome } from "../sql/local-store.js";
+import type { CacheEngine } from "./cache-engine.js";
+import type { Session } from "./database.js";
+
+const noArgs = { positional: [], named: [] };
+
+export class CacheSession implements Session {
+  readonly #engine: CacheEngine;
+  #settings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
+  #before: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(engine: CacheEngine) {
+    this.#engine = engine;
+  }
+
+  /** Always: a BEGIN that is left open at the end of a batch is refused there. */
+  get autocommit(): boolean {
+    return true;
+  }
+
+  batch(steps: readonly Step[]): Promise<readonly StepOutcome[]> {
+    return this.#inTurn(() => this.#run(steps));
+  }
+
+  async execute(statement: Statement): Promise<ResultSet> {
+    const [outcome] = await this.batch([{ ...statement, condition: null }]);
+    if (outcome?.kind === "ok") return outcome.result;
+    const fault = outcome?.kind === "error" ? outcome.fault : { code: "ATOMCAST_UNAVAILABLE", message: "the statement was not run" };
+    throw new DatabaseError(fault.code, fault.message);
+  }
+
+  async sequence(script: string): Promise<SqlFault | null> {
+    const statements = this.#engine.split(script);
+    if ("code" in statements) return statements;
+    const steps = statements.map(
+      (sql, index): Step => ({ sql, args: noArgs, wantRows: false, condition: index === 0 ? null : { kind: "ok", step: index - 1 } }),
+    );
+    const outcomes = await this.batch(steps);
+    for (const outcome of outcomes) if (outcome.kind === "error") return outcome.fault;
+    return null;
+  }
+
+  describe(sql: string): Promise<Description | SqlFault> {
+    return this.#engine.describe(sql);
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    return this.#before.then(() => {});
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new DatabaseError("ATOMCAST_CLOSED", "the session is closed"));
+    const mine = this.#before.then(act, act);
+    this.#before = mine.catch(() => {});
+    return mine;
+  }
+
+  async #run(steps: readonly Step[]): Promise<readonly StepOutcome[]> {
+    if (steps.length === 0) return [];
+    const answer = await this.#engine.run(steps, this.#settings);
+    if (answer.kind === "failed") throw new DatabaseError(answer.code, answer.message);
+    this.#settings = answer.settings;
+    return answer.outcomes;
+  }
+}

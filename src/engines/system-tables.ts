@@ -1,0 +1,129 @@
+/** The system tables' rows and the status, as one engine sees them. */
+import type { Atom } from "../atoms/atom.js";
+import type { SpaceId } from "../base/ids.js";
+import { integerOfKey } from "../base/sort-key.js";
+import type { SqlValue } from "../base/values.js";
+import type { SystemTables } from "../sql/local-store.js";
+import type { Status } from "./database.js";
+import type { EngineCore } from "./engine-core.js";
+
+type Row = Readonly<Record<string, SqlValue>>;
+
+export function systemTablesOf(core: EngineCore): SystemTables {
+  return { engines: engineRows(core), atoms: atomRows(core), catalogs: catalogRows(core) };
+}
+
+interface Figures {
+  readonly appliedSeq: number;
+  readonly commitSeq: number;
+  readonly atomsHeld: number;
+  readonly sequencer: string;
+}
+
+function figuresOf(core: EngineCore, endpoint: string): Figures {
+  const own = endpoint === core.context.self.endpoint;
+  const peer = [...core.peers].find(([at]) => at === endpoint)?.[1];
+  return {
+    appliedSeq: own ? (core.cache?.local.applied ?? core.archive?.stored ?? 0) : (peer?.appliedSeq ?? 0),
+    commitSeq: own ? core.stream.commitSeq : (peer?.commitSeq ?? 0),
+    atomsHeld: own ? heldHere(core) : (peer?.atomsHeld ?? 0),
+    sequencer: core.context.sequencer ?? "",
+  };
+}
+
+function heldHere(core: EngineCore): number {
+  let held = 0;
+  for (const atom of core.catalog.atoms.all()) if (isHeldHere(core, atom)) held++;
+  return held;
+}
+
+function isHeldHere(core: EngineCore, atom: Atom): boolean {
+  if (core.archive !== null) return true;
+  return atom.holders.some((holder) => holder.engine === core.engine && holder.state === "ready");
+}
+
+function engineRows(core: EngineCore): Row[] {
+  return [...core.catalog.members.values()].map((member) => {
+    const { appliedSeq, commitSeq, atomsHeld, sequencer } = figuresOf(core, member.endpoint);
+    return {
+      id: BigInt(member.id),
+      kind: member.kind,
+      is_sequencer: sequencer === member.endpoint ? 1n : 0n,
+      is_voter: core.catalog.voters.includes(member.nodeId) ? 1n : 0n,
+      node_id: member.nodeId === 0 ? null : BigInt(member.nodeId),
+      pid: BigInt(member.pid),
+      endpoint: member.endpoint,
+      http: member.http === "-" ? null : member.http,
+      applied_seq: BigInt(appliedSeq),
+      commit_seq: BigInt(commitSeq),
+      atoms_held: BigInt(atomsHeld),
+    };
+  });
+}
+
+function keyText(key: Uint8Array | null): SqlValue {
+  if (key === null || key.length === 0) return null;
+  return integerOfKey(key) ?? Buffer.from(key).toString("hex");
+}
+
+function namesOf(core: EngineCore): Map<SpaceId, string> {
+  const names = new Map<SpaceId, string>([[1 as SpaceId, "schema catalog"]]);
+  for (const { object } of core.catalog.schema.inOrder()) {
+    if (object.space !== 0) names.set(object.space, object.name);
+    for (const unique of object.uniques) names.set(unique.space, unique.name);
+  }
+  return names;
+}
+
+function atomRows(core: EngineCore): Row[] {
+  const names = namesOf(core);
+  const rows: Row[] = [];
+  for (const atom of core.catalog.atoms.all()) {
+    const name = names.get(atom.space) ?? null;
+    rows.push({
+      id: BigInt(atom.id),
+      kind: atom.space === 1 ? "schema" : atom.indexOf === 0 ? "rows" : "index",
+      table_name: atom.indexOf === 0 ? name : (names.get(atom.indexOf) ?? null),
+      index_name: atom.indexOf === 0 ? null : name,
+      key_low: keyText(atom.low),
+      key_high: keyText(core.catalog.atoms.highOf(atom)),
+      originator: atom.originator === 0 ? null : BigInt(atom.originator),
+      ownership_version: BigInt(atom.ownershipVersion),
+      holders: JSON.stringify(atom.holders),
+      rows: BigInt(atom.rows),
+      bytes: BigInt(atom.bytes),
+      held_here: isHeldHere(core, atom) ? 1n : 0n,
+    });
+  }
+  return rows;
+}
+
+function catalogRows(core: EngineCore): Row[] {
+  const { catalog } = core;
+  const row = (name: string, table: string | null, entries: number): Row => ({ name, table_name: table, entries: BigInt(entries) });
+  const rows = [
+    row("root", null, catalog.members.size + catalog.atoms.size),
+    row("schema", null, catalog.schema.inOrder().length),
+    row("sequence", null, catalog.schema.tables.size),
+  ];
+  for (const table of catalog.schema.tables.values()) rows.push(row("record", table.name, catalog.atoms.ofSpace(table.space).length));
+  return rows;
+}
+
+export function statusOf(core: EngineCore, database: string, clusterId: string): Status {
+  const { catalog } = core;
+  return {
+    database,
+    clusterId,
+    engines: [...catalog.members.values()].map((member) => {
+      const { appliedSeq, commitSeq, atomsHeld, sequencer } = figuresOf(core, member.endpoint);
+      const { id, kind, pid, endpoint, http } = member;
+      return { id, kind, isSequencer: sequencer === endpoint, pid, endpoint, http, appliedSeq, commitSeq, atomsHeld };
+    }),
+    voters: catalog.voters.map((nodeId) => ({ nodeId, engine: catalog.memberOfNode(nodeId)?.id ?? null })),
+    commitSeq: core.stream.commitSeq,
+    appliedSeq: core.cache?.local.applied ?? core.archive?.stored ?? 0,
+    atomCount: catalog.atoms.size,
+    atomsHeldHere: heldHere(core),
+  };
+}
