@@ -13,6 +13,8 @@ export interface SqliteDatabase extends Database {
   readonly openSessionCount: number;
   /** Called before each batch, script or description; may wait, or throw what an engine would. */
   beforeWork: (steps: readonly Step[]) => Promise<void>;
+  /** Called when a batch has run, before its outcomes are answered; what it throws is what the client hears, though everything took effect. */
+  afterWork: (steps: readonly Step[]) => Promise<void>;
   remove(): void;
 }
 
@@ -30,6 +32,7 @@ export function openSqliteDatabase(): SqliteDatabase {
       return openSessionCount;
     },
     beforeWork: async () => {},
+    afterWork: async () => {},
     openSession() {
       openSessionCount++;
       return openSession(file, database, () => {
@@ -68,6 +71,7 @@ function openSession(file: string, database: SqliteDatabase, onClose: () => void
       if (step.condition !== null && !holds(step.condition, outcomes, !connection.inTransaction)) outcomes.push({ kind: "skipped" });
       else outcomes.push(runStatement(connection, step));
     }
+    await database.afterWork(steps);
     return outcomes;
   };
   return {
