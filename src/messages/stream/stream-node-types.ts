@@ -57,7 +57,7 @@ export type StreamInput =
   /** Everything that was appended up to this position is durable. */
   | { readonly kind: "journaled"; readonly nowMs: number; readonly position: LogPosition }
   | { readonly kind: "voteSaved"; readonly nowMs: number; readonly term: Term; readonly votedFor: NodeId }
-  /** Sequencer only: gives the entries the next seqs. */
+  /** Sequencer only: gives the entries the next seqs. Not the sequencer any more: "ordered" with none. */
   | { readonly kind: "order"; readonly nowMs: number; readonly entries: readonly Uint8Array[] }
   /** Answer to readJournal. */
   | { readonly kind: "journalRead"; readonly nowMs: number; readonly requestId: number; readonly entries: readonly LogEntry[] | "gone" }
@@ -65,6 +65,8 @@ export type StreamInput =
   | { readonly kind: "applied"; readonly seq: Seq }
   /** The engine now is a member under this id (0: not any more): told with acks. */
   | { readonly kind: "member"; readonly engine: number }
+  /** Sequencer: begins a round at once (`StreamView.round`); when it is confirmed, no later sequencer had begun before it. */
+  | { readonly kind: "confirm"; readonly nowMs: number }
   /** The event-loop turn's inputs are all in: batched work goes out. */
   | { readonly kind: "turnEnd"; readonly nowMs: number };
 
@@ -106,6 +108,14 @@ export interface StreamView {
   readonly voters: readonly NodeId[];
   /** True once an entry of its own term has committed: the sequencer's clocks and membership changes start here. */
   readonly leadsSurely: boolean;
+  /** A VOTERS entry may be ordered now (it is a bug to order one otherwise): the last one is committed, and so is an entry of this term. */
+  readonly mayChangeVoters: boolean;
+  /** Sequencer: counts heartbeats and "confirm" inputs of its term. */
+  readonly round: number;
+  /** The last round that a majority has answered: a question that came before it began may be answered with the commit seq of then. */
+  readonly confirmedRound: number;
+  /** Payloads that did not decode. */
+  readonly malformedCount: number;
   /** Sequencer: each endpoint's last ack or status. */
   heardFrom(endpoint: Endpoint): {
     readonly atMs: number;

@@ -1,0 +1,211 @@
+/**
+ * The sequencer's end, for one term: whom it has heard, what a majority has durable, and what goes out next.
+ *
+ * A voter's ack counts when its term is this one and its hash is the log's. What a majority of the voters in force has durable is
+ * committed, provided its term is this one (an older term's entry can be durable on a majority and still be overwritten; Raft, §3.6.2).
+ */
+import type { Endpoint, NodeId, Seq } from "../../base/ids.js";
+import type { AckMessage, FrameHeader } from "../wire/stream-messages.js";
+import { packEmptyFrame, packFrame, type SendCursor } from "./frame-packing.js";
+import type { StreamLog } from "./stream-log.js";
+import type { StreamLimits } from "./stream-node-types.js";
+
+/** Larger entries are not multicast, in bytes: receivers take them by catch-up. Reason: they would fill every receiver's socket buffer. */
+export const multicastEntryBytesMax = 1024 * 1024;
+
+/** A voter that has not answered a heartbeat when this many more have gone is taken not to hear the multicast. */
+const unansweredHeartbeatsMax = 2;
+
+/** And gets copies by unicast for this many heartbeats, before the multicast alone is tried again. */
+const copiedHeartbeats = 50;
+
+/** What the sequencer knows of a voter in this term. */
+interface Voter {
+  durableSeq: Seq;
+  round: number;
+  heardMs: number;
+  /** Copies go out until then. */
+  copiesUntilMs: number;
+}
+
+export interface ReplicationHost {
+  readonly nodeId: NodeId;
+  readonly limits: StreamLimits;
+  readonly log: StreamLog;
+  commitSeq(): Seq;
+  durableSeq(): Seq;
+  frameHeader(): FrameHeader;
+  endpointOf(node: NodeId): Endpoint | undefined;
+  multicast(payload: Buffer): void;
+  sendDatagram(to: Endpoint, payload: Buffer): void;
+}
+
+export class Replication {
+  readonly #host: ReplicationHost;
+  /** Of this term: only from its commit on does counting commit anything. */
+  readonly noopSeq: Seq;
+  readonly #voters = new Map<NodeId, Voter>();
+  readonly #cursor: SendCursor;
+  readonly #startedMs: number;
+  #round = 0;
+  #heartbeatMs: number;
+  /** Rounds of the last heartbeats, oldest first. */
+  #heartbeatRounds: number[] = [];
+  #isFrameDue = true;
+  #sentCommitSeq = 0;
+
+  /** `noopSeq`: the place of the term's NOOP, just appended. */
+  constructor(host: ReplicationHost, noopSeq: Seq, nowMs: number) {
+    this.#host = host;
+    this.noopSeq = noopSeq;
+    this.#cursor = { seq: noopSeq, offset: 0 };
+    this.#startedMs = nowMs;
+    this.#heartbeatMs = nowMs;
+  }
+
+  get round(): number {
+    return this.#round;
+  }
+
+  /** The last commit seq that was multicast. */
+  get sentCommitSeq(): number {
+    return this.#sentCommitSeq;
+  }
+
+  /** The next entry that was not sent whole. */
+  get unsentSeq(): Seq {
+    return this.#cursor.seq;
+  }
+
+  onAck(ack: AckMessage, nowMs: number): void {
+    const voter = this.#voter(ack.nodeId);
+    voter.heardMs = nowMs;
+    voter.round = Math.min(this.#round, Math.max(voter.round, ack.round));
+    const { log } = this.#host;
+    if (ack.durable.seq <= voter.durableSeq || ack.durable.seq > log.last.seq) return;
+    // Below the floor everything is committed; such an ack cannot commit anything, and may count for the window.
+    const hash = log.hashAt(ack.durable.seq);
+    if (hash === undefined || hash === ack.durable.hash) voter.durableSeq = ack.durable.seq;
+  }
+
+  #voter(node: NodeId): Voter {
+    let voter = this.#voters.get(node);
+    if (voter === undefined) {
+      voter = { durableSeq: 0 as Seq, round: 0, heardMs: this.#startedMs, copiesUntilMs: 0 };
+      this.#voters.set(node, voter);
+    }
+    return voter;
+  }
+
+  /** Whether a majority of the voters, itself included, was heard within the election timeout. */
+  hearsMajority(nowMs: number): boolean {
+    const { nodeId, limits, log } = this.#host;
+    const isHeard = (node: NodeId) => node === nodeId || nowMs - this.#voter(node).heardMs < limits.electionTimeoutMsMin;
+    return log.voters.filter(isHeard).length * 2 > log.voters.length;
+  }
+
+  /** What may be committed now: the largest seq of this term that a majority has durable, or the present commit seq. */
+  committableSeq(): Seq {
+    const commitSeq = this.#host.commitSeq();
+    const seq = this.#majority((node) => this.#durableSeqOf(node));
+    return seq > commitSeq && seq >= this.noopSeq ? (seq as Seq) : commitSeq;
+  }
+
+  /** The last round that a majority has answered: it had this sequencer when that round began. */
+  get confirmedRound(): number {
+    return this.#majority((node) => (node === this.#host.nodeId ? this.#round : this.#voter(node).round));
+  }
+
+  #durableSeqOf(node: NodeId): Seq {
+    return node === this.#host.nodeId ? this.#host.durableSeq() : this.#voter(node).durableSeq;
+  }
+
+  /** The largest value that a majority of the voters reaches. */
+  #majority(reachedBy: (node: NodeId) => number): number {
+    const values = this.#host.log.voters.map(reachedBy).sort((left, right) => right - left);
+    return values[values.length >> 1] ?? 0;
+  }
+
+  /** A heartbeat when its time has come. */
+  tick(nowMs: number): void {
+    const { heartbeatMs } = this.#host.limits;
+    if (nowMs - this.#heartbeatMs < heartbeatMs) return;
+    this.#heartbeatMs = nowMs;
+    if (this.#heartbeatRounds.length >= unansweredHeartbeatsMax) {
+      const answeredByNow = this.#heartbeatRounds.shift() ?? 0;
+      for (const node of this.#host.log.voters) {
+        const voter = this.#voter(node);
+        if (voter.round < answeredByNow) voter.copiesUntilMs = nowMs + copiedHeartbeats * heartbeatMs;
+      }
+    }
+    this.beginRound();
+    this.#heartbeatRounds.push(this.#round);
+  }
+
+  /** A frame at the next turn's end whose answers are later than now. */
+  beginRound(): void {
+    this.#round++;
+    this.#isFrameDue = true;
+  }
+
+  /**
+   * Sends what was ordered, and the commit seq, within `budget` datagrams. Returns how many are left, or null where the budget ended
+   * before the work.
+   */
+  sendFrames(budget: number, nowMs: number): number | null {
+    const { log, limits } = this.#host;
+    const header = this.#host.frameHeader();
+    let left = budget;
+    while (this.#cursor.seq <= log.last.seq && this.#isWindowOpen()) {
+      if (this.#skipsLarge()) continue;
+      if (left <= 0) return null;
+      const payload = packFrame(log, header, this.#cursor, log.last.seq, limits.datagramBytesMax);
+      left = this.#send(payload, left, false, nowMs);
+      this.#isFrameDue = this.#isFrameDue && !this.#everyoneGets(nowMs);
+      this.#sentCommitSeq = header.commit.seq;
+    }
+    if (!this.#isFrameDue && header.commit.seq <= this.#sentCommitSeq) return left;
+    if (left <= 0) return null;
+    this.#sentCommitSeq = header.commit.seq;
+    left = this.#send(packEmptyFrame(header), left, this.#isFrameDue, nowMs);
+    this.#isFrameDue = false;
+    return left;
+  }
+
+  /** The entries' frames of this turn were the heartbeat: true unless a voter that hears nothing must have one of its own. */
+  #everyoneGets(nowMs: number): boolean {
+    for (const voter of this.#voters.values()) if (voter.copiesUntilMs > nowMs) return false;
+    return true;
+  }
+
+  /** Entries that no datagrams should carry are passed over; frames that follow show that they are missing. */
+  #skipsLarge(): boolean {
+    const bytes = this.#host.log.entryAt(this.#cursor.seq)?.bytes.length ?? 0;
+    if (this.#cursor.offset > 0 || bytes <= Math.min(multicastEntryBytesMax, this.#host.limits.windowBytesMax)) return false;
+    this.#cursor.seq = (this.#cursor.seq + 1) as Seq;
+    this.#isFrameDue = true;
+    return true;
+  }
+
+  #isWindowOpen(): boolean {
+    const { log, limits } = this.#host;
+    const sent = log.bytesBetween(log.floor.seq, (this.#cursor.seq - 1) as Seq) + this.#cursor.offset;
+    const durable = log.bytesBetween(log.floor.seq, this.#majority((node) => this.#durableSeqOf(node)) as Seq);
+    return sent - durable < limits.windowBytesMax;
+  }
+
+  /** Copies go to voters that do not hear the multicast: heartbeats to all of them, other frames to those that are alive. */
+  #send(payload: Buffer, budget: number, isHeartbeat: boolean, nowMs: number): number {
+    let left = budget - 1;
+    this.#host.multicast(payload);
+    for (const [node, voter] of this.#voters) {
+      const isAlive = nowMs - voter.heardMs < this.#host.limits.electionTimeoutMsMin;
+      if (node === this.#host.nodeId || voter.copiesUntilMs <= nowMs || !(isHeartbeat || isAlive)) continue;
+      const endpoint = this.#host.endpointOf(node);
+      if (endpoint === undefined) continue;
+      this.#host.sendDatagram(endpoint, payload);
+      left--;
+    }
+    return left;
+  }
+}
