@@ -46,6 +46,8 @@ export interface MemoryProcess {
   readonly counters: NetworkCounters;
   alive: boolean;
   paused: boolean;
+  /** `resume` has been called, and takes effect with the next `due`. */
+  resuming: boolean;
   /** Deliveries that wait for `resume`. */
   kept: (() => void)[];
 }

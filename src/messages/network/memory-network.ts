@@ -83,7 +83,7 @@ export class MemoryFabric {
   open(options: MemoryNetworkOptions): Network {
     assert(this.#living(options.endpoint) === null, `${options.endpoint} is in use`);
     const counters = { datagramsSent: 0, datagramsReceived: 0, bytesSent: 0, bytesReceived: 0, datagramsRefused: 0, kernelDrops: 0 };
-    const process: MemoryProcess = { options, counters, alive: true, paused: false, kept: [] };
+    const process: MemoryProcess = { options, counters, alive: true, paused: false, resuming: false, kept: [] };
     this.#processes.set(options.endpoint, process);
     return this.#networkOf(process);
   }
@@ -91,7 +91,7 @@ export class MemoryFabric {
   /** Nothing passes from one to the other any more; the other way is another cut. */
   cut(from: Endpoint, to: Endpoint): void {
     const name = pairName(from, to);
-    if (this.#cuts.has(name)) return;
+    if (from === to || this.#cuts.has(name)) return;
     this.#cuts.set(name, this.#nowMs);
     const since = this.#nowMs;
     this.#after(this.#conditions.cutBreaksAfterMs, () => {
@@ -113,17 +113,25 @@ export class MemoryFabric {
   /** The process stops, and keeps its sockets: who steps its engine must stop that too. */
   pause(endpoint: Endpoint): void {
     const process = this.#living(endpoint);
-    if (process !== null) process.paused = true;
+    if (process === null) return;
+    process.paused = true;
+    process.resuming = false;
   }
 
   resume(endpoint: Endpoint): void {
     const process = this.#living(endpoint);
     if (process === null || !process.paused) return;
+    process.resuming = true;
+    this.#after(0, () => this.#goOn(process));
+  }
+
+  /** In one event, so that nothing newer reaches the process before what was kept for it. */
+  #goOn(process: MemoryProcess): void {
+    if (!process.resuming) return; // paused again, or gone on already
+    process.resuming = false;
     process.paused = false;
-    const { kept } = process;
-    process.kept = [];
-    for (const deliver of kept) this.#after(0, deliver);
-    this.#connections.onResume(endpoint);
+    for (const deliver of process.kept.splice(0)) deliver();
+    this.#connections.onResume(process.options.endpoint);
   }
 
   /** The process is gone, without a word to its handlers. */
