@@ -205,9 +205,16 @@ function pragmaValue(parsed: ParsedStatement, value: Expr): string {
       return value.name;
     case "NameExpr":
       return value.name.text;
+    case "UnaryExpr":
+      if (value.expr.type === "NumericLiteral") return (value.op === "Negative" ? "-" : "") + value.expr.value;
+      return textOf(parsed, value);
     default:
-      return parsed.sql.slice(value.span.offset, value.span.offset + value.span.length);
+      return textOf(parsed, value);
   }
+}
+
+function textOf(parsed: ParsedStatement, node: AstNode): string {
+  return parsed.sql.slice(node.span.offset, node.span.offset + node.span.length);
 }
 
 function refuse(parsed: ParsedStatement, node: AstNode | null, message: string, code = "ATOMCAST_NOT_SUPPORTED"): RefusedStatement {

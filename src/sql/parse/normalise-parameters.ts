@@ -54,6 +54,9 @@ function normalise(sql: string, tokens: readonly Token[]): NormalisedParameters 
   const numbers = new Map<string, number>();
   for (const token of tokens) {
     if (token.type !== kinds.variable) continue;
+    // A register of SQLite's own compiler, which is no client's to name.
+    if (/^#\d/.test(token.text))
+      return { code: "SQLITE_ERROR", message: `near "${token.text}": syntax error`, offset: byteOffset(sql, startOf(token)) };
     const number = numberOf(token.text, names.length, numbers);
     const outOfRange = token.text[0] === "?" && token.text.length > 1 && !(number >= 1 && number <= parameterNumberMax);
     if (outOfRange || number > parameterNumberMax) {
