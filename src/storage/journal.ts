@@ -22,8 +22,8 @@ export interface Journal {
   readonly last: LogPosition;
   /**
    * Queues the append. All that is queued while a write is under way goes with the next write and one fdatasync (group commit).
-   * Afterwards `onDurable` is called with the last position of the append (in order of appends; an append that a later truncation
-   * overtook may be left out). A failed write or fsync calls `onFailure` once, and nothing is ever durable again.
+   * After each write `onDurable` is called once, with the position up to which all is durable: so the last one names the end of the last
+   * append, those between may be left out, and none names what a later truncation has given up. A failed write or fsync calls `onFailure` once, and nothing is ever durable again.
    */
   append(append: JournalAppend): void;
   /** Appended entries, durable or not, from `from` on, at most `bytesMax` (at least one entry). "gone": `from` ≤ base.seq. Empty: beyond the end. */
@@ -41,7 +41,7 @@ export interface JournalHandlers {
   onFailure(error: Error): void;
 }
 
-/** What recovery found (the decision table heads file-journal.ts). */
+/** What recovery found (the decision table heads journal-recovery.ts). */
 export interface RecoveredJournal {
   readonly journal: Journal;
   /** Largest commit seq that a valid record names; the committed prefix reaches at least here. */
