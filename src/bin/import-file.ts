@@ -14,15 +14,15 @@ import { createProgressDisplay, type TextOutput } from "./progress-display.js";
 export interface ImportOptions {
   readonly file: string;
   readonly url: string;
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Demanded for CSV, and refused for a SQLite file, which names its own. */
-  readonly table?: string;
+  readonly table?: string | undefined;
   /** Where progress is shown: usually stderr. */
   readonly progress: TextOutput;
   /** Ends the import; what is committed stays, and can be gone on from. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** How long to try an engine that does not answer, in milliseconds. */
-  readonly retryMs?: number;
+  readonly retryMs?: number | undefined;
 }
 
 export interface ImportReport {

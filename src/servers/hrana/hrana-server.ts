@@ -61,7 +61,8 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
   const { database, log } = options;
   const limits: HranaLimits = { ...hranaLimits, ...options.limits };
   const streams = openStreamTable(database, limits, log);
-  const baseUrl = database.http === null ? "null" : JSON.stringify(database.http);
+  /** Asked each time: an engine may learn only later where its clients reach it. */
+  const baseUrl = (): string => (database.http === null ? "null" : JSON.stringify(database.http));
   let runningCount = 0;
   let bufferedBytes = 0;
   let isClosing = false;
@@ -83,7 +84,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
     // Closed before the reply, so that a client that has read it finds everything rolled back.
     if (!isKept) await streams.drop(stream);
     const nextBaton = isKept ? `"${streams.keep(stream)}"` : "null";
-    sendJson(response, 200, `{"baton":${nextBaton},"base_url":${baseUrl},"results":[${outcome.json}]}`);
+    sendJson(response, 200, `{"baton":${nextBaton},"base_url":${baseUrl()},"results":[${outcome.json}]}`);
   }
 
   async function cursor(body: unknown, response: ServerResponse): Promise<void> {
@@ -103,7 +104,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
     response.on("error", (error) => log.debug({ err: error }, "a cursor's client went away"));
     response.writeHead(200, { "content-type": "application/json" });
     try {
-      await sendLines(response, `{"baton":"${nextBaton}","base_url":${baseUrl}}\n`, lines);
+      await sendLines(response, `{"baton":"${nextBaton}","base_url":${baseUrl()}}\n`, lines);
     } finally {
       isSending = false;
     }
