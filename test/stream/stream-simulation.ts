@@ -34,7 +34,17 @@ export interface SimulationOptions {
   /** Archives that are not voters at first; voter changes take them in. */
   readonly spares: number;
   readonly faults: boolean;
+  /** Many short terms: elections ten times as quick, faults ten times as often, most of them at the sequencer. */
+  readonly hasty: boolean;
 }
+
+const hastyLimits: StreamLimits = {
+  ...simulationLimits,
+  heartbeatMs: 25,
+  electionTimeoutMsMin: 120,
+  electionTimeoutMsMax: 240,
+  repairDelayMsMax: 4,
+};
 
 /** An Archive's disk: what was fsynced stays, what was not may stay as a prefix of what was asked. */
 interface Disk {
@@ -77,13 +87,15 @@ export class StreamSimulation {
   readonly options: SimulationOptions;
   readonly random: Random;
   readonly members: Member[] = [];
+  readonly limits: StreamLimits;
   nowMs = 0;
   #order = 0;
   #events: Event[] = [];
   #faulty: boolean;
   /** Group of each member while partitioned; members of different groups do not hear each other. */
   #groups = new Map<Endpoint, number>();
-  /** Members whose multicast is lost to everyone of another parity: only unicast passes. */
+  /** Members that hear nothing, and are heard. */
+  readonly #deaf = new Set<Endpoint>();
   #isMulticastDead = false;
   readonly #sequencers = new Map<Term, Endpoint>();
   /** What was given out as committed, anywhere, ever. */
@@ -94,6 +106,7 @@ export class StreamSimulation {
   constructor(options: SimulationOptions) {
     this.options = options;
     this.random = seededRandom(options.seed);
+    this.limits = options.hasty ? hastyLimits : simulationLimits;
     this.#faulty = options.faults;
     const archives = options.voters + options.spares;
     this.#founders = Array.from({ length: options.voters }, (_, index) => (index + 1) as NodeId);
@@ -163,7 +176,7 @@ export class StreamSimulation {
       votedFor: disk.votedFor,
       repairThrough: 0 as Seq,
       random: seededRandom(this.random.integer(2 ** 31)),
-      limits: simulationLimits,
+      limits: this.limits,
       nowMs: this.nowMs,
     });
     for (const peer of this.members) {
@@ -212,6 +225,11 @@ export class StreamSimulation {
     }
   }
 
+  setDeaf(member: Member, isDeaf: boolean): void {
+    if (isDeaf) this.#deaf.add(member.name);
+    else this.#deaf.delete(member.name);
+  }
+
   setMulticastDead(isDead: boolean): void {
     this.#isMulticastDead = isDead;
   }
@@ -221,6 +239,7 @@ export class StreamSimulation {
     this.#faulty = false;
     this.#groups = new Map();
     this.#isMulticastDead = false;
+    this.#deaf.clear();
     for (const member of this.members) {
       member.pausedUntilMs = this.nowMs;
       if (member.node === null) this.start(member);
@@ -264,7 +283,7 @@ export class StreamSimulation {
           break;
         case "multicast":
           datagrams++;
-          assert.ok(effect.payload.length <= simulationLimits.datagramBytesMax, `a frame of ${effect.payload.length} bytes`);
+          assert.ok(effect.payload.length <= this.limits.datagramBytesMax, `a frame of ${effect.payload.length} bytes`);
           if (!this.#isMulticastDead) for (const peer of this.members) if (peer !== member) this.#sendDatagram(member, peer.name, effect.payload);
           break;
         case "append":
@@ -293,7 +312,7 @@ export class StreamSimulation {
           break;
       }
     }
-    assert.ok(datagrams <= simulationLimits.datagramsPerTurnMax, `${datagrams} datagrams in a turn`);
+    assert.ok(datagrams <= this.limits.datagramsPerTurnMax, `${datagrams} datagrams in a turn`);
   }
 
   #readJournal(member: Member, requestId: number, from: Seq, bytesMax: number): void {
@@ -343,7 +362,7 @@ export class StreamSimulation {
     this.#checkSent(from, payload);
     const copies = this.#faulty && this.chance(3) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
-      if (!this.#areJoined(from.name, to) || (this.#faulty && this.chance(8))) continue;
+      if (!this.#areJoined(from.name, to) || this.#deaf.has(to) || (this.#faulty && this.chance(8))) continue;
       const delayMs = this.#faulty && this.chance(10) ? this.between(1, 300) : this.between(0, 2);
       const bytes = this.#faulty && this.chance(1) ? this.#corrupt(payload) : payload;
       this.at(delayMs, () => this.#deliver(from.name, to, bytes));
@@ -400,6 +419,10 @@ export class StreamSimulation {
   }
 
   #onCommit(member: Member, entries: readonly LogEntry[]): void {
+    const last = entries.at(-1);
+    if (member.node?.role === "sequencer" && last !== undefined && last.seq > this.committed.length) {
+      assert.equal(last.term, member.node.term, `${member.name} commits seq ${last.seq} of an older term by counting`);
+    }
     for (const entry of entries) {
       assert.equal(entry.seq, member.deliveredSeq + 1, `${member.name} skips or repeats a commit`);
       member.deliveredSeq = entry.seq;
@@ -520,44 +543,51 @@ function writeVote(disk: Disk, write: Extract<DiskWrite, { kind: "vote" }>): voi
 /** One whole life: faults for `faultyMs`, then peace, in which all must come to agree. Throws where a promise is broken. */
 export function runSimulation(options: SimulationOptions, faultyMs: number): StreamSimulation {
   const simulation = new StreamSimulation(options);
+  const patienceMs = simulation.limits.electionTimeoutMsMax;
   let isOrdering = true;
   const orderSome = (): void => {
     if (!isOrdering) return;
     simulation.order();
-    simulation.at(simulation.between(5, 60), orderSome);
+    simulation.at(simulation.between(5, options.hasty ? 20 : 60), orderSome);
   };
   simulation.at(10, orderSome);
-  if (options.faults) simulation.at(simulation.between(500, 2500), () => injectFault(simulation, faultyMs));
+  if (options.faults) simulation.at(simulation.between(patienceMs >> 2, patienceMs), () => injectFault(simulation, faultyMs));
   simulation.run(faultyMs);
   simulation.heal();
-  simulation.run(6000);
+  simulation.run(patienceMs * 3 + 1000);
   const before = simulation.committed.length;
-  simulation.run(1000);
+  simulation.run(500);
   assert.ok(simulation.committed.length > before, `nothing is committed after the faults:\n${simulation.describe()}`);
   isOrdering = false;
-  simulation.run(3000);
+  simulation.run(patienceMs + 500);
   simulation.expectConverged();
   return simulation;
 }
 
 function injectFault(simulation: StreamSimulation, untilMs: number): void {
   if (simulation.nowMs >= untilMs) return;
-  const member = simulation.members[simulation.random.integer(simulation.members.length)] as Member;
-  const kind = simulation.random.integer(10);
+  const unitMs = simulation.limits.electionTimeoutMsMin;
+  const lasting = (): number => simulation.between(1, unitMs * 3);
+  const anyone = simulation.members[simulation.random.integer(simulation.members.length)] as Member;
+  const leader = simulation.members.find((one) => one.node?.role === "sequencer") ?? anyone;
+  const member = simulation.chance(50) ? leader : anyone;
+  const kind = simulation.random.integer(12);
   if (kind < 4) {
-    const victim = simulation.chance(50) ? (simulation.members.find((one) => one.node?.role === "sequencer") ?? member) : member;
-    simulation.crash(victim);
-    simulation.at(simulation.between(1, 3000), () => victim.node === null && simulation.start(victim));
-  } else if (kind < 6) {
-    simulation.pause(member, simulation.between(50, 3000));
-  } else if (kind < 8) {
+    simulation.crash(member);
+    simulation.at(lasting(), () => member.node === null && simulation.start(member));
+  } else if (kind < 5) {
+    simulation.pause(member, lasting());
+  } else if (kind < 7) {
     simulation.partition(simulation.between(2, 3));
-    simulation.at(simulation.between(100, 4000), () => simulation.partition(1));
-  } else if (kind < 9) {
+    simulation.at(lasting(), () => simulation.partition(1));
+  } else if (kind < 8) {
     simulation.setMulticastDead(true);
-    simulation.at(simulation.between(100, 2000), () => simulation.setMulticastDead(false));
+    simulation.at(lasting(), () => simulation.setMulticastDead(false));
+  } else if (kind < 9) {
+    simulation.setDeaf(member, true);
+    simulation.at(lasting(), () => simulation.setDeaf(member, false));
   } else {
     simulation.changeVoters();
   }
-  simulation.at(simulation.between(100, 1500), () => injectFault(simulation, untilMs));
+  simulation.at(simulation.between(unitMs >> 4, unitMs), () => injectFault(simulation, untilMs));
 }
