@@ -7,6 +7,7 @@
  * | nothing, and it founded the database | being the one voter, at seq 0 |
  * | nothing, otherwise | a transfer of another Archive's store |
  * | a store, and a sound journal | the store's state, then its journal after it |
+ * | a store, and a journal that ends below it | the store's state, and a journal that goes on from there |
  * | a store, and a damaged journal | the same, neither voting nor acking until a peer has repaired it |
  * | a store behind what any journal still has | a transfer (told by the stream) |
  */
@@ -118,9 +119,12 @@ export class ArchiveEngine {
   async #begin(recovered: RecoveredJournal): Promise<void> {
     const { environment, disk } = this.#options;
     const { network, store, votes, journal } = this.#ports();
+    // A journal that ends below the store was cut short by a crash after a transfer, or is damaged there: what is missing is committed, and the
+    // store has it.
+    if (journal.last.seq < store.position.seq) await journal.reset(store.position);
     const entries = await readAfter(journal, store.position.seq);
     if (this.#stopped) return;
-    const { damage } = recovered;
+    const damage = recovered.damage !== null && recovered.damage.through > journal.last.seq ? recovered.damage : null;
     if (damage !== null) environment.log("warn", "the journal is damaged; it is repaired from a peer", { ...damage });
     const core = new EngineCore({
       self: { kind: "archive", nodeId: disk.nodeId, nonce: this.#nonce, endpoint: network.endpoint, http: "-", pid: environment.pid },
@@ -217,11 +221,11 @@ export class ArchiveEngine {
     await this.#install.finish(effect.position);
     this.#install = null;
     this.#cancelJoining?.();
-    await this.#journal?.close();
-    this.#journal = await this.#options.disk.createJournal(this.#journalHandlers(), effect.position);
+    const { journal } = this.#ports();
+    await journal.reset(effect.position);
     this.#options.environment.log("info", "has copied the database", { seq: effect.position.seq, bytes: this.#joining?.bytes });
     this.#joining = null;
-    await this.#begin({ journal: this.#journal, commitSeq: effect.position.seq, damage: null });
+    await this.#begin({ journal, commitSeq: effect.position.seq, damage: null });
   }
 
   /** What the old core had begun to write comes to its end first: the new one begins from what is durable. */

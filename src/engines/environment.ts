@@ -1,12 +1,11 @@
 /** What an engine needs of the world, so that the simulator can be another one: time, chance, network, disk, local store. */
 import type { NodeId, Nonce, Seq } from "../base/ids.js";
-import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Network, NetworkHandlers } from "../messages/network/network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
 import type { SystemTables } from "../sql/local-store.js";
 import type { AtomStore } from "../storage/atom-store.js";
-import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
+import type { JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
 import type { LocalCall, LocalReply } from "./core-types.js";
 
 export interface Clock {
@@ -38,8 +37,6 @@ export interface ArchiveDisk {
   readonly founder: boolean;
   openStore(): Promise<AtomStore>;
   openJournal(handlers: JournalHandlers, appliedSeq: Seq): Promise<RecoveredJournal>;
-  /** Empty, whatever was there before. */
-  createJournal(handlers: JournalHandlers, base: LogPosition): Promise<Journal>;
   openVotes(): Promise<VoteStore>;
   /** Gives up the lock. */
   close(): Promise<void>;

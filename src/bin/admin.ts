@@ -1,0 +1,70 @@
+/** Commands that ask a running engine: `status`, `import`, `remove`. */
+import Table from "cli-table3";
+import { DatabaseError } from "../base/errors.js";
+import type { Status } from "../engines/database.js";
+import { describeImport, importFile } from "./import-file.js";
+
+const answerTimeoutMs = 10_000;
+
+async function ask(url: string, path: string, init: RequestInit = {}): Promise<unknown> {
+  let response: Response;
+  try {
+    response = await fetch(new URL(path, url), { ...init, signal: AbortSignal.timeout(answerTimeoutMs) });
+  } catch (cause) {
+    throw new DatabaseError("ATOMCAST_UNREACHABLE", `no engine answers at ${url}: is it running, and is that its address?`, { cause });
+  }
+  const text = await response.text();
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch (cause) {
+    throw new DatabaseError("ATOMCAST_UNREACHABLE", `what answers at ${url} is no Atomcast engine`, { cause });
+  }
+  if (!response.ok) throw new DatabaseError("ATOMCAST_REFUSED", (body as { message?: string }).message ?? `${url} answers ${response.status}`);
+  return body;
+}
+
+export async function showStatus(url: string, json: boolean): Promise<void> {
+  const status = (await ask(url, "/v1/status")) as Status;
+  if (json) {
+    process.stdout.write(`${JSON.stringify(status, null, 2)}\n`);
+    return;
+  }
+  process.stdout.write(`database ${status.database} (${status.clusterId}), committed ${status.commitSeq}, ${status.atomCount} atoms\n`);
+  const table = new Table({ head: ["id", "kind", "role", "pid", "http", "applied", "lag", "atoms"], style: { head: [], border: [] } });
+  for (const engine of status.engines) {
+    const voter = status.voters.some((one) => one.engine === engine.id);
+    const role = engine.isSequencer ? "sequencer" : voter ? "voter" : "learner";
+    table.push([
+      engine.id,
+      engine.kind,
+      role,
+      engine.pid,
+      engine.http,
+      engine.appliedSeq,
+      Math.max(0, status.commitSeq - engine.appliedSeq),
+      engine.atomsHeld,
+    ]);
+  }
+  process.stdout.write(`${table.toString()}\n`);
+  const lost = status.voters.filter((voter) => voter.engine === null);
+  for (const voter of lost)
+    process.stdout.write(`voter ${voter.nodeId} is away: start it again, or give it up with "atomcast remove ${voter.nodeId}"\n`);
+}
+
+export async function runImport(file: string, url: string, table: string | undefined): Promise<void> {
+  const report = await importFile({ file, url, progress: process.stderr, ...(table === undefined ? {} : { table }) });
+  process.stdout.write(`${describeImport(report)}\n`);
+  if (report.violations.length > 0) process.exitCode = 1;
+}
+
+export async function removeArchive(archive: string, url: string): Promise<void> {
+  if (!/^\d{1,16}$/.test(archive))
+    throw new DatabaseError("ATOMCAST_USAGE", `ARCHIVE is a node id, a number that "atomcast status" shows, not ${JSON.stringify(archive)}`);
+  await ask(url, "/v1/remove", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ nodeId: Number(archive) }),
+  });
+  process.stdout.write(`Archive ${archive} is no voter any more\n`);
+}

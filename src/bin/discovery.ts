@@ -1,0 +1,44 @@
+/** Finds out which of this machine's databases of one name is up: each candidate's key is tried on the group, and only its engines answer. */
+import type { Nonce } from "../base/ids.js";
+import { systemRandom } from "../engines/node-environment.js";
+import type { Group } from "../messages/network/group.js";
+import { openNodeNetwork } from "../messages/network/node-network.js";
+import { decodeEngineMessage, encodeEngineMessage, firstEngineKind } from "../messages/wire/engine-messages.js";
+import type { DatabaseKey } from "../storage/key-file.js";
+
+const seekEveryMs = 100;
+/** After the first answer, how long others may still answer: two live databases of one name must be told apart by --key. */
+const settleMs = 400;
+
+/** The keys whose databases have an engine that answers, within `timeoutMs`. */
+export async function liveDatabases(keys: readonly DatabaseKey[], interfaceAddress: string, group: Group, timeoutMs: number): Promise<DatabaseKey[]> {
+  const live = new Set<DatabaseKey>();
+  const networks = await Promise.all(
+    keys.map((key) => {
+      const heard = (payload: Buffer): void => {
+        if ((payload[0] ?? 0) < firstEngineKind) return;
+        const message = decodeEngineMessage(payload);
+        if (message.kind === "announce" && message.canServe) live.add(key);
+      };
+      return openNodeNetwork({
+        clusterId: key.clusterId,
+        secret: key.secret,
+        nonce: (systemRandom.integer(2 ** 48 - 1) + 1) as Nonce,
+        interfaceAddress,
+        ...group,
+        handlers: { onDatagram: (_from, _nonce, payload) => heard(payload), onReliable: () => {}, onConnected: () => {}, onDisconnected: () => {} },
+      });
+    }),
+  );
+  const seek = encodeEngineMessage({ kind: "seek" });
+  const untilMs = performance.now() + timeoutMs;
+  let settledMs = Number.POSITIVE_INFINITY;
+  while (performance.now() < Math.min(untilMs, settledMs)) {
+    for (const network of networks) network.multicast(seek);
+    await new Promise((resolve) => setTimeout(resolve, seekEveryMs));
+    if (live.size === keys.length) break;
+    if (live.size > 0 && settledMs === Number.POSITIVE_INFINITY) settledMs = performance.now() + settleMs;
+  }
+  await Promise.all(networks.map((network) => network.close()));
+  return [...live];
+}

@@ -1,0 +1,71 @@
+/** Options that the engine commands share; each also as ATOMCAST_… in the environment. */
+import { Option } from "commander";
+import { DatabaseError } from "../base/errors.js";
+import { type Group, groupOf } from "../messages/network/group.js";
+
+export interface CommonOptions {
+  readonly database: string;
+  readonly interface: string;
+  readonly group?: string;
+  readonly voters: string;
+  readonly key?: string;
+  readonly log: string;
+}
+
+export const logLevels = ["trace", "debug", "info", "warn", "error", "silent"];
+
+export function commonOptions(): Option[] {
+  return [
+    new Option("--database <name>", "the database's name").default("main").env("ATOMCAST_DATABASE"),
+    new Option("--interface <addr>", "IPv4 address of the network interface; on 127.0.0.1 nothing leaves the machine")
+      .default("127.0.0.1")
+      .env("ATOMCAST_INTERFACE"),
+    new Option("--group <addr:port>", "multicast group (default: derived from the database's name)").env("ATOMCAST_GROUP"),
+    new Option("--voters <n>", "Archives that vote on what is durable").default("3").env("ATOMCAST_VOTERS"),
+    new Option("--key <file>", "the database's key file (default: found under $XDG_STATE_HOME/atomcast)").env("ATOMCAST_KEY"),
+    new Option("--log <level>", "what goes to stderr").choices(logLevels).default("info").env("ATOMCAST_LOG"),
+  ];
+}
+
+export function usage(message: string): DatabaseError {
+  return new DatabaseError("ATOMCAST_USAGE", message);
+}
+
+export function parseCount(name: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw usage(`--${name} takes a whole number from ${min} to ${max}, not ${JSON.stringify(text)}`);
+  return value;
+}
+
+export function votersOf(options: CommonOptions): number {
+  const voters = parseCount("voters", options.voters, 1, 7);
+  if (voters % 2 === 0) throw usage(`--voters ${voters}: an even number survives no more losses than ${voters - 1}; take 1, 3, 5 or 7`);
+  return voters;
+}
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export function parseHostPort(name: string, text: string): HostPort {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw usage(`--${name} takes HOST:PORT, such as 127.0.0.1:8787, not ${JSON.stringify(text)}`);
+  return { host: (match[1] ?? match[2]) as string, port };
+}
+
+export function multicastGroup(options: CommonOptions): Group {
+  if (options.group === undefined) return groupOf(options.database);
+  const { host, port } = parseHostPort("group", options.group);
+  const first = Number(host.split(".")[0]);
+  if (!/^\d+\.\d+\.\d+\.\d+$/.test(host) || first < 224 || first > 239)
+    throw usage(`--group takes an IPv4 multicast address (224.0.0.0 to 239.255.255.255) and a port, not ${options.group}`);
+  return { groupAddress: host, groupPort: port };
+}
+
+/** Whether the address is this machine's own loopback. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}

@@ -1,0 +1,184 @@
+/** The commands that run engines in this process: `start`, `archive`, `cache`. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import { DatabaseError } from "../base/errors.js";
+import type { ClusterId } from "../base/ids.js";
+import { ArchiveEngine } from "../engines/archive-engine.js";
+import { CacheEngine } from "../engines/cache-engine.js";
+import type { Environment } from "../engines/environment.js";
+import { fileArchiveDisk, makeArchiveFolder } from "../engines/file-archive-disk.js";
+import { nodeEnvironment } from "../engines/node-environment.js";
+import { openWorkerLocalPort, statementTools } from "../engines/worker-local-port.js";
+import { openHranaServer } from "../servers/hrana/hrana-server.js";
+import { type DataFolder, folderState, openDataFolder } from "../storage/data-folder.js";
+import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
+import { liveDatabases } from "./discovery.js";
+import { openLogger } from "./logger.js";
+import { type CommonOptions, isLoopback, multicastGroup, parseHostPort, usage, votersOf } from "./options.js";
+import { type Stoppable, stopOnSignals } from "./signals.js";
+import { version } from "./version.js";
+
+export interface ArchiveCommand extends CommonOptions {
+  readonly data: string;
+  readonly create?: boolean;
+}
+
+export interface CacheCommand extends CommonOptions {
+  readonly http: string;
+}
+
+export type StartCommand = ArchiveCommand & CacheCommand;
+
+/** How long a new engine seeks its database before it gives up. */
+const seekTimeoutMs = 10_000;
+
+export async function runStart(options: StartCommand): Promise<void> {
+  const stops: Stoppable[] = [];
+  const signals = stopOnSignals(stops);
+  const create = await isNewFolder(options.data);
+  const { key, archive } = await openArchive({ ...options, create });
+  stops.push(archive);
+  const cache = await openCache(options, key);
+  stops.unshift(cache);
+  process.stdout.write(archive.readyLine());
+  process.stdout.write(cache.readyLine());
+  await signals;
+}
+
+export async function runArchive(options: ArchiveCommand): Promise<void> {
+  const stops: Stoppable[] = [];
+  const signals = stopOnSignals(stops);
+  const { archive } = await openArchive(options);
+  stops.push(archive);
+  process.stdout.write(archive.readyLine());
+  await signals;
+}
+
+export async function runCache(options: CacheCommand): Promise<void> {
+  const stops: Stoppable[] = [];
+  const signals = stopOnSignals(stops);
+  const key = options.key === undefined ? await findLiveKey(options) : await loadKeyFile(options.key);
+  const cache = await openCache(options, key);
+  stops.push(cache);
+  process.stdout.write(cache.readyLine());
+  await signals;
+}
+
+/** Whether a database is still to be made in the folder. */
+async function isNewFolder(path: string): Promise<boolean> {
+  const state = await folderState(path);
+  return state === "absent" || state === "unfinished";
+}
+
+interface Running extends Stoppable {
+  readyLine(): string;
+}
+
+function environmentOf(options: CommonOptions, key: DatabaseKey, logger: Logger): Environment {
+  return nodeEnvironment({ clusterId: key.clusterId, secret: key.secret, interfaceAddress: options.interface, ...multicastGroup(options), logger });
+}
+
+/** Ends the process: a database engine that goes on after a failed fsync, or a bug, does harm; another serves. */
+function fatal(logger: Logger, name: string): (error: Error) => void {
+  return (error) => {
+    logger.fatal({ err: error }, `the ${name} cannot go on`);
+    process.exit(1);
+  };
+}
+
+async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running }> {
+  const voters = votersOf(options);
+  const logger = openLogger(options.log, "archive");
+  const { folder, key } = await openFolder(options);
+  const engine = new ArchiveEngine({
+    environment: environmentOf(options, key, logger),
+    disk: fileArchiveDisk(folder),
+    votersTarget: voters,
+    onFailure: fatal(logger, "Archive"),
+  });
+  await engine.start();
+  const progress = setInterval(() => logger.info("waits for the other Archives: a majority of the voters must be up"), 5000);
+  const id = await engine.whenMember();
+  clearInterval(progress);
+  return { key, archive: { readyLine: () => `ready archive id=${id} pid=${process.pid} http=-\n`, stop: () => engine.stop() } };
+}
+
+async function openFolder(options: ArchiveCommand): Promise<{ folder: DataFolder; key: DatabaseKey }> {
+  const { data, database } = options;
+  if (!(await isNewFolder(data))) {
+    if (options.create === true) throw usage(`--create: ${data} is not empty; leave the option out to start what is there`);
+    const folder = await openDataFolder(data, { database });
+    try {
+      const { clusterId } = folder.identity;
+      const key = await loadKeyFile(options.key ?? join(keyDirectory(), `${clusterId}.key`));
+      if (key.clusterId === clusterId) return { folder, key };
+      throw new DatabaseError("ATOMCAST_OTHER_DATABASE", `the key ${key.path} is of another database than ${data}`);
+    } catch (error) {
+      await folder.close();
+      throw error;
+    }
+  }
+  if (options.create === true) {
+    const clusterId = randomBytes(8).toString("hex") as ClusterId;
+    const key = options.key === undefined ? await createKeyFile(database, clusterId) : await loadKeyFile(options.key);
+    return { folder: await makeArchiveFolder(data, database, key.clusterId, true), key };
+  }
+  const key = options.key === undefined ? await findLiveKey(options) : await loadKeyFile(options.key);
+  return { folder: await makeArchiveFolder(data, database, key.clusterId, false), key };
+}
+
+/** The key of the one database of this name that is up. */
+async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
+  const { database } = options;
+  const keys = await listKeyFiles(database);
+  if (keys.length === 0) {
+    throw new DatabaseError(
+      "ATOMCAST_NO_KEY",
+      `no key of a database "${database}" is on this machine: make one with "atomcast start", or name its key with --key FILE`,
+    );
+  }
+  const live = await liveDatabases(keys, options.interface, multicastGroup(options), seekTimeoutMs);
+  const [only, another] = live;
+  if (only === undefined) {
+    throw new DatabaseError("ATOMCAST_NO_DATABASE", `no engine of a database "${database}" answers on ${options.interface}: start an Archive first`);
+  }
+  if (another !== undefined) {
+    throw new DatabaseError(
+      "ATOMCAST_AMBIGUOUS",
+      `${live.length} databases "${database}" are up on this machine: name one with --key FILE (${live.map((key) => key.path).join(", ")})`,
+    );
+  }
+  return only;
+}
+
+async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Running> {
+  const { host, port } = parseHostPort("http", options.http);
+  if (!isLoopback(host)) throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
+  const logger = openLogger(options.log, "cache");
+  const engine = new CacheEngine({
+    environment: environmentOf(options, key, logger),
+    database: options.database,
+    clusterId: key.clusterId,
+    openLocal: openWorkerLocalPort,
+    statements: statementTools,
+    onFailure: fatal(logger, "Cache"),
+  });
+  const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });
+  engine.servesAt(server.url);
+  await engine.start();
+  const giveUp = setTimeout(() => {
+    if (engine.heardAnyone) return;
+    process.stderr.write(`atomcast: no engine of database "${options.database}" answers on ${options.interface}: start an Archive first\n`);
+    process.exit(1);
+  }, seekTimeoutMs);
+  const id = await engine.whenMember();
+  clearTimeout(giveUp);
+  return {
+    readyLine: () => `ready cache id=${id} pid=${process.pid} http=${server.url}\n`,
+    async stop() {
+      await server.close();
+      await engine.stop();
+    },
+  };
+}
