@@ -15,7 +15,7 @@ export function makeArchiveFolder(path: string, database: string, clusterId: Clu
     const handlers = { onDurable: () => {}, onFailure: () => {} };
     await (await createFileJournal({ directory: folder.journalPath, handlers, base: genesis })).close();
     await (await createFileVoteStore(folder.journalPath)).close();
-    await (await openLmdbAtomStore({ directory: folder.atomsPath })).close();
+    await (await openLmdbAtomStore(folder.atomsPath)).close();
   });
 }
 
@@ -23,7 +23,7 @@ export function fileArchiveDisk(folder: DataFolder): ArchiveDisk {
   return {
     nodeId: folder.identity.nodeId,
     founder: folder.identity.founder,
-    openStore: () => openLmdbAtomStore({ directory: folder.atomsPath }),
+    openStore: () => openLmdbAtomStore(folder.atomsPath),
     openJournal: (handlers, appliedSeq) => openFileJournal({ directory: folder.journalPath, handlers, appliedSeq }),
     openVotes: () => openFileVoteStore(folder.journalPath),
     close: () => folder.close(),
