@@ -37,14 +37,20 @@ export interface SourceTable {
   readonly sql: string;
   /** Names to insert into: a hidden rowid first where the table has one, then the columns that are not generated. */
   readonly columns: readonly string[];
-  /** False: WITHOUT ROWID, and the key is the primary key. */
-  readonly hasRowid: boolean;
-  /** Places of the key's columns within `columns`. */
-  readonly keyColumns: readonly number[];
+  /** What tells rows apart and orders them: the rowid, or the primary key of a WITHOUT ROWID table. */
+  readonly keyColumns: readonly SourceKeyColumn[];
   /** The declared one; empty: none. */
   readonly primaryKey: readonly string[];
   readonly rowCount: number;
   readonly foreignKeys: readonly SourceForeignKey[];
+}
+
+export interface SourceKeyColumn {
+  /** Its index in `columns`. */
+  readonly place: number;
+  /** The key's, which need not be the column's own: under another, two keys may be equal, and one would be passed over. null: a rowid. */
+  readonly collation: string | null;
+  readonly isDescending: boolean;
 }
 
 export interface SourceForeignKey {
@@ -140,11 +146,10 @@ function readTable(connection: Sqlite.Database, row: SchemaRow, isWithoutRowid: 
       .pluck()
       .get(),
   );
-  const hasRowid = !isWithoutRowid;
-  const common = { name: row.name, sql: row.sql, hasRowid, primaryKey: keyNames, rowCount, foreignKeys: foreignKeysOf(connection, row.name) };
-  if (isWithoutRowid) return { ...common, columns: names, keyColumns: keyNames.map((name) => names.indexOf(name)) };
+  const common = { name: row.name, sql: row.sql, primaryKey: keyNames, rowCount, foreignKeys: foreignKeysOf(connection, row.name) };
+  if (isWithoutRowid) return { ...common, columns: names, keyColumns: primaryKeyColumns(connection, row.name, names) };
   const alias = rowidAlias(connection, row.name, columns);
-  if (alias !== null) return { ...common, columns: names, keyColumns: [names.indexOf(alias)] };
+  if (alias !== null) return { ...common, columns: names, keyColumns: [rowidKey(names.indexOf(alias))] };
   const taken = new Set(names.map(foldName));
   const rowid = ["rowid", "_rowid_", "oid"].find((name) => !taken.has(name));
   if (rowid === undefined) {
@@ -153,7 +158,21 @@ function readTable(connection: Sqlite.Database, row: SchemaRow, isWithoutRowid: 
       `Table ${row.name} has columns named rowid, _rowid_ and oid, and no INTEGER PRIMARY KEY: its rows cannot be told apart. Rename one.`,
     );
   }
-  return { ...common, columns: [rowid, ...names], keyColumns: [0] };
+  return { ...common, columns: [rowid, ...names], keyColumns: [rowidKey(0)] };
+}
+
+function rowidKey(place: number): SourceKeyColumn {
+  return { place, collation: null, isDescending: false };
+}
+
+function primaryKeyColumns(connection: Sqlite.Database, table: string, names: readonly string[]): SourceKeyColumn[] {
+  const index = connection.prepare("SELECT name FROM pragma_index_list(?) WHERE origin = 'pk'").pluck().get(table);
+  const rows = connection.prepare('SELECT name, "desc" AS descending, coll FROM pragma_index_xinfo(?) WHERE key = 1 ORDER BY seqno').all(index) as {
+    name: string;
+    descending: bigint;
+    coll: string;
+  }[];
+  return rows.map((row) => ({ place: names.indexOf(row.name), collation: row.coll, isDescending: row.descending === 1n }));
 }
 
 /** The column that is the rowid: INTEGER PRIMARY KEY, but not its DESC form, which SQLite gives an index of its own. */
@@ -197,32 +216,47 @@ function foreignKeysOf(connection: Sqlite.Database, table: string): SourceForeig
 }
 
 /**
- * Text keys are ordered and compared as bytes, whatever collation the table has: bytes tell all keys apart that any collation does,
- * while a column's collation may call two different keys equal, and one of them would be passed over.
+ * Rows behind a key of several columns are asked for by its prefixes, longest first: (a = ? AND b > ?), then (a > ?). Each is one search of
+ * the key's index, whatever its collations and directions are; a comparison of row values would be a scan where they are not the columns' own.
  */
 function* rowsAfter(connection: Sqlite.Database, table: SourceTable, position: readonly SqlValue[] | null): Generator<SourceRow> {
-  const columns = table.columns.map(quoteName);
-  const keys = table.keyColumns.map((index) => (table.hasRowid ? `${columns[index]}` : `${columns[index]} COLLATE BINARY`));
-  const selected = `SELECT ${columns.join(", ")} FROM ${quoteName(table.name)}`;
-  const ordered = `ORDER BY ${keys.join(", ")} LIMIT ${readAheadRows}`;
-  const first = connection.prepare(`${selected} ${ordered}`).raw(true);
-  const next = connection.prepare(`${selected} WHERE (${keys.join(", ")}) > (${keys.map(() => "?").join(", ")}) ${ordered}`).raw(true);
+  const deepest = table.keyColumns.length - 1;
   let key = position;
-  for (;;) {
+  let depth = position === null ? 0 : deepest;
+  while (depth >= 0) {
+    const query = connection.prepare(rowsQuery(table, key === null ? null : depth)).raw(true);
     const rows: SourceRow[] = [];
     let byteCount = 0;
-    for (const values of (key === null ? first.iterate() : next.iterate(...key)) as IterableIterator<SqlValue[]>) {
-      rows.push({ key: table.keyColumns.map((index) => values[index] ?? null), values });
+    for (const values of query.iterate(...(key?.slice(0, depth + 1) ?? [])) as IterableIterator<SqlValue[]>) {
+      rows.push({ key: table.keyColumns.map(({ place }) => values[place] ?? null), values });
       byteCount += valuesBytes(values);
       if (byteCount >= readAheadBytes) break;
     }
     // Checked once the query has ended: a connection that is iterating runs no other.
     for (const row of rows) checkText(connection, table, row);
-    const last = rows.at(-1);
-    if (last === undefined) return;
     yield* rows;
-    key = last.key;
+    const isCut = rows.length === readAheadRows || byteCount >= readAheadBytes;
+    key = rows.at(-1)?.key ?? key;
+    depth = isCut ? deepest : depth - 1;
   }
+}
+
+/** Rows behind a key's first `depth + 1` columns that share the first `depth` with it; null: all rows. */
+function rowsQuery(table: SourceTable, depth: number | null): string {
+  const keys = table.keyColumns.map((_, index) => keyTerm(table, index));
+  const conditions =
+    depth === null
+      ? []
+      : keys.slice(0, depth + 1).map((term, index) => `${term} ${index < depth ? "=" : table.keyColumns[index]?.isDescending ? "<" : ">"} ?`);
+  const where = conditions.length === 0 ? "" : ` WHERE ${conditions.join(" AND ")}`;
+  const order = keys.map((term, index) => `${term}${table.keyColumns[index]?.isDescending ? " DESC" : ""}`).join(", ");
+  return `SELECT ${table.columns.map(quoteName).join(", ")} FROM ${quoteName(table.name)}${where} ORDER BY ${order} LIMIT ${readAheadRows}`;
+}
+
+function keyTerm(table: SourceTable, index: number): string {
+  const column = table.keyColumns[index];
+  const name = quoteName(table.columns[column?.place ?? 0] ?? "");
+  return column === undefined || column.collation === null ? name : `${name} COLLATE ${quoteName(column.collation)}`;
 }
 
 export function valuesBytes(values: readonly SqlValue[]): number {
@@ -237,7 +271,7 @@ function checkText(connection: Sqlite.Database, table: SourceTable, row: SourceR
     const value = row.values[index];
     if (typeof value !== "string" || !value.includes("\ufffd")) continue;
     const column = table.columns[index] ?? "";
-    const keys = table.keyColumns.map((place) => `${quoteName(table.columns[place] ?? "")} COLLATE BINARY = ?`);
+    const keys = table.keyColumns.map((_, place) => `${keyTerm(table, place)} = ?`);
     const read = connection.prepare(`SELECT CAST(${quoteName(column)} AS BLOB) FROM ${quoteName(table.name)} WHERE ${keys.join(" AND ")}`).pluck();
     const bytes = read.get(...row.key);
     if (bytes instanceof Uint8Array && Buffer.from(value, "utf8").equals(bytes)) continue;

@@ -1,0 +1,151 @@
+/**
+ * Committed entries put into the local database: rows as they were captured, with users' triggers at rest and foreign keys off, since their
+ * effects are among the rows; DDL as the user wrote it. Whatever does not fit is a divergence: BugError, and the engine stops.
+ */
+import { BugError } from "../base/errors.js";
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
+import type { StatementCache } from "./connection.js";
+import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
+import { type BufferedChange, HeldRanges, type KeyRange } from "./held-ranges.js";
+import type { LocalTable } from "./local-schema.js";
+import { classify } from "./parse/classify.js";
+import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
+import { decodeForInsert, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
+
+export const createSeqTable = "CREATE TABLE main._atomcast_applied(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL)";
+export const setSeq = "INSERT OR REPLACE INTO main._atomcast_applied(id, seq) VALUES (1, ?)";
+
+interface TransactionEntry {
+  readonly seq: Seq;
+  readonly engine: EngineId;
+  readonly parts: readonly (RowsPart | DdlPart)[];
+}
+
+export function applyEntries(state: StoreState, entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[], through: Seq): void {
+  const transactions: TransactionEntry[] = [];
+  for (const { seq, bytes } of entries) {
+    const entry = decodeEntry(bytes);
+    if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
+    transactions.push({ seq, engine: entry.engine, parts: entry.body.parts });
+  }
+  // Statements are prepared below with the flag that is set now.
+  state.foreignKeyFlag.set(false);
+  const before = state.schema;
+  let changesSchema = false;
+  state.applyStatements.get("BEGIN").run();
+  try {
+    for (const { seq, engine, parts } of transactions) {
+      for (const part of parts) {
+        if (part.kind === "rows") applyRows(state, part, seq);
+        else {
+          if (!changesSchema) state.mirror.exec("BEGIN");
+          changesSchema = true;
+          applyDdl(state, part, seq, engine);
+        }
+      }
+    }
+    state.applyStatements.get(setSeq).run(BigInt(through));
+    state.applyStatements.get("COMMIT").run();
+    if (changesSchema) state.mirror.exec("COMMIT");
+  } catch (error) {
+    if (state.main.inTransaction) state.main.exec("ROLLBACK");
+    if (state.mirror.inTransaction) state.mirror.exec("ROLLBACK");
+    if (changesSchema) useSchema(state, before);
+    if (error instanceof BugError) throw error;
+    throw new BugError(`committed entries up to ${through} do not fit the local store`, { cause: error });
+  }
+  state.appliedSeq = through;
+}
+
+function applyRows(state: StoreState, part: RowsPart, seq: Seq): void {
+  const table = state.schema.tables.get(part.table);
+  if (table === undefined) throw new BugError(`rows of table ${part.table} at ${seq}, which is not in the schema`);
+  const ranges = state.held.get(part.table);
+  if (ranges === undefined) return;
+  let rows = part.rows;
+  if (!ranges.whole) {
+    for (const { key, row } of rows) if (ranges.place(key) === "joining") ranges.buffer({ seq, key, row });
+    rows = rows.filter(({ key }) => ranges.place(key) === "held");
+  }
+  // All old rows go before new ones come: a transaction may swap unique values. A row always has a size, so 0 says that there was none.
+  for (const { key, oldBytes } of rows) if (oldBytes > 0) removeRow(state.applyStatements, table, key, seq);
+  const insert = state.applyStatements.get(sqlOf(table).insert);
+  for (const { key, row } of rows) if (row !== null) insert.run(...decodeForInsert(table, key, row));
+}
+
+function removeRow(statements: StatementCache, table: LocalTable, key: Uint8Array, seq: Seq): void {
+  const values = findKeyValues(table, key, statements);
+  const removed = values === null ? 0 : statements.get(sqlOf(table).remove).run(...values).changes;
+  if (removed !== 1) throw new BugError(`a row of ${table.name} that the entry at ${seq} replaces is not here`);
+}
+
+function applyDdl(state: StoreState, part: DdlPart, seq: Seq, engine: EngineId): void {
+  const before = state.schema;
+  const info = classify(part.sql);
+  if ("action" in info && info.action === "alter") dropCaptureTriggers(state);
+  state.mirror.exec(part.sql);
+  state.main.exec(localDdlOf(part.sql, before).sql);
+  adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, seq), part.upserts);
+  for (const table of before.tables.keys()) {
+    if (state.schema.tables.has(table)) continue;
+    state.held.delete(table);
+    state.ids.forget(table);
+  }
+  if (engine !== state.engine) return;
+  // What this engine has made, it holds: nobody else can have put a row there yet.
+  for (const { space, indexOf } of part.newAtoms) {
+    if (indexOf !== 0) continue;
+    const ranges = new HeldRanges();
+    ranges.hold({ low: new Uint8Array(0), high: null });
+    state.held.set(space, ranges);
+  }
+  state.heldGeneration++;
+}
+
+/** Brings a pulled chunk up to what is applied, and counts it as held. "full": its changes are gone. */
+export function installRows(
+  state: StoreState,
+  space: SpaceId,
+  range: KeyRange,
+  seq: Seq,
+  rows: readonly { readonly key: Uint8Array; readonly row: Uint8Array }[],
+): "held" | "full" {
+  const table = state.schema.tables.get(space);
+  const ranges = state.held.get(space);
+  // Dropped meanwhile: there is nothing to hold any more.
+  if (table === undefined) return "held";
+  if (ranges === undefined) return "full";
+  if (ranges.holds(range)) return "held";
+  const changes = ranges.takeJoining(range, seq);
+  if (changes === null) return "full";
+  const latest = new Map<string, BufferedChange>();
+  for (const change of changes) latest.set(Buffer.from(change.key).toString("latin1"), change);
+  state.foreignKeyFlag.set(false);
+  state.applyStatements.get("BEGIN").run();
+  try {
+    const insert = state.applyStatements.get(sqlOf(table).insert);
+    for (const { key, row } of rows) {
+      if (latest.size > 0 && latest.has(Buffer.from(key).toString("latin1"))) continue;
+      insert.run(...decodeForInsert(table, key, row));
+    }
+    for (const { key, row } of latest.values()) if (row !== null) insert.run(...decodeForInsert(table, key, row));
+    state.applyStatements.get("COMMIT").run();
+  } catch (error) {
+    if (state.main.inTransaction) state.main.exec("ROLLBACK");
+    throw new BugError(`a chunk of ${table.name} as of ${seq} does not fit the local store`, { cause: error });
+  }
+  ranges.hold(range);
+  state.heldGeneration++;
+  return "held";
+}
+
+export function readAllRows(
+  state: StoreState,
+  table: LocalTable,
+): { readonly key: Buffer; readonly row: readonly (typeof table.columns)[number]["missing"][] }[] {
+  return state.statements
+    .get(sqlOf(table).selectAll)
+    .all()
+    .map((row) => ({ key: keyOfRow(table, row, row.at(-1) ?? null), row }));
+}

@@ -1,0 +1,147 @@
+/**
+ * Change capture. TEMP triggers call out the keys of the rows that a statement touches; what the rows are in the end is read by key.
+ * REPLACE's victims fire no delete trigger (recursive_triggers is OFF, since ON would fire users' own), so BEFORE triggers call out
+ * the rows with an equal unique value. A touch says, after the table's number and its kind:
+ *
+ * | kind | from | then |
+ * |------|------|------|
+ * | 0 | BEFORE INSERT, BEFORE UPDATE | a possible victim's key, its referenced values |
+ * | 1 | AFTER INSERT | the key |
+ * | 2 | AFTER UPDATE | whether foreign-key values changed, the old key, the new key, the old referenced values |
+ * | 3 | AFTER DELETE | the key, the referenced values |
+ */
+import type { SpaceId } from "../base/ids.js";
+import type { SqlValue } from "../base/values.js";
+import type { LocalSchema, LocalTable, UniqueIndex } from "./local-schema.js";
+import { foldName, quoteName } from "./parse/names.js";
+import { keyName, keyOfValues } from "./stored-rows.js";
+
+export interface TouchedRow {
+  readonly keyValues: readonly SqlValue[];
+  /** The row was inserted, or its foreign-key values changed: its parents must exist. */
+  refersAnew: boolean;
+}
+
+/** What a unit of work touched of one table. By the integer key, or by the sort key as a binary string. */
+export interface TableTouches {
+  readonly rows: Map<bigint | string, TouchedRow>;
+  /** Referenced values that rows had and may no longer have. */
+  readonly released: (readonly SqlValue[])[];
+}
+
+export type Touches = Map<SpaceId, TableTouches>;
+
+/** Sorts raw touches into `into`. */
+export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: LocalSchema, into: Touches): void {
+  let table: LocalTable | undefined;
+  let touches: TableTouches | undefined;
+  for (const touch of raw) {
+    const space = Number(touch[0]) as SpaceId;
+    if (table?.space !== space || touches === undefined) {
+      table = schema.tables.get(space);
+      // A client can call the function too; what it says then is of no table.
+      if (table === undefined) continue;
+      touches = into.get(space);
+      if (touches === undefined) {
+        touches = { rows: new Map(), released: [] };
+        into.set(space, touches);
+      }
+    }
+    const width = table.keyNames.length;
+    const kind = touch[1];
+    if (kind === 1n) touchRow(table, touches, touch.slice(2, 2 + width), true);
+    else if (kind === 2n) {
+      touchRow(table, touches, touch.slice(3, 3 + width), false);
+      touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), touch[2] !== 0n);
+      if (table.referencedNames.length > 0) touches.released.push(touch.slice(3 + 2 * width));
+    } else {
+      touchRow(table, touches, touch.slice(2, 2 + width), false);
+      if (table.referencedNames.length > 0) touches.released.push(touch.slice(2 + width));
+    }
+  }
+}
+
+function touchRow(table: LocalTable, touches: TableTouches, keyValues: SqlValue[], refersAnew: boolean): void {
+  if (keyValues.length !== table.keyNames.length) return;
+  const only = keyValues[0];
+  const id = table.identity !== "key" && typeof only === "bigint" ? only : keyOfValues(table, keyValues).toString("latin1");
+  const known = touches.rows.get(id);
+  if (known === undefined) touches.rows.set(id, { keyValues, refersAnew });
+  else if (refersAnew) known.refersAnew = true;
+}
+
+export function mergeTouches(from: Touches, into: Touches): void {
+  for (const [space, touches] of from) {
+    const known = into.get(space);
+    if (known === undefined) {
+      into.set(space, touches);
+      continue;
+    }
+    for (const [id, row] of touches.rows) {
+      const before = known.rows.get(id);
+      if (before === undefined) known.rows.set(id, row);
+      else if (row.refersAnew) before.refersAnew = true;
+    }
+    known.released.push(...touches.released);
+  }
+}
+
+/** Names of capture triggers begin with this; they stand in the TEMP schema. */
+const prefix = "_capture_";
+
+/** CREATE TEMP TRIGGER statements of one table, by name. */
+export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> {
+  const name = quoteName(table.name);
+  const old = (names: readonly string[]): string[] => names.map((one) => `old.${quoteName(one)}`);
+  const key = (row: "old." | "new." | ""): string[] => table.keyNames.map((one) => `${row}${keyName(table, one)}`);
+  const call = (...parts: readonly (string | number)[]): string => `SELECT _touch(${[table.space, ...parts].join(", ")})`;
+  const childNames = [...new Set(table.foreignKeys.flatMap((one) => one.childNames).map(foldName))];
+  const changed = childNames.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ");
+  const triggers = new Map<string, string>();
+  const add = (event: string, body: string): void => {
+    const trigger = `${prefix}${table.space}_${event.toLowerCase().replace(" ", "_")}`;
+    triggers.set(trigger, `CREATE TEMP TRIGGER ${quoteName(trigger)} ${event} ON main.${name} BEGIN ${body}; END`);
+  };
+  add("AFTER INSERT", call(1, ...key("new.")));
+  add("AFTER UPDATE", call(2, changed === "" ? "0" : `(${changed})`, ...key("old."), ...key("new."), ...old(table.referencedNames)));
+  add("AFTER DELETE", call(3, ...key("old."), ...old(table.referencedNames)));
+  const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
+  const conditions = table.uniques.map((index) => victimCondition(table, index));
+  // A victim with the key of the new row is touched by that; only its referenced values would go unseen.
+  if (table.referencedNames.length > 0)
+    conditions.push(table.keyNames.map((one) => `${keyName(table, one)} = new.${keyName(table, one)}`).join(" AND "));
+  if (conditions.length > 0) {
+    const body = conditions.map((condition) => `${victim} FROM ${name} WHERE ${condition}`).join("; ");
+    add("BEFORE INSERT", body);
+    add("BEFORE UPDATE", body);
+  }
+  return triggers;
+}
+
+/**
+ * Rows whose entry in the index may equal the new row's. For an expression, the new row stands in for the table: a subquery with the
+ * table's name and columns, in which the expression's names resolve first.
+ */
+function victimCondition(table: LocalTable, index: UniqueIndex): string {
+  const isPlain = index.columnNames !== null;
+  const conditions = index.expressions.map((expression, position) => {
+    const order = index.orders[position];
+    const value = isPlain
+      ? newValue(table, index.columnNames?.[position] ?? "")
+      : `(SELECT ${expression} FROM (${newRow(table)}) AS ${quoteName(table.name)})`;
+    return `${expression} = ${value} COLLATE ${order?.collation ?? "BINARY"}`;
+  });
+  if (index.where !== null) conditions.push(`(${index.where.sql})`);
+  return conditions.join(" AND ");
+}
+
+/** NOT NULL ON CONFLICT REPLACE puts the default in the place of a NULL only after the BEFORE triggers. */
+function newValue(table: LocalTable, name: string): string {
+  const column = table.columns.find((one) => foldName(one.name) === foldName(name));
+  const value = `new.${quoteName(name)}`;
+  return column?.replacesNull == null ? value : `coalesce(${value}, ${column.replacesNull})`;
+}
+
+function newRow(table: LocalTable): string {
+  return `SELECT ${table.columnNames.map((name) => `${newValue(table, name)} AS ${quoteName(name)}`).join(", ")}`;
+}

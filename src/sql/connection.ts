@@ -1,0 +1,157 @@
+/**
+ * The local store's SQLite connections and the functions that rewritten SQL calls. One connection does tentative runs and apply; the
+ * other is a rowless mirror that runs the user's DDL verbatim and answers introspection.
+ */
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import { assert } from "../base/errors.js";
+import type { SpaceId } from "../base/ids.js";
+import { type Random, seededRandom } from "../base/random.js";
+import type { SqlValue } from "../base/values.js";
+
+/**
+ * The WAL's size at which it is copied into the database file, in bytes. Automatic checkpoints are off: they would come in the middle of
+ * tentative runs.
+ */
+export const walBytesMax = 64 * 1024 * 1024;
+
+/** Row touches of one unit of work. More could not become one entry of the stream anyway; beyond it, SQLITE_TOOBIG. */
+export const touchesMax = 4_000_000;
+
+/** SQLite's own bound on the length of a value. */
+const blobBytesMax = 1_000_000_000;
+
+/** What the functions of the connection act on, set by whoever runs a statement. */
+export interface Hooks {
+  /** Collects what the capture triggers call out; null: committed rows are applied, nothing is captured and users' triggers rest. */
+  touches: SqlValue[][] | null;
+  /** The id for a new row of the table. Throws to end the statement. */
+  nextId: (table: SpaceId) => bigint;
+  /** Seeds random() and randomblob() of the statement that runs. */
+  seed: number;
+  /** Made when first needed. */
+  random: Random | null;
+  /** What changes() and total_changes() answer. */
+  changes: bigint;
+}
+
+export interface Connections {
+  readonly main: Database;
+  readonly mirror: Database;
+  readonly hooks: Hooks;
+  /** null: in memory. */
+  readonly walPath: string | null;
+}
+
+export function openConnections(directory: string | null): Connections {
+  const file = directory === null ? ":memory:" : join(directory, "local.db");
+  assert(directory === null || !existsSync(file), `the local store's directory ${directory} is in use`);
+  const main = new Sqlite(file);
+  main.defaultSafeIntegers(true);
+  if (directory !== null) {
+    main.pragma("journal_mode = WAL");
+    main.pragma("synchronous = OFF");
+    main.pragma("wal_autocheckpoint = 0");
+    main.pragma("locking_mode = EXCLUSIVE");
+  }
+  main.pragma("temp_store = MEMORY");
+  main.pragma("recursive_triggers = OFF");
+  main.exec("ATTACH ':memory:' AS system");
+  main.exec("CREATE TEMP TABLE _atomcast_seed(id INTEGER PRIMARY KEY)");
+  const mirror = new Sqlite(":memory:");
+  mirror.defaultSafeIntegers(true);
+  // It has no rows to check, and must take any order of CREATE and DROP.
+  mirror.pragma("foreign_keys = OFF");
+  const hooks: Hooks = {
+    touches: null,
+    nextId: () => assert(false, "an id was asked for outside of a run") as never,
+    seed: 0,
+    random: null,
+    changes: 0n,
+  };
+  registerFunctions(main, hooks);
+  registerFunctions(mirror, hooks);
+  return { main, mirror, hooks, walPath: directory === null ? null : `${file}-wal` };
+}
+
+function registerFunctions(database: Database, hooks: Hooks): void {
+  database.function("_touch", { varargs: true }, (...touch: SqlValue[]) => {
+    if (hooks.touches === null) return null;
+    if (hooks.touches.length >= touchesMax) throw new TouchesFullError("the transaction changes too many rows: divide it in several");
+    hooks.touches.push(touch);
+    return null;
+  });
+  database.function("_nid", (table: bigint) => hooks.nextId(Number(table) as SpaceId));
+  database.function("_user", () => (hooks.touches === null ? 0n : 1n));
+  const random = (): Random => {
+    hooks.random ??= seededRandom(hooks.seed);
+    return hooks.random;
+  };
+  database.function("random", () => BigInt.asIntN(64, (BigInt(random().integer(2 ** 32)) << 32n) | BigInt(random().integer(2 ** 32))));
+  database.function("randomblob", (length: SqlValue) => {
+    const wanted = Math.trunc(Number(typeof length === "bigint" || typeof length === "number" ? length : Number.parseFloat(String(length))));
+    // As SQLite: less than one byte is one byte.
+    const count = Number.isFinite(wanted) && wanted > 0 ? wanted : 1;
+    if (count > blobBytesMax) throw new TouchesFullError("string or blob too big");
+    const bytes = Buffer.allocUnsafe(count);
+    for (let index = 0; index < count; index++) bytes[index] = random().integer(256);
+    return bytes;
+  });
+  database.function("changes", () => hooks.changes);
+  database.function("total_changes", () => hooks.changes);
+}
+
+/** A bound of the local store, told to the client as SQLITE_TOOBIG. */
+export class TouchesFullError extends Error {
+  override name = "TouchesFullError";
+  readonly code = "SQLITE_TOOBIG";
+}
+
+/** Copies the WAL back where it has grown beyond its bound. To be called outside of transactions. */
+export function checkpointLargeWal(connections: Connections): void {
+  if (connections.walPath === null) return;
+  const size = statSync(connections.walPath, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > walBytesMax) connections.main.pragma("wal_checkpoint(TRUNCATE)");
+}
+
+/**
+ * The foreign-key flag counts when a statement is prepared. SQLite sets it while it *prepares* the PRAGMA; as the PRAGMA is never stepped,
+ * statements that were prepared before keep the flag that they have. Without effect inside a transaction, as in SQLite.
+ */
+export function foreignKeyFlag(database: Database): { set(enabled: boolean): void } {
+  let current: boolean | null = null;
+  return {
+    set(enabled) {
+      if (current === enabled) return;
+      assert(!database.inTransaction, "the foreign-key flag cannot change inside a transaction");
+      database.prepare(`PRAGMA foreign_keys = ${enabled ? "ON" : "OFF"}`);
+      current = enabled;
+    },
+  };
+}
+
+/** Prepared statements by text, for one schema: SQLite prepares those of another schema again, under whichever flag is set then. */
+export interface StatementCache {
+  get(sql: string): Statement<unknown[], SqlValue[]>;
+  clear(): void;
+}
+
+/** Bounds the number of prepared statements; all are forgotten at it, since a schema's own are few. */
+export const preparedMax = 5000;
+
+export function statementCache(database: Database): StatementCache {
+  const statements = new Map<string, Statement<unknown[], SqlValue[]>>();
+  return {
+    get(sql) {
+      const known = statements.get(sql);
+      if (known !== undefined) return known;
+      const statement = database.prepare<unknown[], SqlValue[]>(sql);
+      if (statement.reader) statement.raw();
+      if (statements.size >= preparedMax) statements.clear();
+      statements.set(sql, statement);
+      return statement;
+    },
+    clear: () => statements.clear(),
+  };
+}

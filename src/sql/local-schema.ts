@@ -1,0 +1,369 @@
+/**
+ * The schema as capture, apply and constraint checks need it: tables with their identities, unique indexes and foreign keys, told by
+ * SQLite's own introspection of the local database and by the schema catalog's objects (identities that SQLite does not know).
+ *
+ * A schema is a value: DDL makes another, and a rollback returns to the one before. Its `generation` is never used twice.
+ */
+import type { Database, Statement } from "better-sqlite3";
+import { assert } from "../base/errors.js";
+import type { Seq, SpaceId } from "../base/ids.js";
+import type { Collation, KeyColumnOrder } from "../base/sort-key.js";
+import type { SqlValue } from "../base/values.js";
+import type { SchemaObject } from "../messages/wire/entry.js";
+import { type IndexText, readIndexText } from "./index-text.js";
+import { localDdl } from "./parse/local-ddl.js";
+import { foldName, quoteName } from "./parse/names.js";
+import type { InsertTable } from "./parse/rewrite-insert-ids.js";
+import { isFault } from "./parse/sqlite-grammar.js";
+
+export interface StoredObject {
+  readonly object: SchemaObject;
+  /** Seq of the last DDL that touched it; 0 while its making is tentative. */
+  readonly version: Seq;
+}
+
+/** By folded name. */
+export type SchemaObjects = ReadonlyMap<string, StoredObject>;
+
+export interface LocalSchema {
+  readonly generation: number;
+  readonly objects: SchemaObjects;
+  readonly tables: ReadonlyMap<SpaceId, LocalTable>;
+  readonly tablesByName: ReadonlyMap<string, LocalTable>;
+  /** Root pages of tables and indexes. */
+  readonly tablesByRoot: ReadonlyMap<number, LocalTable>;
+}
+
+export interface LocalColumn {
+  readonly id: number;
+  readonly name: string;
+  /** What rows from before the column have: its constant default. */
+  readonly missing: SqlValue;
+  /** The text of the default that a NULL may become (NOT NULL ON CONFLICT REPLACE); null: none. */
+  readonly replacesNull: string | null;
+}
+
+export interface LocalTable {
+  readonly space: SpaceId;
+  readonly name: string;
+  readonly version: Seq;
+  /** INTEGER PRIMARY KEY, the key of a WITHOUT ROWID table, or a rowid that no column shows. */
+  readonly identity: "integer" | "key" | "rowid";
+  /** Those that are stored: no generated ones. In SQLite's order. */
+  readonly columns: readonly LocalColumn[];
+  /** All columns, generated ones too. */
+  readonly columnNames: readonly string[];
+  /** What `select` gives: the stored columns, then what indexes and foreign keys are made of beside them. SQL expressions. */
+  readonly selected: readonly string[];
+  readonly keyNames: readonly string[];
+  readonly keyOrders: readonly KeyColumnOrder[];
+  /** Places of the key in `selected`; −1 for the hidden rowid. */
+  readonly keyPlaces: readonly number[];
+  readonly uniques: readonly UniqueIndex[];
+  readonly foreignKeys: readonly LocalForeignKey[];
+  readonly referencedBy: readonly LocalForeignKey[];
+  /** Columns that other tables' foreign keys refer to. */
+  readonly referencedNames: readonly string[];
+  readonly insertTable: InsertTable | null;
+}
+
+export interface UniqueIndex {
+  readonly name: string;
+  readonly space: SpaceId;
+  readonly orders: readonly KeyColumnOrder[];
+  /** Places of the indexed values in `selected`. */
+  readonly places: readonly number[];
+  /** SQL expressions of the indexed values, over the table's columns. */
+  readonly expressions: readonly string[];
+  /** A partial index: its condition, and that condition's place in `selected`. */
+  readonly where: { readonly sql: string; readonly place: number } | null;
+  /** The PRIMARY KEY of a rowid table that is not its rowid. */
+  readonly isPrimary: boolean;
+  /** Names of the indexed columns; null where an expression is among them. */
+  readonly columnNames: readonly string[] | null;
+}
+
+export interface LocalForeignKey {
+  readonly child: LocalTable;
+  readonly parent: LocalTable;
+  readonly childNames: readonly string[];
+  readonly parentNames: readonly string[];
+  /** Places of the child's values in its `selected`. */
+  readonly childPlaces: readonly number[];
+  /** Places of the parent's columns in its `referencedNames`. */
+  readonly referencedPlaces: readonly number[];
+  /** Which key of the parent must exist; null: none is unique, and SQLite itself tells of a mismatch. */
+  readonly parentKey: { readonly kind: "row" } | { readonly kind: "unique"; readonly index: UniqueIndex } | null;
+  readonly collations: readonly Collation[];
+  readonly isDeferred: boolean;
+}
+
+type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
+
+interface IndexRow {
+  readonly name: string;
+  readonly unique: bigint;
+  readonly origin: string;
+  readonly partial: bigint;
+}
+
+interface IndexColumnRow {
+  readonly cid: bigint;
+  readonly name: string | null;
+  readonly desc: bigint;
+  readonly coll: string;
+}
+
+interface ColumnRow {
+  readonly name: string;
+  readonly type: string;
+  readonly dflt_value: string | null;
+  readonly notnull: bigint;
+  readonly pk: bigint;
+  readonly hidden: bigint;
+}
+
+interface ForeignKeyRow {
+  readonly id: bigint;
+  readonly table: string;
+  readonly from: string;
+  readonly to: string | null;
+}
+
+interface SchemaRow {
+  readonly type: string;
+  readonly name: string;
+  readonly tbl_name: string;
+  readonly rootpage: bigint;
+  readonly sql: string | null;
+}
+
+export interface SchemaReader {
+  read(objects: SchemaObjects): LocalSchema;
+}
+
+export function schemaReader(database: Database): SchemaReader {
+  const listAll = database.prepare<[], SchemaRow>("SELECT type, name, tbl_name, rootpage, sql FROM main.sqlite_schema");
+  const isWithoutRowid = database.prepare<[string], { wr: bigint }>("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'");
+  const columnsOf = database.prepare<[string], ColumnRow>('SELECT name, type, dflt_value, "notnull", pk, hidden FROM pragma_table_xinfo(?)');
+  const indexesOf = database.prepare<[string], IndexRow>('SELECT name, "unique", origin, partial FROM pragma_index_list(?)');
+  const indexColumnsOf = database.prepare<[string], IndexColumnRow>('SELECT cid, name, "desc", coll FROM pragma_index_xinfo(?) WHERE "key"');
+  const foreignKeysOf = database.prepare<[string], ForeignKeyRow>(
+    'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq',
+  );
+  let generation = 0;
+  /** Shapes of tables whose texts and identities are as before: DDL on one table does not read two hundred again. */
+  let shapes = new Map<string, Linkable>();
+
+  function shapeOf(stored: StoredObject, indexTexts: ReadonlyMap<string, SchemaRow>, spaces: SchemaObjects): Linkable {
+    const { object } = stored;
+    const columnRows = columnsOf.all(object.name);
+    const indexRows = indexesOf.all(object.name);
+    const storedRows = columnRows.filter((column) => column.hidden === 0n);
+    assert(storedRows.length <= object.columns.length, `table ${object.name} has columns that its schema object does not name`);
+    const columns = storedRows.map((column, index): LocalColumn => {
+      const known = object.columns.find((one) => foldName(one.name) === foldName(column.name)) ?? object.columns[index];
+      assert(known !== undefined, `column ${column.name} of ${object.name} has no id`);
+      return {
+        id: known.id,
+        name: column.name,
+        missing: constantOf(database, column.dflt_value),
+        replacesNull: column.notnull === 1n ? column.dflt_value : null,
+      };
+    });
+    const selected = storedRows.map((column) => quoteName(column.name));
+    const place = (expression: string): number => {
+      const known = selected.indexOf(expression);
+      return known >= 0 ? known : selected.push(expression) - 1;
+    };
+    const primary = columnRows.filter((column) => column.pk > 0n);
+    const primaryIndex = indexRows.find((index) => index.origin === "pk");
+    const withoutRowid = isWithoutRowid.get(object.name)?.wr === 1n;
+    const identity = withoutRowid ? "key" : primary.length === 1 && primaryIndex === undefined ? "integer" : "rowid";
+    const rowidName = ["rowid", "_rowid_", "oid"].find((name) => !columnRows.some((column) => foldName(column.name) === name)) ?? null;
+    assert(identity !== "rowid" || rowidName !== null, `table ${object.name} hides its rowid behind three columns`);
+    const keyRows = identity === "key" && primaryIndex !== undefined ? indexColumnsOf.all(primaryIndex.name) : [];
+    const idName = identity === "integer" ? (primary[0] as ColumnRow).name : (rowidName ?? "rowid");
+    const keyNames = identity === "key" ? keyRows.map((column) => column.name ?? "") : [idName];
+    const uniques = indexRows
+      .filter((index) => index.unique === 1n && !(withoutRowid && index.origin === "pk"))
+      .map((index) => uniqueIndex(object, index, indexTexts, spaces, place));
+    const insertable = storedRows.map((column) => column.name);
+    return {
+      space: object.space,
+      name: object.name,
+      version: stored.version,
+      identity,
+      columns,
+      columnNames: columnRows.map((column) => column.name),
+      selected,
+      keyNames,
+      keyOrders: identity === "key" ? keyRows.map(orderOf) : [{ collation: "BINARY", descending: false }],
+      keyPlaces: identity === "rowid" ? [-1] : keyNames.map((name) => place(quoteName(name))),
+      uniques,
+      foreignKeys: [],
+      referencedBy: [],
+      referencedNames: [],
+      insertTable:
+        identity === "key"
+          ? null
+          : { tableNumber: object.space, idColumn: idName, insertableColumns: insertable, allColumns: columnRows.map((column) => column.name) },
+    };
+  }
+
+  function uniqueIndex(
+    object: SchemaObject,
+    index: IndexRow,
+    indexTexts: ReadonlyMap<string, SchemaRow>,
+    spaces: SchemaObjects,
+    place: (expression: string) => number,
+  ): UniqueIndex {
+    const rows = indexColumnsOf.all(index.name);
+    const needsText = index.partial === 1n || rows.some((row) => row.cid === -2n);
+    const text: IndexText | null = needsText ? readIndexText(indexTexts.get(index.name)?.sql ?? "") : null;
+    const space = spaces.get(foldName(index.name))?.object.space ?? autoindexSpace(object, index.name);
+    const expressions = rows.map((row, position) =>
+      row.cid === -2n ? `(${text?.expressions[position] ?? "NULL"})` : quoteName(row.name ?? "rowid"),
+    );
+    return {
+      name: index.name,
+      space,
+      isPrimary: index.origin === "pk",
+      orders: rows.map(orderOf),
+      expressions,
+      places: expressions.map(place),
+      where: text?.where == null ? null : { sql: text.where, place: place(`(${text.where})`) },
+      columnNames: rows.some((row) => row.cid === -2n) ? null : rows.map((row) => row.name ?? "rowid"),
+    };
+  }
+
+  function link(table: Linkable, sql: string, byName: ReadonlyMap<string, Linkable>): void {
+    const rows = foreignKeysOf.all(table.name);
+    if (rows.length === 0) return;
+    const declared = localDdl(sql, () => null);
+    assert(!isFault(declared), `the text of table ${table.name} does not parse`);
+    const ids = [...new Set(rows.map((row) => row.id))];
+    // SQLite lists the last declared first under the lowest id, so that descending ids are the order of the text.
+    for (const [position, id] of ids.entries()) {
+      const own = rows.filter((row) => row.id === id);
+      const parent = byName.get(foldName(own[0]?.table ?? ""));
+      if (parent === undefined) continue;
+      const parentNames = own.map((row, index) => row.to ?? primaryNames(parent)[index] ?? "");
+      const childNames = own.map((row) => row.from);
+      const parentKey = parentKeyOf(parent, parentNames);
+      const foreignKey: LocalForeignKey = {
+        child: table,
+        parent,
+        childNames,
+        parentNames,
+        childPlaces: childNames.map((name) => placeIn(table, name)),
+        referencedPlaces: parentNames.map((name) => referencedPlace(parent, name)),
+        parentKey,
+        collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
+        isDeferred: declared.foreignKeys[position]?.initiallyDeferred ?? false,
+      };
+      table.foreignKeys.push(foreignKey);
+      parent.referencedBy.push(foreignKey);
+    }
+  }
+
+  return {
+    read(objects) {
+      const rows = listAll.all();
+      const texts = new Map<string, string[]>();
+      const indexTexts = new Map<string, SchemaRow>();
+      for (const row of rows) {
+        if (row.type === "index") indexTexts.set(row.name, row);
+        if (row.type !== "index" && row.type !== "table") continue;
+        const list = texts.get(foldName(row.tbl_name));
+        const text = `${row.name}:${row.sql}`;
+        if (list === undefined) texts.set(foldName(row.tbl_name), [text]);
+        else list.push(text);
+      }
+      const kept = new Map<string, Linkable>();
+      const byName = new Map<string, Linkable>();
+      const tables = new Map<SpaceId, LocalTable>();
+      for (const [folded, stored] of objects) {
+        if (stored.object.type !== "table") continue;
+        const indexSpaces = [...objects.values()].filter((one) => one.object.type === "index" && foldName(one.object.tableName) === folded);
+        const signature = JSON.stringify([stored, indexSpaces.map((one) => [one.object.name, one.object.space]), texts.get(folded)]);
+        const shape = shapes.get(signature) ?? shapeOf(stored, indexTexts, objects);
+        kept.set(signature, shape);
+        const selected = [...shape.selected];
+        const table: Linkable = { ...shape, selected, foreignKeys: [], referencedBy: [], referencedNames: [] };
+        byName.set(folded, table);
+        tables.set(table.space, table);
+      }
+      shapes = kept;
+      for (const [folded, table] of byName) link(table, objects.get(folded)?.object.sql ?? "", byName);
+      const tablesByRoot = new Map<number, LocalTable>();
+      for (const row of rows) {
+        const table = byName.get(foldName(row.tbl_name));
+        if (table !== undefined && row.rootpage > 0n) tablesByRoot.set(Number(row.rootpage), table);
+      }
+      generation++;
+      return { generation, objects, tables, tablesByName: byName, tablesByRoot };
+    },
+  };
+}
+
+export const emptySchema: LocalSchema = { generation: 0, objects: new Map(), tables: new Map(), tablesByName: new Map(), tablesByRoot: new Map() };
+
+/** A unique constraint without a name of its own: SQLite numbers them, so the number finds it after its table has been renamed. */
+export function autoindexNumber(name: string): string {
+  return name.slice(name.lastIndexOf("_") + 1);
+}
+
+function autoindexSpace(object: SchemaObject, name: string): SpaceId {
+  const known = object.uniques.find((one) => autoindexNumber(one.name) === autoindexNumber(name));
+  assert(known !== undefined, `unique index ${name} has no key space`);
+  return known.space;
+}
+
+function orderOf(row: IndexColumnRow): KeyColumnOrder {
+  const collation = row.coll.toUpperCase();
+  assert(collation === "BINARY" || collation === "NOCASE" || collation === "RTRIM", `collation ${row.coll} is not known`);
+  return { collation, descending: row.desc === 1n };
+}
+
+function constantOf(database: Database, text: string | null): SqlValue {
+  if (text === null) return null;
+  try {
+    // Only a constant default can be missing in a row (SQLite refuses to add others to a table with rows), so a failure does not matter.
+    const statement: Statement<[], SqlValue> = database.prepare<[], SqlValue>(`SELECT ${text}`);
+    return statement.pluck().get() ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function primaryNames(table: LocalTable): readonly string[] {
+  if (table.identity !== "rowid") return table.keyNames;
+  // Of a rowid table with another primary key: its automatic index, whichever it is, names the columns of the key in the order of the text.
+  return table.uniques.find((index) => index.isPrimary)?.columnNames ?? [];
+}
+
+function parentKeyOf(parent: LocalTable, names: readonly string[]): LocalForeignKey["parentKey"] {
+  const wanted = names.map(foldName).sort().join("\0");
+  if (parent.identity !== "rowid" && parent.keyNames.map(foldName).sort().join("\0") === wanted) return { kind: "row" };
+  const index = parent.uniques.find((one) => one.where === null && one.columnNames?.map(foldName).sort().join("\0") === wanted);
+  return index === undefined ? null : { kind: "unique", index };
+}
+
+function collationOf(parent: LocalTable, key: LocalForeignKey["parentKey"], name: string): Collation {
+  const names = key?.kind === "unique" ? (key.index.columnNames ?? []) : parent.keyNames;
+  const orders = key?.kind === "unique" ? key.index.orders : parent.keyOrders;
+  return orders[names.findIndex((one) => foldName(one) === foldName(name))]?.collation ?? "BINARY";
+}
+
+function placeIn(table: Linkable, name: string): number {
+  const folded = foldName(name);
+  const known = table.columns.findIndex((column) => foldName(column.name) === folded);
+  return known >= 0 ? known : (table.selected as string[]).push(quoteName(name)) - 1;
+}
+
+function referencedPlace(parent: Linkable, name: string): number {
+  const names = parent.referencedNames as string[];
+  const known = names.findIndex((one) => foldName(one) === foldName(name));
+  return known >= 0 ? known : names.push(name) - 1;
+}

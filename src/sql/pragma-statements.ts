@@ -1,0 +1,67 @@
+/** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
+import type { SqlValue } from "../base/values.js";
+import type { ResultSet, SessionSettings, SqlFault } from "./local-store.js";
+import { pragmaBoolean } from "./parse/pragmas.js";
+import type { PragmaStatement } from "./parse/statement-info.js";
+import { fault, faultOf } from "./statement-faults.js";
+import type { StoreState } from "./store-state.js";
+
+export interface PragmaOutcome {
+  readonly result: ResultSet | SqlFault;
+  readonly settings: SessionSettings;
+}
+
+export const emptyResult: ResultSet = { columns: [], rows: [], affectedRowCount: 0, lastInsertRowid: null };
+
+export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
+  if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, inTransaction);
+  switch (info.effect) {
+    case "database":
+      if (!info.writes) return { result: question(state, sql, info), settings };
+      return {
+        result: fault("ATOMCAST_NOT_SUPPORTED", `PRAGMA ${info.name} cannot be set yet: keep such a number in a table of your own`),
+        settings,
+      };
+    case "ignored":
+      return { result: ignored(info), settings };
+    default:
+      return { result: question(state, sql, info), settings };
+  }
+}
+
+function sessionPragma(info: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
+  const isForeignKeys = info.name === "foreign_keys";
+  if (info.value === null)
+    return { result: single(info.name, (isForeignKeys ? settings.foreignKeys : settings.deferForeignKeys) ? 1n : 0n), settings };
+  const on = pragmaBoolean(info.value);
+  // As in SQLite, a transaction keeps the constraints that it began with.
+  if (isForeignKeys) return { result: emptyResult, settings: inTransaction ? settings : { ...settings, foreignKeys: on } };
+  return { result: emptyResult, settings: { ...settings, deferForeignKeys: on } };
+}
+
+function single(name: string, value: SqlValue): ResultSet {
+  return { columns: [{ name, declaredType: null }], rows: [[value]], affectedRowCount: 0, lastInsertRowid: null };
+}
+
+/** What SQLite answers to the setting of these; a client that sets journal_mode looks at the answer. */
+function ignored(info: PragmaStatement): ResultSet {
+  if (info.name === "journal_mode") return single("journal_mode", "wal");
+  if (info.name === "locking_mode") return single("locking_mode", "normal");
+  if (info.name === "busy_timeout") return single("timeout", BigInt(Number.parseInt(info.value ?? "0", 10) || 0));
+  return emptyResult;
+}
+
+function question(state: StoreState, sql: string, info: PragmaStatement): ResultSet | SqlFault {
+  if (info.name === "journal_mode") return single("journal_mode", "wal");
+  // These look at rows; what they name in their answer is the same in both databases.
+  const database = info.readsRows ? state.main : state.mirror;
+  try {
+    const statement = database.prepare<[], SqlValue[]>(sql);
+    if (!statement.reader) return emptyResult;
+    const rows = statement.raw().all();
+    const columns = statement.columns().map((column) => ({ name: column.name, declaredType: column.type }));
+    return { columns, rows, affectedRowCount: 0, lastInsertRowid: null };
+  } catch (error) {
+    return faultOf(error);
+  }
+}

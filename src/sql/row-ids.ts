@@ -1,0 +1,56 @@
+/** Where `_nid(table)` takes its ids from while a statement runs. */
+import type { SpaceId } from "../base/ids.js";
+import type { LocalTable } from "./local-schema.js";
+import { quoteName } from "./parse/names.js";
+import type { StoreState } from "./store-state.js";
+import type { Unit } from "./unit-of-work.js";
+
+/** The largest rowid. SQLite then tries random ones; nobody has come here by counting. */
+const idMax = 2n ** 63n - 1n;
+
+/**
+ * Ids of the tables that a statement writes. A function of SQLite cannot ask SQLite, so the ids that exist within this engine's blocks are read
+ * before the statement runs. A table that the unit has made is its own: it counts on from its largest id.
+ */
+export function idSource(
+  state: StoreState,
+  unit: Unit,
+  tables: readonly LocalTable[],
+  onExhausted: (table: SpaceId) => void,
+): (table: SpaceId) => bigint {
+  const taken = new Map<SpaceId, ReadonlySet<bigint>>();
+  const counters = new Map<SpaceId, bigint>();
+  for (const table of tables) {
+    const id = table.insertTable?.idColumn;
+    if (id === undefined) continue;
+    const name = table.identity === "rowid" ? id : quoteName(id);
+    const source = `FROM main.${quoteName(table.name)}`;
+    if (unit.made.has(table.space)) {
+      const largest = state.statements.get(`SELECT max(${name}) ${source}`).get()?.[0];
+      counters.set(table.space, typeof largest === "bigint" ? largest : 0n);
+      continue;
+    }
+    const existing = new Set<bigint>();
+    for (const block of state.ids.remaining(table.space)) {
+      const rows = state.statements.get(`SELECT ${name} ${source} WHERE ${name} BETWEEN ? AND ?`).all(block.first, block.last);
+      for (const [row] of rows) if (typeof row === "bigint") existing.add(row);
+    }
+    taken.set(table.space, existing);
+  }
+  return (table) => {
+    const counter = counters.get(table);
+    if (counter !== undefined && counter < idMax) {
+      counters.set(table, counter + 1n);
+      return counter + 1n;
+    }
+    const id = state.ids.take(table, (one) => taken.get(table)?.has(one) === true);
+    if (id !== null) return id;
+    onExhausted(table);
+    throw new IdsExhaustedError("the ids of this table that this engine may give are used up");
+  };
+}
+
+/** Ends the statement; the run then asks for a block of ids. */
+export class IdsExhaustedError extends Error {
+  override name = "IdsExhaustedError";
+}

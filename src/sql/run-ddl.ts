@@ -1,0 +1,195 @@
+/** A DDL statement of a tentative run: carried out, told as a part of the entry, and checked against rows where it looks at them. */
+import { noSeq, type SpaceId } from "../base/ids.js";
+import type { SqlValue } from "../base/values.js";
+import { collectTouches, mergeTouches, type Touches } from "./capture.js";
+import { adoptObjects, changedObjects, insertLookup, localDdlOf } from "./execute-ddl.js";
+import { checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
+import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
+import type { SqlFault, StatementArgs } from "./local-store.js";
+import { splitCreateTableAs } from "./parse/create-table-as.js";
+import { type LocalDdl, localDdl } from "./parse/local-ddl.js";
+import { foldName, quoteName } from "./parse/names.js";
+import { normaliseParameters } from "./parse/normalise-parameters.js";
+import { isFault } from "./parse/sqlite-grammar.js";
+import type { DdlStatement } from "./parse/statement-info.js";
+import { schemaChange, touchedTables } from "./schema-objects.js";
+import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
+import { bindings } from "./statement-plans.js";
+import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
+import { endSegment, followInMirror, isDue, type Unit } from "./unit-of-work.js";
+
+export type DdlOutcome =
+  | { readonly kind: "ok" }
+  /** CREATE TABLE … AS SELECT has made the table: its rows come by an INSERT of their own. */
+  | { readonly kind: "insert"; readonly sql: string }
+  | { readonly kind: "fault"; readonly fault: SqlFault }
+  | { readonly kind: "pull"; readonly tables: readonly SpaceId[] };
+
+const savepointName = "_atomcast_ddl";
+
+/** Within the unit's transaction. What fails leaves no trace, but for rows that were read into a segment of their own. */
+export function runDdl(state: StoreState, unit: Unit, sql: string, info: DdlStatement, args: StatementArgs, deferAll: boolean): DdlOutcome {
+  // No engine keeps statistics, and there are no indexes but those that SQLite keeps right.
+  if (info.action === "analyze" || info.action === "reindex") return { kind: "ok" };
+  if (info.schema !== null && foldName(info.schema) !== "main") return failed(fault("SQLITE_ERROR", `unknown database ${info.schema}`));
+  const local = localDdl(sql, insertLookup(state.schema));
+  if (isFault(local)) return failed(local);
+  const needed = tablesLookedAt(state.schema, info, local);
+  const missing = needed.filter((table) => !unit.made.has(table.space) && !isHeldWhole(state, table.space));
+  if (missing.length > 0) return { kind: "pull", tables: missing.map((table) => table.space) };
+  try {
+    endSegment(state, unit);
+  } catch (error) {
+    return failed(faultOf(error));
+  }
+  followInMirror(state, unit);
+  const before = state.schema;
+  const segmentCount = unit.segments.length;
+  for (const database of [state.main, state.mirror]) database.exec(`SAVEPOINT ${savepointName}`);
+  let outcome: DdlOutcome;
+  try {
+    outcome = carryOut(state, unit, sql, info, local, args, deferAll);
+    for (const table of needed) if (!unit.made.has(table.space)) unit.wholeTables.add(table.space);
+  } catch (error) {
+    outcome = failed(faultOf(error));
+    state.mirror.exec(`ROLLBACK TO ${savepointName}`);
+    unit.segments.length = segmentCount;
+    // A trigger's RAISE(ROLLBACK) may have ended the transaction: the runner sees that by itself.
+    if (state.main.inTransaction) {
+      state.main.exec(`ROLLBACK TO ${savepointName}`);
+      useSchema(state, before);
+    }
+  }
+  if (state.main.inTransaction) state.main.exec(`RELEASE ${savepointName}`);
+  state.mirror.exec(`RELEASE ${savepointName}`);
+  return outcome;
+}
+
+function failed(reason: SqlFault): DdlOutcome {
+  return { kind: "fault", fault: reason };
+}
+
+function carryOut(
+  state: StoreState,
+  unit: Unit,
+  sql: string,
+  info: DdlStatement,
+  local: LocalDdl,
+  args: StatementArgs,
+  deferAll: boolean,
+): DdlOutcome {
+  const before = state.schema;
+  const split = info.asSelect ? splitAsSelect(state, sql, info, args) : null;
+  if (split === "exists") return { kind: "ok" };
+  const text = split === null ? sql : split.create;
+  state.mirror.exec(text);
+  const altered = local.alter === null ? null : { name: info.name ?? "", alter: local.alter };
+  const change = schemaChange(state, before.objects, altered);
+  if (change.upserts.length === 0 && change.drops.length === 0) return { kind: "ok" };
+  if (info.action === "alter") dropCaptureTriggers(state);
+  const touches = execCaptured(state, split === null ? local.sql : localDdlOf(text, before).sql);
+  const touched = touchedTables(text, change, before, before);
+  const tentative = changedObjects(before.objects, change.upserts, change.drops, touched, noSeq);
+  adoptObjects(state, tentative, change.upserts);
+  const allTouched = [...new Set([...touched, ...touchedTables(text, change, before, state.schema)])];
+  if (unit.foreignKeys && info.action === "drop") checkDrop(state, unit, before, info, touches, deferAll);
+  mergeTouches(touches, unit.touches);
+  for (const atom of change.newAtoms) unit.made.add(atom.space);
+  for (const space of allTouched) if (!unit.made.has(space)) unit.reliedOn.add(space);
+  const part = {
+    kind: "ddl",
+    sql: text,
+    upserts: change.upserts,
+    drops: change.drops,
+    touchedTables: allTouched,
+    newAtoms: change.newAtoms,
+  } as const;
+  unit.segments.push({ kind: "ddl", part });
+  return split === null ? { kind: "ok" } : { kind: "insert", sql: split.insert };
+}
+
+/** DROP TABLE deletes the rows first where foreign keys are on: their actions change other tables. */
+function execCaptured(state: StoreState, sql: string): Touches {
+  const raw: SqlValue[][] = [];
+  state.hooks.touches = raw;
+  try {
+    state.main.exec(sql);
+  } finally {
+    state.hooks.touches = null;
+  }
+  const touches: Touches = new Map();
+  collectTouches(raw, state.schema, touches);
+  return touches;
+}
+
+/** The rowless mirror tells the columns; the rows come by an INSERT, which triggers see. */
+function splitAsSelect(
+  state: StoreState,
+  sql: string,
+  info: DdlStatement,
+  args: StatementArgs,
+): { readonly create: string; readonly insert: string } | "exists" {
+  const name = info.name ?? "";
+  if (info.ifNotExists && state.schema.objects.has(foldName(name))) return "exists";
+  const normalised = normaliseParameters(sql);
+  if (isFault(normalised)) throw new StatementFault(normalised);
+  const bound = bindings(normalised.parameters, args);
+  if (isFault(bound)) throw new StatementFault(bound);
+  state.mirror.exec("SAVEPOINT _atomcast_columns");
+  try {
+    state.mirror.prepare<unknown[]>(normalised.sql).run(...bound);
+    const columns = state.mirror.prepare<[string], { name: string; type: string }>("SELECT name, type FROM pragma_table_info(?)").all(name);
+    const split = splitCreateTableAs(sql, columns);
+    if (isFault(split)) throw new StatementFault(split);
+    return split;
+  } finally {
+    state.mirror.exec("ROLLBACK TO _atomcast_columns; RELEASE _atomcast_columns");
+  }
+}
+
+function checkDrop(state: StoreState, unit: Unit, before: LocalSchema, info: DdlStatement, touches: Touches, deferAll: boolean): void {
+  if (!checkForeignKeys(touches, state.schema, isDue(unit, deferAll, "statement"), state.statements, unit.parents)) {
+    throw new StatementFault(foreignKeyFailure());
+  }
+  mergeTouches(touches, unit.deferred);
+  const dropped = info.objectType === "table" ? before.tablesByName.get(foldName(info.name ?? "")) : undefined;
+  const due = isDue(unit, deferAll, "statement");
+  for (const foreignKey of dropped?.referencedBy ?? []) {
+    if (foreignKey.child.space === dropped?.space) continue;
+    if (!due(foreignKey)) unit.orphanable.push(foreignKey);
+    else if (hasReferringRow(foreignKey, state.statements)) throw new StatementFault(foreignKeyFailure());
+  }
+}
+
+/**
+ * Tables whose rows decide whether the statement succeeds, or which it rewrites: held whole, and unchanged until it is committed. With a
+ * dropped table go those that refer to it, since its rows are deleted first.
+ */
+function tablesLookedAt(schema: LocalSchema, info: DdlStatement, local: LocalDdl): readonly LocalTable[] {
+  const table = schema.tablesByName.get(foldName(info.table ?? ""));
+  if (table === undefined || info.objectType === "trigger" || info.objectType === "view" || (info.action === "create" && info.objectType === "table"))
+    return [];
+  if (info.action === "drop") return referring(table);
+  const kind = local.alter?.kind;
+  const rewrites = kind === "dropColumn" || kind === "renameTable" || kind === "renameColumn";
+  if (kind === "addColumn" && local.foreignKeys.length > 0) return [table];
+  return rewrites || local.looksAtRows !== "never" ? [table] : [];
+}
+
+function referring(table: LocalTable): readonly LocalTable[] {
+  const found = new Set<LocalTable>([table]);
+  for (const one of found) for (const foreignKey of one.referencedBy) found.add(foreignKey.child);
+  // Their parents too: an action may give a child another parent (SET DEFAULT).
+  for (const one of [...found]) for (const foreignKey of one.foreignKeys) found.add(foreignKey.parent);
+  return [...found];
+}
+
+/** At COMMIT: rows that refer to a table which was dropped, and perhaps made anew under its name. */
+export function orphansOf(state: StoreState, foreignKey: LocalForeignKey): LocalForeignKey | "gone" | "missing" {
+  const child = state.schema.tables.get(foreignKey.child.space);
+  if (child === undefined) return "gone";
+  const same = (one: LocalForeignKey): boolean =>
+    foldName(one.parent.name) === foldName(foreignKey.parent.name) &&
+    one.childNames.map(quoteName).join() === foreignKey.childNames.map(quoteName).join();
+  return child.foreignKeys.find(same) ?? "missing";
+}

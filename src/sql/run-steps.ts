@@ -1,0 +1,391 @@
+/**
+ * A tentative run over a batch's steps (LocalStore.run). Everything that it does to the database is rolled back before it returns.
+ *
+ * | label | a step | outside of a unit | within one |
+ * |-------|--------|-------------------|------------|
+ * | R | reads | final | reads what the unit has done |
+ * | W | writes, DDL | a unit of its own; net changes end the run with "commit" | joins it |
+ * | B | BEGIN, SAVEPOINT | begins a unit | BEGIN: error; SAVEPOINT: nests |
+ * | C | COMMIT, outermost RELEASE | error | deferred checks, then as W; a failed check leaves the unit open |
+ * | X | ROLLBACK | error | undoes it: final |
+ * | I | OR ROLLBACK, RAISE(ROLLBACK) | its unit is gone: final | the unit is gone; what follows is outside |
+ * | P | needs rows or ids that are not here | undone as a whole: "pull", "ids" | the same |
+ * | E | the steps end | "done" | undone; the last step that ran becomes an error |
+ */
+import type { SpaceId } from "../base/ids.js";
+import type { SqlValue } from "../base/values.js";
+import { collectTouches, mergeTouches, type Touches } from "./capture.js";
+import { allChildrenHaveParents, checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
+import type { IdMark } from "./id-blocks.js";
+import type {
+  Changes,
+  Condition,
+  ResultSet,
+  RunRequest,
+  RunResult,
+  SessionSettings,
+  SqlFault,
+  Statement,
+  Step,
+  StepOutcome,
+  SystemTables,
+} from "./local-store.js";
+import { isFault } from "./parse/sqlite-grammar.js";
+import type { StatementInfo } from "./parse/statement-info.js";
+import { emptyResult, runPragma } from "./pragma-statements.js";
+import { idSource } from "./row-ids.js";
+import { orphansOf, runDdl } from "./run-ddl.js";
+import { fault, faultOf, foreignKeyFailure } from "./statement-faults.js";
+import { quickBindings, type RunnablePlan } from "./statement-plans.js";
+import { isHeldWhole, type StoreState } from "./store-state.js";
+import { fillSystemTables } from "./system-tables.js";
+import {
+  beginUnit,
+  changesOf,
+  endSegment,
+  isDue,
+  openSavepoint,
+  releaseSavepoint,
+  rollbackToSavepoint,
+  rollbackUnit,
+  type Unit,
+} from "./unit-of-work.js";
+
+/** Why a run cannot go on here. */
+type Interruption = { readonly kind: "pull"; readonly tables: readonly SpaceId[] } | { readonly kind: "ids"; readonly table: SpaceId };
+
+interface Run {
+  readonly state: StoreState;
+  readonly request: RunRequest;
+  readonly system: SystemTables;
+  readonly outcomes: StepOutcome[];
+  settings: SessionSettings;
+  unit: Unit | null;
+  interruption: Interruption | null;
+  /** What a COMMIT, or an autocommit statement, leaves to commit. */
+  changes: Changes | null;
+  /** Ids consumed before this run's first; undone where nothing is committed. */
+  idMark: IdMark | null;
+}
+
+const openTransactionMessage = "a transaction left open at the end of a request is not supported yet: send BEGIN … COMMIT in one batch";
+const statementSavepoint = "_atomcast_statement";
+/** Spreads the seeds of a batch's statements. */
+const seedStep = 0x10001;
+
+export function runSteps(state: StoreState, request: RunRequest, system: SystemTables): RunResult {
+  const run: Run = { state, request, system, outcomes: [], settings: request.settings, unit: null, interruption: null, changes: null, idMark: null };
+  state.foreignKeyFlag.set(run.settings.foreignKeys);
+  let committed = false;
+  try {
+    for (let index = request.firstStep; index < request.steps.length; index++) {
+      const step = request.steps[index] as Step;
+      if (step.condition !== null && !holds(step.condition, run)) {
+        run.outcomes.push({ kind: "skipped" });
+        continue;
+      }
+      const outcome = runStep(run, step, index);
+      if (run.interruption !== null) return run.interruption.kind === "pull" ? run.interruption : { kind: "ids", table: run.interruption.table };
+      run.outcomes.push(isFault(outcome) ? { kind: "error", fault: outcome } : { kind: "ok", result: outcome });
+      if (run.changes === null) continue;
+      committed = true;
+      break;
+    }
+    if (run.unit !== null) leaveOpenTransaction(run);
+  } finally {
+    if (run.unit !== null) rollbackUnit(state, run.unit);
+    if (run.idMark !== null && !committed) state.ids.undo(run.idMark);
+  }
+  const { outcomes, settings } = run;
+  const rest = { snapshot: state.appliedSeq, outcomes, nextStep: request.firstStep + outcomes.length, settings };
+  return run.changes === null ? { kind: "done", ...rest } : { kind: "commit", ...rest, changes: run.changes };
+}
+
+function leaveOpenTransaction(run: Run): void {
+  const last = run.outcomes.findLastIndex((outcome) => outcome.kind !== "skipped");
+  if (last >= 0) run.outcomes[last] = { kind: "error", fault: fault("SQLITE_ERROR", openTransactionMessage) };
+}
+
+function holds(condition: Condition, run: Run): boolean {
+  switch (condition.kind) {
+    case "ok":
+    case "error":
+      return outcomeOf(run, condition.step) === condition.kind;
+    case "not":
+      return !holds(condition.condition, run);
+    case "and":
+      return condition.conditions.every((one) => holds(one, run));
+    case "or":
+      return condition.conditions.some((one) => holds(one, run));
+    case "isAutocommit":
+      return run.unit === null;
+  }
+}
+
+/** undefined: the step has not been reached. */
+function outcomeOf(run: Run, step: number): StepOutcome["kind"] | undefined {
+  return step < run.request.firstStep ? run.request.earlier[step] : run.outcomes[step - run.request.firstStep]?.kind;
+}
+
+type Outcome = ResultSet | SqlFault;
+
+function runStep(run: Run, statement: Statement, index: number): Outcome {
+  const { state } = run;
+  if (run.unit === null) {
+    state.foreignKeyFlag.set(run.settings.foreignKeys);
+    prepareSystemTables(run, statement.sql);
+  }
+  const plan = state.plans.get(statement.sql, state.schema, run.unit?.foreignKeys ?? run.settings.foreignKeys);
+  if (isFault(plan)) return plan;
+  state.hooks.seed = run.request.seed + index * seedStep;
+  state.hooks.random = null;
+  state.hooks.changes = run.settings.changes;
+  if (plan.kind === "other") return runOther(run, statement, plan.info);
+  if (!isReady(run, plan)) return emptyResult;
+  if (plan.info.kind === "read") return runRead(run, statement, plan);
+  return inUnit(run, (unit) => runWrite(run, unit, statement, plan));
+}
+
+function prepareSystemTables(run: Run, sql: string): void {
+  if (!/system/i.test(sql)) return;
+  const names = Object.keys(run.system).filter((name) => sql.toLowerCase().includes(name.toLowerCase()));
+  if (names.length > 0)
+    fillSystemTables(
+      run.state,
+      names.map((name) => name.toLowerCase()),
+      run.system,
+    );
+}
+
+/** Every table that the statement can touch is held whole; else all that are not are asked for at once. */
+function isReady(run: Run, plan: RunnablePlan): boolean {
+  const { state, unit } = run;
+  if (plan.heldAt !== state.heldGeneration) {
+    const missing = plan.tables.filter((table) => !isHeldWhole(state, table.space) && unit?.made.has(table.space) !== true);
+    if (missing.length > 0) {
+      run.interruption = { kind: "pull", tables: missing.map((table) => table.space) };
+      return false;
+    }
+    if (unit === null) plan.heldAt = state.heldGeneration;
+  }
+  if (unit !== null) for (const table of plan.tables) if (!unit.made.has(table.space)) unit.reliedOn.add(table.space);
+  return true;
+}
+
+function runRead(run: Run, statement: Statement, plan: RunnablePlan): Outcome {
+  const bound = quickBindings(plan, statement.args);
+  if (isFault(bound)) return bound;
+  try {
+    if (plan.seedsRowid) seedRowid(run);
+    const rows = plan.statement.all(...bound);
+    return { columns: plan.columns, rows: statement.wantRows ? rows : [], affectedRowCount: 0, lastInsertRowid: null };
+  } catch (error) {
+    return faultOf(error);
+  }
+}
+
+/** last_insert_rowid() belongs to the connection, which all clients share. */
+function seedRowid(run: Run): void {
+  const { main } = run.state;
+  const inTransaction = main.inTransaction;
+  run.state.statements.get("INSERT INTO temp._atomcast_seed(id) VALUES (?)").run(run.settings.lastInsertRowid);
+  if (!inTransaction) run.state.statements.get("DELETE FROM temp._atomcast_seed").run();
+  else run.state.statements.get("DELETE FROM temp._atomcast_seed").run();
+}
+
+/** Runs within the unit that is open, or within one of its own, which then ends. */
+function inUnit(run: Run, work: (unit: Unit) => Outcome): Outcome {
+  if (run.unit !== null) return work(run.unit);
+  const unit = beginUnit(run.state, "implicit", run.settings.foreignKeys);
+  run.unit = unit;
+  const outcome = work(unit);
+  if (run.interruption !== null || run.unit === null) return outcome;
+  return endUnit(run, unit, outcome);
+}
+
+/** Reads what was captured, rolls back, and leaves the changes in `run.changes`. */
+function endUnit(run: Run, unit: Unit, outcome: Outcome): Outcome {
+  const { state } = run;
+  try {
+    endSegment(state, unit);
+    rollbackUnit(state, unit);
+    run.unit = null;
+    run.settings = run.settings.deferForeignKeys ? { ...run.settings, deferForeignKeys: false } : run.settings;
+    run.changes = changesOf(state, unit);
+    return outcome;
+  } catch (error) {
+    const reason = faultOf(error);
+    abandonUnit(run, unit);
+    return reason;
+  }
+}
+
+function abandonUnit(run: Run, unit: Unit): void {
+  rollbackUnit(run.state, unit);
+  run.unit = null;
+  if (run.settings.deferForeignKeys) run.settings = { ...run.settings, deferForeignKeys: false };
+}
+
+function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan): Outcome {
+  const { state } = run;
+  const { main, hooks } = state;
+  const bound = quickBindings(plan, statement.args);
+  if (isFault(bound)) return bound;
+  if (unit.kind === "implicit") for (const table of plan.tables) unit.reliedOn.add(table.space);
+  if (plan.usesIds) {
+    run.idMark ??= state.ids.mark();
+    hooks.nextId = idSource(state, unit, plan.written, (table) => {
+      run.interruption = { kind: "ids", table };
+    });
+  }
+  if (plan.seedsRowid) seedRowid(run);
+  // A statement that fails its checks is undone alone.
+  const isChecked = unit.foreignKeys && plan.foreignKeys.length > 0;
+  if (isChecked && unit.kind !== "implicit") main.exec(`SAVEPOINT ${statementSavepoint}`);
+  const raw: SqlValue[][] = [];
+  hooks.touches = raw;
+  let outcome: Outcome;
+  try {
+    outcome = executeWrite(run, statement, plan, bound);
+  } catch (error) {
+    outcome = run.interruption === null ? faultOf(error) : emptyResult;
+  } finally {
+    hooks.touches = null;
+  }
+  if (run.interruption !== null) return outcome;
+  if (!main.inTransaction) {
+    // OR ROLLBACK, RAISE(ROLLBACK).
+    abandonUnit(run, unit);
+    return outcome;
+  }
+  const touches: Touches = new Map();
+  collectTouches(raw, state.schema, touches);
+  if (isChecked) {
+    const isFine = checkForeignKeys(touches, state.schema, isDue(unit, run.settings.deferForeignKeys, "statement"), state.statements, unit.parents);
+    if (!isFine) {
+      if (unit.kind === "implicit") abandonUnit(run, unit);
+      else main.exec(`ROLLBACK TO ${statementSavepoint}; RELEASE ${statementSavepoint}`);
+      return foreignKeyFailure();
+    }
+    if (unit.kind !== "implicit") {
+      main.exec(`RELEASE ${statementSavepoint}`);
+      mergeTouches(copyTouches(touches), unit.deferred);
+    }
+  }
+  mergeTouches(touches, unit.touches);
+  return outcome;
+}
+
+/** The two that a unit keeps are changed apart from one another. */
+function copyTouches(touches: Touches): Touches {
+  return new Map(
+    [...touches].map(([space, one]) => [space, { rows: new Map([...one.rows].map(([id, row]) => [id, { ...row }])), released: [...one.released] }]),
+  );
+}
+
+function executeWrite(run: Run, statement: Statement, plan: RunnablePlan, bound: readonly unknown[]): ResultSet {
+  const isInsert = plan.info.kind === "write" && plan.setsRowid;
+  if (plan.statement.reader) {
+    const rows = plan.statement.all(...bound);
+    const rowid = isInsert && rows.length > 0 ? (run.state.statements.get("SELECT last_insert_rowid()").get()?.[0] ?? null) : null;
+    return written(run, plan, statement.wantRows ? rows : [], rows.length, rowid);
+  }
+  const { changes, lastInsertRowid } = plan.statement.run(...bound);
+  return written(run, plan, [], changes, isInsert && changes > 0 ? BigInt(lastInsertRowid) : null);
+}
+
+function written(run: Run, plan: RunnablePlan, rows: readonly SqlValue[][], changes: number, rowid: SqlValue): ResultSet {
+  const lastInsertRowid = typeof rowid === "bigint" ? rowid : null;
+  run.settings = { ...run.settings, changes: BigInt(changes), lastInsertRowid: lastInsertRowid ?? run.settings.lastInsertRowid };
+  return { columns: plan.columns, rows, affectedRowCount: changes, lastInsertRowid };
+}
+
+function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, { readonly kind: "read" | "write" }>): Outcome {
+  const { state, unit } = run;
+  switch (info.kind) {
+    case "begin":
+      if (unit !== null) return fault("SQLITE_ERROR", "cannot start a transaction within a transaction");
+      run.unit = beginUnit(state, "begin", run.settings.foreignKeys);
+      return emptyResult;
+    case "commit":
+      if (unit === null) return fault("SQLITE_ERROR", "cannot commit - no transaction is active");
+      return commit(run, unit);
+    case "rollback":
+      if (unit === null) return fault("SQLITE_ERROR", "cannot rollback - no transaction is active");
+      abandonUnit(run, unit);
+      return emptyResult;
+    case "savepoint":
+    case "release":
+    case "rollbackTo":
+      return runSavepoint(run, info.kind, info.name);
+    case "pragma":
+      return runPragmaStep(run, statement, info);
+    case "ddl":
+      return inUnit(run, (open) => {
+        const outcome = runDdl(state, open, statement.sql, info, statement.args, run.settings.deferForeignKeys);
+        if (outcome.kind === "pull") run.interruption = outcome;
+        if (!state.main.inTransaction) abandonUnit(run, open);
+        if (outcome.kind === "insert") return runCreatedInsert(run, open, { ...statement, sql: outcome.sql });
+        return outcome.kind === "fault" ? outcome.fault : emptyResult;
+      });
+    case "refused":
+      return info.fault;
+  }
+}
+
+/** The rows of CREATE TABLE … AS SELECT. Without them there is no table. */
+function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
+  const plan = run.state.plans.get(statement.sql, run.state.schema, unit.foreignKeys);
+  if (isFault(plan)) return plan;
+  if (plan.kind === "other" || !isReady(run, plan)) return emptyResult;
+  const outcome = runWrite(run, unit, statement, plan);
+  if (isFault(outcome) && run.unit !== null) abandonUnit(run, unit);
+  return isFault(outcome) ? outcome : emptyResult;
+}
+
+function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
+  const { state, unit } = run;
+  if (info.readsRows) {
+    const missing = [...state.schema.tables.keys()].filter((table) => !isHeldWhole(state, table) && unit?.made.has(table) !== true);
+    if (missing.length > 0) {
+      run.interruption = { kind: "pull", tables: missing };
+      return emptyResult;
+    }
+  }
+  const { result, settings } = runPragma(state, statement.sql, info, run.settings, unit !== null);
+  run.settings = settings;
+  return result;
+}
+
+function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", name: string): Outcome {
+  const { state } = run;
+  try {
+    if (kind === "savepoint") {
+      run.unit ??= beginUnit(state, "savepoint", run.settings.foreignKeys);
+      openSavepoint(state, run.unit, name);
+      return emptyResult;
+    }
+    if (run.unit === null) return fault("SQLITE_ERROR", `no such savepoint: ${name}`);
+    if (kind === "rollbackTo") rollbackToSavepoint(state, run.unit, name);
+    else if (releaseSavepoint(state, run.unit, name) === "commits") return commit(run, run.unit);
+    return emptyResult;
+  } catch (error) {
+    return faultOf(error);
+  }
+}
+
+/** Deferred constraints first: where one fails, the transaction stays open, as in SQLite. */
+function commit(run: Run, unit: Unit): Outcome {
+  const { state } = run;
+  if (unit.foreignKeys) {
+    const due = isDue(unit, true, "commit");
+    if (!checkForeignKeys(unit.deferred, state.schema, due, state.statements, unit.parents)) return foreignKeyFailure();
+    for (const foreignKey of unit.orphanable) {
+      const now = orphansOf(state, foreignKey);
+      if (now === "gone") continue;
+      const isFine = now === "missing" ? !hasReferringRow(foreignKey, state.statements) : allChildrenHaveParents(now, state.statements);
+      if (!isFine) return foreignKeyFailure();
+    }
+  }
+  return endUnit(run, unit, emptyResult);
+}

@@ -1,0 +1,150 @@
+/**
+ * The local store on better-sqlite3 (contract: local-store.ts). SQLite parses, plans and runs everything; what is added is that every change is
+ * captured and rolled back, that committed changes are put in, and that it is known which rows are here.
+ *
+ * The way of a statement: statement-plans.ts (ready, and which tables) → run-steps.ts (carried out) → capture.ts (which rows) → unit-of-work.ts
+ * (what they are, as an entry). The way of an entry: apply-entries.ts.
+ */
+import { createHash } from "node:crypto";
+import { BugError } from "../base/errors.js";
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { SchemaObject } from "../messages/wire/entry.js";
+import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
+import { checkpointLargeWal, openConnections } from "./connection.js";
+import { localDdlOf } from "./execute-ddl.js";
+import type { StoredObject } from "./local-schema.js";
+import type { Description, LocalStore, SqlFault } from "./local-store.js";
+import { classify } from "./parse/classify.js";
+import { foldName, quoteName } from "./parse/names.js";
+import { normaliseParameters } from "./parse/normalise-parameters.js";
+import { splitScript } from "./parse/split-script.js";
+import { isFault } from "./parse/sqlite-grammar.js";
+import { runSteps } from "./run-steps.js";
+import { faultOf } from "./statement-faults.js";
+import { installCaptureTriggers, isHeldWhole, rangesOf, type StoreState, storeState, useSchema } from "./store-state.js";
+import { encodeStoredRow } from "./stored-rows.js";
+
+/** `directory`: an empty one, for this store alone, removed by whoever made it; null: in memory. */
+export function openSqliteLocalStore(directory: string | null): LocalStore {
+  const connections = openConnections(directory);
+  const state = storeState(connections);
+  state.main.exec(createSeqTable);
+  return {
+    get appliedSeq() {
+      return state.appliedSeq;
+    },
+    reset: (engine, seq, schema) => reset(state, engine, seq, schema),
+    run: (request, system) => runSteps(state, request, system),
+    split: splitScript,
+    describe: (sql) => describe(state, sql),
+    apply(entries, through) {
+      applyEntries(state, entries, through);
+      checkpointLargeWal(connections);
+    },
+    beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
+    install(table, low, high, seq, rows) {
+      const outcome = installRows(state, table, { low, high }, seq, rows);
+      checkpointLargeWal(connections);
+      return outcome;
+    },
+    abandonHold: (table, low, high) => state.held.get(table)?.abandonJoining({ low, high }),
+    holdEmpty(table, low, high) {
+      rangesOf(state, table).hold({ low: new Uint8Array(low), high: high === null ? null : new Uint8Array(high) });
+      state.heldGeneration++;
+    },
+    grantIds: (table, first, last) => state.ids.grant(table, first, last),
+    tableHash: (table) => tableHash(state, table),
+    close() {
+      connections.main.close();
+      connections.mirror.close();
+    },
+  };
+}
+
+function reset(state: StoreState, engine: EngineId, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void {
+  state.foreignKeyFlag.set(false);
+  clearDatabase(state);
+  state.held.clear();
+  state.ids.clear();
+  state.engine = engine;
+  state.spacesMade = 0;
+  state.atomsMade = 0;
+  const objects = new Map<string, StoredObject>();
+  try {
+    for (const stored of schema) {
+      state.mirror.exec(stored.object.sql);
+      // Triggers learn of the ids of their INSERTs' tables below, when these are known.
+      if (stored.object.type !== "trigger") state.main.exec(localDdlOf(stored.object.sql, state.schema).sql);
+      objects.set(foldName(stored.object.name), stored);
+    }
+    useSchema(state, state.schemaReader.read(objects));
+    for (const { object } of schema) if (object.type === "trigger") state.main.exec(localDdlOf(object.sql, state.schema).sql);
+  } catch (cause) {
+    throw new BugError("the schema catalog does not make a schema", { cause });
+  }
+  installCaptureTriggers(state, state.schema);
+  useSchema(state, state.schema);
+  state.main.prepare(setSeq).run(BigInt(seq));
+  state.appliedSeq = seq;
+}
+
+interface NamedRow {
+  readonly type: string;
+  readonly name: string;
+}
+
+/** Everything but the seq's own table. Views and triggers go first, since they may name what goes after them. */
+function clearDatabase(state: StoreState): void {
+  const list = "SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger', 'table') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+  for (const database of [state.main, state.mirror]) {
+    const rows = database.prepare<[], NamedRow>(list).all();
+    const order = ["trigger", "view", "table"];
+    rows.sort((left, right) => order.indexOf(left.type) - order.indexOf(right.type));
+    for (const { type, name } of rows) if (name !== "_atomcast_applied") database.exec(`DROP ${type} IF EXISTS main.${quoteName(name)}`);
+  }
+}
+
+function describe(state: StoreState, sql: string): Description | SqlFault {
+  const info = classify(sql);
+  if (isFault(info)) return info;
+  if (info.kind === "refused") return info.fault;
+  const normalised = normaliseParameters(sql);
+  if (isFault(normalised)) return normalised;
+  const parameters = normalised.parameters.map(({ name }) => ({ name }));
+  const isExplain = info.kind === "read" && info.explain !== "no";
+  const isReadonly = info.kind === "read" || (info.kind === "pragma" && !info.writes);
+  // SQLite carries out many PRAGMAs while it prepares them.
+  if (info.kind === "pragma") return { parameters, columns: [], isExplain, isReadonly };
+  try {
+    const statement = state.mirror.prepare<unknown[]>(normalised.sql);
+    const columns = statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [];
+    return { parameters, columns, isExplain, isReadonly };
+  } catch (error) {
+    return describeOnMain(state, normalised.sql, { parameters, columns: [], isExplain, isReadonly }, faultOf(error));
+  }
+}
+
+/** The mirror has no system tables. */
+function describeOnMain(state: StoreState, sql: string, description: Description, first: SqlFault): Description | SqlFault {
+  if (!/system/i.test(sql)) return first;
+  try {
+    const statement = state.main.prepare<unknown[]>(sql);
+    const columns = statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [];
+    return { ...description, columns };
+  } catch (error) {
+    return faultOf(error);
+  }
+}
+
+const hashModulus = 1n << 128n;
+
+function tableHash(state: StoreState, space: SpaceId): string | null {
+  const table = state.schema.tables.get(space);
+  if (table === undefined || !isHeldWhole(state, space)) return null;
+  let sum = 0n;
+  for (const { key, row } of readAllRows(state, table)) {
+    const digest = createHash("sha256").update(key).update(encodeStoredRow(table, row)).digest();
+    sum = (sum + (digest.readBigUInt64BE(0) << 64n) + digest.readBigUInt64BE(8)) % hashModulus;
+  }
+  return sum.toString(16).padStart(32, "0");
+}

@@ -1,0 +1,250 @@
+/**
+ * Statements made ready to run: classified, rewritten for ids, prepared, and with every table that they can touch. EXPLAIN lists each root
+ * page that a statement uses, with its views, triggers and foreign-key actions; whatever the text says, nothing that runs is left out.
+ */
+import type { Database, Statement } from "better-sqlite3";
+import type { SqlValue } from "../base/values.js";
+import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
+import type { ResultSet, SqlFault, StatementArgs } from "./local-store.js";
+import { boundedCache } from "./parse/bounded-cache.js";
+import { classify } from "./parse/classify.js";
+import { foldName } from "./parse/names.js";
+import { normaliseParameters, type Parameter } from "./parse/normalise-parameters.js";
+import { rewriteInsertIds } from "./parse/rewrite-insert-ids.js";
+import { isFault } from "./parse/sqlite-grammar.js";
+import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
+import { fault, faultOf, unfitValue } from "./statement-faults.js";
+
+export type Plan = RunnablePlan | OtherPlan;
+
+/** Not run by SQLite as it is: transaction control, PRAGMAs, DDL. */
+export interface OtherPlan {
+  readonly kind: "other";
+  readonly info: Exclude<StatementInfo, ReadStatement | WriteStatement>;
+}
+
+export interface RunnablePlan {
+  readonly kind: "runnable";
+  readonly info: ReadStatement | WriteStatement;
+  readonly statement: Statement<unknown[], SqlValue[]>;
+  readonly parameters: readonly Parameter[];
+  /** Every parameter takes the next positional value. */
+  readonly isPositional: boolean;
+  readonly columns: ResultSet["columns"];
+  /** Every table that it reads, writes, or needs for constraint checks. */
+  readonly tables: readonly LocalTable[];
+  readonly written: readonly LocalTable[];
+  /** Foreign keys of and to what it writes. */
+  readonly foreignKeys: readonly LocalForeignKey[];
+  /** It generates ids of the tables that it writes. */
+  readonly usesIds: boolean;
+  /** last_insert_rowid() must answer for this session before it runs. */
+  readonly seedsRowid: boolean;
+  /** Its inserts set the session's last_insert_rowid(). */
+  readonly setsRowid: boolean;
+  /** Generation of holds at which every table was found to be held whole. */
+  heldAt: number;
+}
+
+/** Statements kept ready. */
+export const plansMax = 2000;
+
+/** Total length of their texts, in UTF-16 units: the prepared programs are larger, in proportion. */
+export const planCharactersMax = 4 * 1024 * 1024;
+
+export interface PlanCache {
+  /** For the schema and the foreign-key flag that are in force. */
+  get(sql: string, schema: LocalSchema, foreignKeys: boolean): Plan | SqlFault;
+  clear(): void;
+}
+
+export function planCache(main: Database, mirror: Database): PlanCache {
+  const enforced = boundedCache<Plan>({ entriesMax: plansMax, charactersMax: planCharactersMax });
+  const unenforced = boundedCache<Plan>({ entriesMax: plansMax, charactersMax: planCharactersMax });
+  let generation = -1;
+  return {
+    get(sql, schema, foreignKeys) {
+      if (generation !== schema.generation) {
+        enforced.clear();
+        unenforced.clear();
+        generation = schema.generation;
+      }
+      const cache = foreignKeys ? enforced : unenforced;
+      const known = cache.get(sql);
+      if (known !== undefined) return known;
+      const plan = makePlan(sql, schema, foreignKeys, main, mirror);
+      if (!isFault(plan)) cache.set(sql, plan);
+      return plan;
+    },
+    clear() {
+      enforced.clear();
+      unenforced.clear();
+    },
+  };
+}
+
+function makePlan(sql: string, schema: LocalSchema, foreignKeys: boolean, main: Database, mirror: Database): Plan | SqlFault {
+  const info = classify(sql);
+  if (isFault(info)) return info;
+  if (info.kind === "refused") return info.fault;
+  if (info.kind !== "read" && info.kind !== "write") return { kind: "other", info };
+  const normalised = normaliseParameters(sql);
+  if (isFault(normalised)) return normalised;
+  try {
+    return makeRunnable(info, normalised.sql, normalised.parameters, schema, foreignKeys, main, mirror);
+  } catch (error) {
+    return faultOf(error);
+  }
+}
+
+function makeRunnable(
+  info: ReadStatement | WriteStatement,
+  sql: string,
+  parameters: readonly Parameter[],
+  schema: LocalSchema,
+  foreignKeys: boolean,
+  main: Database,
+  mirror: Database,
+): RunnablePlan | SqlFault {
+  // The text as the client wrote it comes first, so that its errors are SQLite's.
+  let statement = main.prepare<unknown[], SqlValue[]>(sql);
+  const rewritten =
+    info.kind === "write" && info.verb === "insert"
+      ? rewriteInsertIds(sql, (name) => schema.tablesByName.get(foldName(name))?.insertTable ?? null)
+      : sql;
+  if (rewritten !== sql) statement = main.prepare<unknown[], SqlValue[]>(rewritten);
+  const nulls = bindings(parameters, { positional: [], named: [] });
+  const use = usesOf(main, rewritten, isFault(nulls) ? [] : nulls, schema, info);
+  if (info.references.introspects) {
+    if (info.kind === "write" || use.read.size > 0) {
+      return fault("ATOMCAST_NOT_SUPPORTED", "one statement cannot use both the schema's tables and others: ask for them in two statements");
+    }
+    statement = mirror.prepare<unknown[], SqlValue[]>(sql);
+  }
+  const written = [...use.written];
+  const tables = new Set([...use.read, ...written]);
+  const constraints = foreignKeys ? new Set(written.flatMap((table) => [...table.foreignKeys, ...table.referencedBy])) : new Set<LocalForeignKey>();
+  for (const foreignKey of constraints) tables.add(foreignKey.parent).add(foreignKey.child);
+  if (statement.reader) statement.raw();
+  const target = info.kind === "write" ? schema.tablesByName.get(foldName(info.table)) : undefined;
+  return {
+    kind: "runnable",
+    info,
+    statement,
+    parameters,
+    isPositional: parameters.every((parameter) => parameter.key === null),
+    columns: statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [],
+    tables: [...tables],
+    written,
+    foreignKeys: [...constraints],
+    usesIds: use.callsNextId,
+    seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
+    setsRowid: info.kind === "write" && info.verb === "insert" && target !== undefined && target.identity !== "key",
+    heldAt: -1,
+  };
+}
+
+function triggersAskForRowid(schema: LocalSchema): boolean {
+  for (const { object } of schema.objects.values()) if (object.type === "trigger" && /last_insert_rowid/i.test(object.sql)) return true;
+  return false;
+}
+
+interface Uses {
+  readonly read: ReadonlySet<LocalTable>;
+  readonly written: ReadonlySet<LocalTable>;
+  readonly callsNextId: boolean;
+}
+
+/** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
+const pageIsRegister = 0x10n;
+
+type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
+
+function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: ReadStatement | WriteStatement): Uses {
+  const read = new Set<LocalTable>();
+  const written = new Set<LocalTable>();
+  let callsNextId = false;
+  // What EXPLAIN itself tells needs no rows.
+  if (info.kind === "read" && info.explain !== "no") return { read, written, callsNextId };
+  const program = main
+    .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
+    .raw()
+    .all(...nulls);
+  const note = (set: Set<LocalTable>, page: bigint): void => {
+    const table = schema.tablesByRoot.get(Number(page));
+    if (table !== undefined) set.add(table);
+  };
+  for (const [, opcode, p1, p2, p3, p4, p5] of program) {
+    switch (opcode) {
+      case "OpenRead":
+      case "ReopenIdx":
+        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(read, p2);
+        break;
+      case "OpenWrite":
+        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(written, p2);
+        break;
+      case "Clear":
+        if (p2 === 0n) note(written, p1);
+        break;
+      case "Function":
+      case "PureFunc":
+        if (p4?.startsWith("_nid(")) callsNextId = true;
+        break;
+      default:
+    }
+  }
+  return { read, written, callsNextId };
+}
+
+/**
+ * Arguments in the form that better-sqlite3 takes: those without a name in their order, then an object of the named. What a client leaves
+ * out is NULL, as in SQLite; what there is no place for is a fault.
+ */
+export function bindings(parameters: readonly Parameter[], args: StatementArgs): unknown[] | SqlFault {
+  if (args.positional.length > parameters.length) {
+    return fault("SQLITE_RANGE", `${args.positional.length} parameter values for a statement with ${parameters.length} parameters`);
+  }
+  const bound: unknown[] = [];
+  const byKey: Record<string, SqlValue> = {};
+  let hasKeys = false;
+  const byName = args.named.length === 0 ? null : new Map(args.named.map((one) => [one.name, one.value]));
+  let matched = 0;
+  for (let index = 0; index < parameters.length; index++) {
+    const { name, key } = parameters[index] as Parameter;
+    let value = args.positional[index] ?? null;
+    if (name !== null && byName !== null) {
+      const given = byName.get(name) ?? byName.get(name.slice(1));
+      if (given !== undefined) {
+        value = given;
+        matched++;
+      }
+    }
+    const unfit = unfitValue(value);
+    if (unfit !== null) return unfit;
+    if (key === null) bound.push(value);
+    else {
+      byKey[key] = value;
+      hasKeys = true;
+    }
+  }
+  if (matched < (byName?.size ?? 0)) return unknownName(parameters, args);
+  if (hasKeys) bound.push(byKey);
+  return bound;
+}
+
+function unknownName(parameters: readonly Parameter[], args: StatementArgs): unknown[] | SqlFault {
+  const names = new Set(parameters.flatMap(({ name }) => (name === null ? [] : [name, name.slice(1)])));
+  const stranger = args.named.find((one) => !names.has(one.name));
+  if (stranger !== undefined) return fault("SQLITE_RANGE", `the statement has no parameter named ${stranger.name}`);
+  return fault("SQLITE_MISUSE", "a parameter is given twice, with and without its prefix");
+}
+
+/** As `bindings`, for the usual statement: one value for each bare `?`, bound as they are. */
+export function quickBindings(plan: RunnablePlan, args: StatementArgs): readonly unknown[] | SqlFault {
+  if (!plan.isPositional || args.named.length > 0 || args.positional.length !== plan.parameters.length) return bindings(plan.parameters, args);
+  for (const value of args.positional) {
+    const unfit = unfitValue(value);
+    if (unfit !== null) return unfit;
+  }
+  return args.positional;
+}

@@ -1,0 +1,133 @@
+/** What the parts of the local store share. */
+import type { Database } from "better-sqlite3";
+import { assert } from "../base/errors.js";
+import { type AtomId, atomsPerEngine, type EngineId, noEngine, noSeq, type Seq, type SpaceId, spacesPerEngine } from "../base/ids.js";
+import { captureTriggers } from "./capture.js";
+import { type Connections, foreignKeyFlag, type Hooks, type StatementCache, statementCache } from "./connection.js";
+import { HeldRanges } from "./held-ranges.js";
+import { IdBlocks } from "./id-blocks.js";
+import { emptySchema, type LocalSchema, type LocalTable, type SchemaReader, schemaReader } from "./local-schema.js";
+import { quoteName } from "./parse/names.js";
+import { fault, StatementFault } from "./statement-faults.js";
+import { type PlanCache, planCache } from "./statement-plans.js";
+
+export interface StoreState {
+  readonly connections: Connections;
+  readonly main: Database;
+  readonly mirror: Database;
+  readonly hooks: Hooks;
+  readonly foreignKeyFlag: { set(enabled: boolean): void };
+  readonly schemaReader: SchemaReader;
+  /** Reads and checks of the store's own. */
+  readonly statements: StatementCache;
+  /** What writes committed rows: prepared while foreign keys are off. */
+  readonly applyStatements: StatementCache;
+  readonly plans: PlanCache;
+  readonly ids: IdBlocks;
+  readonly held: Map<SpaceId, HeldRanges>;
+  /** Raised when `held` or the schema changes. */
+  heldGeneration: number;
+  schema: LocalSchema;
+  engine: EngineId;
+  appliedSeq: Seq;
+  /** Never taken back, so that a run that was rolled back and one that is being proposed never share an id. */
+  spacesMade: number;
+  atomsMade: number;
+}
+
+export function storeState(connections: Connections): StoreState {
+  const { main, mirror, hooks } = connections;
+  return {
+    connections,
+    main,
+    mirror,
+    hooks,
+    foreignKeyFlag: foreignKeyFlag(main),
+    schemaReader: schemaReader(main),
+    statements: statementCache(main),
+    applyStatements: statementCache(main),
+    plans: planCache(main, mirror),
+    ids: new IdBlocks(),
+    held: new Map(),
+    heldGeneration: 0,
+    schema: emptySchema,
+    engine: noEngine,
+    appliedSeq: noSeq,
+    spacesMade: 0,
+    atomsMade: 0,
+  };
+}
+
+/** Prepared statements belong to one schema, also where it is one that was in force before. */
+export function useSchema(state: StoreState, schema: LocalSchema): void {
+  state.schema = schema;
+  state.statements.clear();
+  state.applyStatements.clear();
+  state.heldGeneration++;
+}
+
+export function isHeldWhole(state: StoreState, table: SpaceId): boolean {
+  return state.held.get(table)?.whole === true;
+}
+
+export function rangesOf(state: StoreState, table: SpaceId): HeldRanges {
+  const known = state.held.get(table);
+  if (known !== undefined) return known;
+  const ranges = new HeldRanges();
+  state.held.set(table, ranges);
+  return ranges;
+}
+
+export function newSpace(state: StoreState): SpaceId {
+  if (state.spacesMade + 1 >= spacesPerEngine) {
+    const message = `this engine has made ${spacesPerEngine - 1} tables and unique indexes, as many as one can: send it to another engine, or start this one again`;
+    throw new StatementFault(fault("SQLITE_FULL", message));
+  }
+  state.spacesMade++;
+  return (state.engine * spacesPerEngine + state.spacesMade) as SpaceId;
+}
+
+/** The upper half of an engine's atom numbers: the lower is the engine's own, for splits. */
+export function newAtom(state: StoreState): AtomId {
+  assert(state.atomsMade < atomsPerEngine / 2, "more atoms than spaces were made");
+  return (state.engine * atomsPerEngine + atomsPerEngine / 2 + state.atomsMade++) as AtomId;
+}
+
+interface TriggerRow {
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** Drops the capture triggers of every table: ALTER TABLE would look into them. */
+export function dropCaptureTriggers(state: StoreState): void {
+  for (const { name } of installedTriggers(state)) state.main.exec(`DROP TRIGGER temp.${quoteName(name)}`);
+}
+
+/** Makes the capture triggers what the schema asks for; those that are right stay. */
+export function installCaptureTriggers(state: StoreState, schema: LocalSchema): void {
+  const installed = new Map(installedTriggers(state).map(({ name, sql }) => [name, sql]));
+  const wanted = new Map<string, string>();
+  for (const table of schema.tables.values()) for (const [name, sql] of triggersOf(table)) wanted.set(name, sql);
+  // SQLite keeps the text without TEMP.
+  const kept = (sql: string): string => sql.replace(/^CREATE TEMP TRIGGER/, "CREATE TRIGGER");
+  for (const [name, sql] of installed) {
+    const want = wanted.get(name);
+    if (want === undefined || kept(want) !== sql) state.main.exec(`DROP TRIGGER temp.${quoteName(name)}`);
+    else wanted.delete(name);
+  }
+  for (const sql of wanted.values()) state.main.exec(sql);
+}
+
+function installedTriggers(state: StoreState): TriggerRow[] {
+  return state.main.prepare<[], TriggerRow>("SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger'").all();
+}
+
+const triggerTexts = new WeakMap<LocalTable, ReadonlyMap<string, string>>();
+
+function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
+  const known = triggerTexts.get(table);
+  if (known !== undefined) return known;
+  const texts = captureTriggers(table);
+  triggerTexts.set(table, texts);
+  return texts;
+}

@@ -1,0 +1,313 @@
+/**
+ * One unit of work: an autocommit statement, or what stands between BEGIN (or an outermost SAVEPOINT) and its end. It is carried out on the
+ * local database, captured and rolled back; `Changes` then says all of it.
+ *
+ * DDL cuts it in segments, in order: a unique index may be made only after the rows that stand against it are gone, and a row of a new table
+ * only after the table. The rows of a segment are the net of its statements against the segment before, and in the end against what is stored.
+ */
+
+import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
+import { entryBytesMax } from "../base/limits.js";
+import type { SqlValue } from "../base/values.js";
+import { type DdlPart, encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
+import { mergeTouches, type Touches } from "./capture.js";
+import type { Parents } from "./foreign-keys.js";
+import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
+import type { BinaryKey, Changes, PermissionKey } from "./local-store.js";
+import { foldName } from "./parse/names.js";
+import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
+import { type StoreState, useSchema } from "./store-state.js";
+import { encodeStoredRow, hasIllFormedText, indexEntries, keyOfRow, keyOfValues, type SelectedRow, sqlOf } from "./stored-rows.js";
+
+export interface Unit {
+  readonly kind: "implicit" | "begin" | "savepoint";
+  readonly startSchema: LocalSchema;
+  /** Whether constraints are enforced: the session's setting when the unit began. */
+  readonly foreignKeys: boolean;
+  /** Of the segment that is open. */
+  touches: Touches;
+  /** What waits for the checks at COMMIT: of foreign keys that are deferred. */
+  deferred: Touches;
+  readonly parents: Parents;
+  readonly segments: Segment[];
+  readonly savepoints: Savepoint[];
+  /** Tables that the unit relied on and did not make. */
+  readonly reliedOn: Set<SpaceId>;
+  readonly wholeTables: Set<SpaceId>;
+  /** Tables and unique indexes that the unit made: nobody else knows them, so nobody is asked. */
+  readonly made: Set<SpaceId>;
+  /** Deferred foreign keys to a parent table that was dropped: all rows of the child are looked at in the end. */
+  readonly orphanable: LocalForeignKey[];
+  /** The mirror's transaction follows from the first DDL on. */
+  mirrorFollows: boolean;
+  /** Bytes of captured rows. */
+  bytes: number;
+}
+
+export interface Savepoint {
+  readonly name: string;
+  readonly schema: LocalSchema;
+  readonly segmentCount: number;
+}
+
+type Segment = { readonly kind: "ddl"; readonly part: DdlPart } | RowsSegment;
+
+interface RowsSegment {
+  readonly kind: "rows";
+  readonly tables: ReadonlyMap<SpaceId, { readonly table: LocalTable; readonly rows: Map<BinaryKey, FinalRow> }>;
+  readonly touches: Touches;
+}
+
+interface FinalRow {
+  readonly key: Buffer;
+  readonly keyValues: readonly SqlValue[];
+  readonly image: Image | null;
+}
+
+interface Image {
+  readonly bytes: Buffer;
+  readonly row: SelectedRow;
+  /** As it was when the row was read. */
+  readonly table: LocalTable;
+}
+
+/** Room in an entry for everything beside its rows. */
+const entryOverheadBytes = 1024 * 1024;
+
+export function beginUnit(state: StoreState, kind: Unit["kind"], foreignKeys: boolean): Unit {
+  state.statements.get("BEGIN").run();
+  return {
+    kind,
+    startSchema: state.schema,
+    foreignKeys,
+    touches: new Map(),
+    deferred: new Map(),
+    parents: new Map(),
+    segments: [],
+    savepoints: [],
+    reliedOn: new Set(),
+    wholeTables: new Set(),
+    made: new Set(),
+    orphanable: [],
+    mirrorFollows: false,
+    bytes: 0,
+  };
+}
+
+/** Undoes everything, also where SQLite has rolled back already. */
+export function rollbackUnit(state: StoreState, unit: Unit): void {
+  if (state.main.inTransaction) state.statements.get("ROLLBACK").run();
+  if (unit.mirrorFollows) state.mirror.exec("ROLLBACK");
+  // A rolled back change of the schema expires every prepared statement.
+  if (unit.mirrorFollows || state.schema !== unit.startSchema) useSchema(state, unit.startSchema);
+}
+
+export function openSavepoint(state: StoreState, unit: Unit, name: string): void {
+  state.main.exec(`SAVEPOINT ${quoted(name)}`);
+  if (unit.mirrorFollows) state.mirror.exec(`SAVEPOINT ${quoted(name)}`);
+  unit.savepoints.push({ name: foldName(name), schema: state.schema, segmentCount: unit.segments.length });
+}
+
+/** The mirror's transaction begins with the first DDL, and with the savepoints that are open then. */
+export function followInMirror(state: StoreState, unit: Unit): void {
+  if (unit.mirrorFollows) return;
+  state.mirror.exec("BEGIN");
+  unit.mirrorFollows = true;
+  for (const savepoint of unit.savepoints) state.mirror.exec(`SAVEPOINT ${quoted(savepoint.name)}`);
+}
+
+/** True where the outermost savepoint of a unit that a SAVEPOINT began was released: that is a COMMIT. The savepoint then stays. */
+export function releaseSavepoint(state: StoreState, unit: Unit, name: string): "released" | "commits" {
+  const index = findSavepoint(unit, name);
+  if (index === 0 && unit.kind === "savepoint") return "commits";
+  state.main.exec(`RELEASE ${quoted(name)}`);
+  if (unit.mirrorFollows) state.mirror.exec(`RELEASE ${quoted(name)}`);
+  unit.savepoints.length = index;
+  return "released";
+}
+
+export function rollbackToSavepoint(state: StoreState, unit: Unit, name: string): void {
+  const index = findSavepoint(unit, name);
+  state.main.exec(`ROLLBACK TO ${quoted(name)}`);
+  if (unit.mirrorFollows) state.mirror.exec(`ROLLBACK TO ${quoted(name)}`);
+  const savepoint = unit.savepoints[index] as Savepoint;
+  unit.savepoints.length = index + 1;
+  // Rows that a cut segment had read are as before again, which is not as they were read.
+  for (const segment of unit.segments.splice(savepoint.segmentCount)) if (segment.kind === "rows") mergeTouches(segment.touches, unit.touches);
+  if (state.schema !== savepoint.schema) useSchema(state, savepoint.schema);
+}
+
+function findSavepoint(unit: Unit, name: string): number {
+  const index = unit.savepoints.findLastIndex((savepoint) => savepoint.name === foldName(name));
+  if (index < 0) throw new StatementFault(fault("SQLITE_ERROR", `no such savepoint: ${name}`));
+  return index;
+}
+
+function quoted(name: string): string {
+  return `"${foldName(name).replaceAll('"', '""')}"`;
+}
+
+/** Ends a segment: reads what the touched rows are now. Throws StatementFault. */
+export function endSegment(state: StoreState, unit: Unit): void {
+  if (unit.touches.size === 0) return;
+  const tables = new Map<SpaceId, { table: LocalTable; rows: Map<BinaryKey, FinalRow> }>();
+  for (const [space, touches] of unit.touches) {
+    const table = state.schema.tables.get(space);
+    if (table === undefined) continue;
+    const rows = new Map<BinaryKey, FinalRow>();
+    const select = state.statements.get(sqlOf(table).select);
+    for (const { keyValues } of touches.rows.values()) {
+      const image = readImage(state, table, select.get(...keyValues), keyValues);
+      const key = image === null ? keyOfValues(table, keyValues) : keyOfRow(table, image.row, keyValues[0] ?? null);
+      unit.bytes += key.length + (image?.bytes.length ?? 0) + 16;
+      if (unit.bytes > entryBytesMax - entryOverheadBytes) {
+        throw new StatementFault(fault("SQLITE_TOOBIG", `a transaction of more than ${entryBytesMax} bytes: divide it in several`));
+      }
+      rows.set(key.toString("latin1"), { key, keyValues, image });
+    }
+    tables.set(space, { table, rows });
+  }
+  unit.segments.push({ kind: "rows", tables, touches: unit.touches });
+  unit.touches = new Map();
+}
+
+function readImage(state: StoreState, table: LocalTable, row: SelectedRow | undefined, keyValues: readonly SqlValue[]): Image | null {
+  if (row === undefined) return null;
+  if (hasIllFormedText(table, row, keyValues, state.statements)) throw new StatementFault(illFormedTextFault);
+  return { bytes: encodeStoredRow(table, row), row, table };
+}
+
+/** To be called when the unit is rolled back: what is stored then is what it began with. null: nothing has changed. */
+export function changesOf(state: StoreState, unit: Unit): Changes | null {
+  const permissions = new Permissions(unit);
+  const parts: Part[] = [];
+  const known = new Map<SpaceId, Map<BinaryKey, Image | null>>();
+  for (const segment of unit.segments) {
+    if (segment.kind === "ddl") {
+      parts.push(segment.part);
+      for (const object of segment.part.upserts) permissions.set(schemaSpace, nameKey(object.name), "write");
+      for (const name of segment.part.drops) permissions.set(schemaSpace, nameKey(name), "write");
+      continue;
+    }
+    for (const [space, { table, rows }] of segment.tables) {
+      const part = rowsPart(state, unit, table, rows, imagesOf(known, space), permissions);
+      if (part !== null) parts.push(part);
+    }
+  }
+  if (parts.length === 0) return null;
+  const exists: SpaceKey[] = [];
+  for (const [space, keys] of unit.parents) {
+    for (const key of keys) {
+      if (permissions.has(space, key) || unit.made.has(space)) continue;
+      exists.push({ space, key: Buffer.from(key, "latin1") });
+      permissions.set(space, key, "exist");
+    }
+  }
+  const body = encodeBody({ kind: "transaction", exists, parts });
+  if (body.length > entryBytesMax - entryOverheadBytes / 2) {
+    throw new StatementFault(fault("SQLITE_TOOBIG", `a transaction of more than ${entryBytesMax} bytes: divide it in several`));
+  }
+  return {
+    // A copy of its own, not a view of a pool: it is sent to another thread.
+    body: new Uint8Array(body),
+    permissions: permissions.list(),
+    wholeTables: [...unit.wholeTables],
+    schemaVersions: schemaVersions(unit),
+  };
+}
+
+function imagesOf(known: Map<SpaceId, Map<BinaryKey, Image | null>>, space: SpaceId): Map<BinaryKey, Image | null> {
+  const images = known.get(space) ?? new Map<BinaryKey, Image | null>();
+  known.set(space, images);
+  return images;
+}
+
+function rowsPart(
+  state: StoreState,
+  unit: Unit,
+  table: LocalTable,
+  finals: ReadonlyMap<BinaryKey, FinalRow>,
+  known: Map<BinaryKey, Image | null>,
+  permissions: Permissions,
+): RowsPart | null {
+  const stored = unit.startSchema.tables.get(table.space);
+  const select = stored === undefined ? null : state.statements.get(sqlOf(stored).select);
+  const uniqueSpaces = new Set(table.uniques.map((index) => index.space));
+  const changes: RowChange[] = [];
+  const entering: { readonly space: SpaceId; readonly binaryKey: BinaryKey }[] = [];
+  for (const [binaryKey, final] of finals) {
+    let before = known.get(binaryKey);
+    if (before === undefined) before = stored === undefined || select === null ? null : storedImage(stored, select.get(...final.keyValues));
+    const after = final.image;
+    if (before === null ? after === null : after?.bytes.equals(before.bytes)) continue;
+    known.set(binaryKey, after);
+    const left = before === null ? [] : indexEntries(before.table, before.row).filter((entry) => uniqueSpaces.has(entry.space));
+    const came = after === null ? [] : indexEntries(table, after.row);
+    const indexKeys: SpaceKey[] = [];
+    for (const entry of left) {
+      if (came.some((one) => one.space === entry.space && one.binaryKey === entry.binaryKey)) continue;
+      indexKeys.push({ space: entry.space, key: entry.key });
+      // A parent's unique value that goes must meet a child's "exist" on it.
+      permissions.set(entry.space, entry.binaryKey, "delete");
+    }
+    for (const entry of came) {
+      if (left.some((one) => one.space === entry.space && one.binaryKey === entry.binaryKey)) continue;
+      indexKeys.push({ space: entry.space, key: entry.key });
+      entering.push(entry);
+    }
+    permissions.set(table.space, binaryKey, after === null ? "delete" : "write");
+    changes.push({ key: final.key, row: after?.bytes ?? null, oldBytes: before?.bytes.length ?? 0, indexKeys });
+  }
+  for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write");
+  return changes.length === 0 ? null : { kind: "rows", table: table.space, rows: changes };
+}
+
+function storedImage(table: LocalTable, row: SelectedRow | undefined): Image | null {
+  return row === undefined ? null : { bytes: encodeStoredRow(table, row), row, table };
+}
+
+/** As UTF-8, like every key of the schema catalog. */
+export function nameKey(name: string): BinaryKey {
+  return Buffer.from(foldName(name), "utf8").toString("latin1");
+}
+
+/** Every table that the unit relied on, as it was when the unit began. */
+function schemaVersions(unit: Unit): { readonly table: SpaceId; readonly version: Seq }[] {
+  return [...unit.reliedOn].flatMap((space) => {
+    const table = unit.startSchema.tables.get(space);
+    return table === undefined ? [] : [{ table: space, version: table.version }];
+  });
+}
+
+/** The last word on a key counts: what a unit deletes and inserts again is written. */
+class Permissions {
+  readonly #keys = new Map<SpaceId, Map<BinaryKey, PermissionKey["kind"]>>();
+  readonly #made: ReadonlySet<SpaceId>;
+
+  constructor(unit: Unit) {
+    this.#made = unit.made;
+  }
+
+  set(space: SpaceId, key: BinaryKey, kind: PermissionKey["kind"]): void {
+    if (this.#made.has(space)) return;
+    const keys = this.#keys.get(space);
+    if (keys === undefined) this.#keys.set(space, new Map([[key, kind]]));
+    else keys.set(key, kind);
+  }
+
+  has(space: SpaceId, key: BinaryKey): boolean {
+    return this.#keys.get(space)?.has(key) === true;
+  }
+
+  list(): PermissionKey[] {
+    const list: PermissionKey[] = [];
+    for (const [space, keys] of this.#keys) for (const [key, kind] of keys) list.push({ space, key, kind });
+    return list;
+  }
+}
+
+/** Which foreign keys a check is of. */
+export function isDue(unit: Unit, deferAll: boolean, at: "statement" | "commit"): (foreignKey: LocalForeignKey) => boolean {
+  if (unit.kind === "implicit") return () => true;
+  return (foreignKey) => (deferAll || foreignKey.isDeferred) === (at === "commit");
+}

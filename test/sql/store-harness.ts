@@ -1,0 +1,155 @@
+/** Local stores fed with the same committed entries, as engines would: what one commits, all apply. */
+import type { EngineId, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import type { SqlValue } from "../../src/base/values.js";
+import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
+import type { Changes, LocalStore, ResultSet, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../../src/sql/local-store.js";
+import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+
+export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
+const everything = new Uint8Array(0);
+
+export interface Engine {
+  readonly id: EngineId;
+  readonly store: LocalStore;
+  settings: SessionSettings;
+}
+
+export interface Answer {
+  readonly outcomes: readonly StepOutcome[];
+  readonly commits: readonly Changes[];
+}
+
+export function step(sql: string, args: readonly SqlValue[] = []): Step {
+  return { sql, args: { positional: args, named: [] }, wantRows: true, condition: null };
+}
+
+export class Cluster {
+  readonly engines: Engine[];
+  readonly log: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
+  readonly schema = new Map<string, { object: SchemaObject; version: Seq }>();
+  #seq = 100;
+  #nextIds = new Map<SpaceId, bigint>();
+  #seed = 1;
+  pulls = 0;
+
+  constructor(count: number, directories: readonly (string | null)[] = []) {
+    this.engines = Array.from({ length: count }, (_, index) => {
+      const store = openSqliteLocalStore(directories[index] ?? null);
+      store.reset((index + 2) as EngineId, 100 as Seq, []);
+      return { id: (index + 2) as EngineId, store, settings: freshSettings };
+    });
+  }
+
+  get seq(): Seq {
+    return this.#seq as Seq;
+  }
+
+  engine(index: number): Engine {
+    const engine = this.engines[index];
+    if (engine === undefined) throw new Error(`no engine ${index}`);
+    return engine;
+  }
+
+  /** Runs all steps on one engine, commits what they commit, and answers as an engine would. */
+  run(index: number, steps: readonly Step[]): Answer {
+    const engine = this.engine(index);
+    const outcomes: StepOutcome[] = [];
+    const commits: Changes[] = [];
+    const seed = this.#seed++;
+    for (let round = 0; outcomes.length < steps.length; round++) {
+      if (round > 1000) throw new Error("a run does not come to an end");
+      const result = this.#runOnce(engine, steps, outcomes, seed);
+      if (result === null) continue;
+      outcomes.push(...result.outcomes);
+      engine.settings = result.settings;
+      if (result.kind === "commit") {
+        commits.push(result.changes);
+        this.commit(engine.id, result.changes.body);
+      }
+    }
+    return { outcomes, commits };
+  }
+
+  #runOnce(engine: Engine, steps: readonly Step[], earlier: readonly StepOutcome[], seed: number): Exclude<RunResult, { kind: "pull" | "ids" }> | null {
+    const request = { steps, firstStep: earlier.length, earlier: earlier.map((one) => one.kind), settings: engine.settings, seed };
+    const result = engine.store.run(request, {});
+    if (result.kind === "ids") {
+      const first = this.#nextIds.get(result.table) ?? 1n;
+      this.#nextIds.set(result.table, first + 8n);
+      engine.store.grantIds(result.table, first, first + 7n);
+      return null;
+    }
+    if (result.kind === "pull") {
+      this.pulls++;
+      for (const table of result.tables) this.pull(engine, table);
+      return null;
+    }
+    return result;
+  }
+
+  /** By copying the rows of an engine that holds the table whole. */
+  pull(engine: Engine, table: SpaceId): void {
+    engine.store.beginHold(table, everything, null);
+    const outcome = engine.store.install(table, everything, null, this.seq, this.rowsOf(table));
+    if (outcome !== "held") throw new Error(`install: ${outcome}`);
+  }
+
+  /** From the log: the newest version of each row. */
+  rowsOf(table: SpaceId): { key: Uint8Array; row: Uint8Array }[] {
+    const rows = new Map<string, { key: Uint8Array; row: Uint8Array }>();
+    for (const { bytes } of this.log) {
+      const entry = decodeEntry(bytes);
+      if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
+      for (const part of entry.body.parts) {
+        if (part.kind !== "rows" || part.table !== table) continue;
+        for (const { key, row } of part.rows) {
+          const name = Buffer.from(key).toString("latin1");
+          if (row === null) rows.delete(name);
+          else rows.set(name, { key, row });
+        }
+      }
+    }
+    return [...rows.values()];
+  }
+
+  commit(engine: EngineId, body: Uint8Array): void {
+    this.#seq++;
+    const seq = this.seq;
+    const header = { engine, proposalSeq: seq as number as ProposalSeq, transaction: 0, snapshot: (seq - 1) as Seq, fences: [], schemaVersions: [] };
+    const bytes = encodeProposal(header, body);
+    this.log.push({ seq, bytes });
+    for (const one of this.engines) one.store.apply([{ seq, bytes }], seq);
+    const entry = decodeEntry(bytes);
+    if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return;
+    this.#keepSchema(entry.body, seq);
+  }
+
+  #keepSchema(body: TransactionBody, version: Seq): void {
+    for (const part of body.parts) {
+      if (part.kind !== "ddl") continue;
+      for (const name of part.drops) this.schema.delete(name.toLowerCase());
+      for (const object of part.upserts) this.schema.set(object.name.toLowerCase(), { object, version });
+    }
+  }
+
+  /** One statement that must succeed. */
+  sql(index: number, sql: string, args: readonly SqlValue[] = []): ResultSet {
+    const [outcome] = this.run(index, [step(sql, args)]).outcomes;
+    if (outcome?.kind !== "ok") throw new Error(`${sql}: ${outcome?.kind === "error" ? `${outcome.fault.code} ${outcome.fault.message}` : "skipped"}`);
+    return outcome.result;
+  }
+
+  rows(index: number, sql: string, args: readonly SqlValue[] = []): readonly (readonly SqlValue[])[] {
+    return this.sql(index, sql, args).rows;
+  }
+
+  fault(index: number, sql: string, args: readonly SqlValue[] = []): SqlFault {
+    const [outcome] = this.run(index, [step(sql, args)]).outcomes;
+    if (outcome?.kind !== "error") throw new Error(`${sql}: no error`);
+    return outcome.fault;
+  }
+
+  close(): void {
+    for (const { store } of this.engines) store.close();
+  }
+}
