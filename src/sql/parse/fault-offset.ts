@@ -2,8 +2,8 @@
  * Where in a statement SQLite's error is. better-sqlite3 tells the message alone; the place follows from the grammar (a syntax error) or from the name
  * that the message quotes.
  */
-import { foldName } from "./names.js";
-import { byteOffset, endOf, isFault, kinds, parseStatement, startOf, type Token, tokensOf, unfitText } from "./sqlite-grammar.js";
+import { foldName, unquoteName } from "./names.js";
+import { byteOffset, isFault, kinds, parseStatement, startOf, type Token, tokensOf, unfitText } from "./sqlite-grammar.js";
 
 /** Names at the end of the messages that tell one: "no such table: main.t", "no such column: t.a - should this be …". */
 const namesAtFault =
@@ -32,18 +32,10 @@ function findName(tokens: readonly Token[], parts: readonly string[]): Token | n
   for (let start = 0; start < tokens.length; start += 1) {
     const matches = parts.every((part, index) => {
       const token = tokens[start + index * 2];
-      if (token === undefined || foldName(unquoted(token.text)) !== foldName(part)) return false;
-      // A string's quotes are no name's, but for SQLite's old habit of taking 'name' where only a name can stand.
-      return index === 0 || (tokens[start + index * 2 - 1]?.type === kinds.dot && endOf(token) > startOf(token));
+      if (token === undefined || foldName(unquoteName(token.text)) !== foldName(part)) return false;
+      return index === 0 || tokens[start + index * 2 - 1]?.type === kinds.dot;
     });
     if (matches) return tokens[start] ?? null;
   }
   return null;
-}
-
-function unquoted(text: string): string {
-  const close = { '"': '"', "`": "`", "'": "'", "[": "]" }[text[0] ?? ""];
-  if (close === undefined || text.length < 2) return text;
-  const inner = text.slice(1, -1);
-  return close === "]" ? inner : inner.replaceAll(close + close, close);
 }

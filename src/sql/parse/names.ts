@@ -20,3 +20,11 @@ const rowidNames = new Set(["rowid", "_rowid_", "oid"]);
 export function isRowidName(name: string): boolean {
   return rowidNames.has(foldName(name));
 }
+
+/** The name that a token spells: without its quotes, and with doubled ones single. */
+export function unquoteName(text: string): string {
+  const close = { '"': '"', "`": "`", "'": "'", "[": "]" }[text[0] ?? ""];
+  if (close === undefined || text.length < 2) return text;
+  const inner = text.slice(1, -1);
+  return close === "]" ? inner : inner.replaceAll(close + close, close);
+}

@@ -20,7 +20,7 @@
  * Accepted differences: `new.id` in a BEFORE INSERT trigger is the id (SQLite: −1), and an id is spent where a conflict is ignored.
  */
 import { assert } from "../../base/errors.js";
-import { foldName, isRowidName, quoteName, sameName } from "./names.js";
+import { foldName, isRowidName, quoteName, sameName, unquoteName } from "./names.js";
 import { type Edit, insertAt, splice } from "./splice.js";
 import {
   endOf,
@@ -28,7 +28,6 @@ import {
   type InsertTriggerCmd,
   isFault,
   kinds,
-  type Name,
   type ParsedStatement,
   parseStatement,
   type QualifiedName,
@@ -73,7 +72,7 @@ export function triggerInsertEdits(parsed: ParsedStatement, lookup: InsertTableL
 interface Insert {
   readonly tokens: readonly Token[];
   readonly table: QualifiedName;
-  readonly columns: readonly Name[] | null;
+  readonly hasColumns: boolean;
   readonly body: "default" | "values" | "select";
   /** Where ON CONFLICT begins, or null. */
   readonly upsertStart: number | null;
@@ -81,14 +80,19 @@ interface Insert {
 
 function insertOfStatement(parsed: ParsedStatement, root: InsertStmt): Insert {
   const { tokens } = parsed;
-  const base = { tokens, table: root.tblName, columns: root.columns ?? null };
+  const base = { tokens, table: root.tblName, hasColumns: root.columns !== undefined };
   if (root.body.type === "DefaultValuesInsertBody") return { ...base, body: "default", upsertStart: null };
   return { ...base, body: bodyOf(root.body.select), upsertStart: root.body.upsert?.span.offset ?? null };
 }
 
 function insertOfTrigger(tokens: readonly Token[], command: InsertTriggerCmd): Insert {
-  const columns = command.colNames ?? null;
-  return { tokens, table: command.tblName, columns, body: bodyOf(command.select), upsertStart: command.upsert?.span.offset ?? null };
+  return {
+    tokens,
+    table: command.tblName,
+    hasColumns: command.colNames !== undefined,
+    body: bodyOf(command.select),
+    upsertStart: command.upsert?.span.offset ?? null,
+  };
 }
 
 function bodyOf(select: InsertTriggerCmd["select"]): "values" | "select" {
@@ -110,10 +114,10 @@ function insertIdEdits(sql: string, insert: Insert, lookup: InsertTableLookup): 
       insertAt(endOf(values), `(_nid(${table.tableNumber}))`),
     ];
   }
-  const names = insert.columns?.map((column) => column.text) ?? table.insertableColumns;
+  const names = places.columns ?? table.insertableColumns;
   const isId = names.map((name) => isIdName(name, table));
   const filled = isId.includes(true);
-  const columnList = filled ? [] : [insertAt(places.columnsEnd, columnListEnd(insert, table))];
+  const columnList = filled ? [] : [insertAt(places.columnsEnd, columnListEnd(places, table))];
   const body =
     insert.body === "values" ? valuesEdits(sql, insert, places, isId, table.tableNumber) : selectEdits(insert, places, isId, table.tableNumber);
   return body === null ? [] : [...columnList, ...body];
@@ -123,12 +127,14 @@ function isIdName(name: string, table: InsertTable): boolean {
   return sameName(name, table.idColumn) || (isRowidName(name) && !table.allColumns.some((column) => sameName(column, name)));
 }
 
-function columnListEnd(insert: Insert, table: InsertTable): string {
+function columnListEnd(places: Places, table: InsertTable): string {
   const id = quoteName(table.idColumn);
-  return insert.columns === null ? `(${[...table.insertableColumns.map(quoteName), id].join(",")})` : `,${id}`;
+  return places.columns === null ? `(${[...table.insertableColumns.map(quoteName), id].join(",")})` : `,${id}`;
 }
 
 interface Places {
+  /** As listed, each as often as it is; null: there is no list. */
+  readonly columns: readonly string[] | null;
   /** UTF-16 index where a column is added to the list, or the list goes. */
   readonly columnsEnd: number;
   /** Indexes of tokens: the first of VALUES, SELECT, WITH or DEFAULT, and behind the last of it. */
@@ -144,18 +150,21 @@ function findPlaces(insert: Insert): Places {
   assert(nameToken !== undefined, "an INSERT names a table");
   let bodyFirst = nameIndex + 1;
   let columnsEnd = endOf(nameToken);
-  if (insert.columns !== null) {
-    // The list holds names alone: its first closing parenthesis is its own.
+  let columns: string[] | null = null;
+  if (insert.hasColumns) {
+    // The list holds names and commas alone: its first closing parenthesis is its own.
     const close = tokens.findIndex((token, index) => index > nameIndex && token.type === kinds.rightParen);
-    const lastName = tokens[close - 1];
+    const names = tokens.slice(nameIndex + 2, close).filter((token) => token.type !== kinds.comma);
+    const lastName = names.at(-1);
     assert(lastName !== undefined, "a column list holds a name");
+    columns = names.map((token) => unquoteName(token.text));
     columnsEnd = endOf(lastName);
     bodyFirst = close + 1;
   }
   const tail = tokens.findIndex((token, index) =>
     insert.upsertStart === null ? index >= bodyFirst && token.type === kinds.returning : startOf(token) === insert.upsertStart,
   );
-  return { columnsEnd, bodyFirst, bodyEnd: tail < 0 ? tokens.length : tail };
+  return { columns, columnsEnd, bodyFirst, bodyEnd: tail < 0 ? tokens.length : tail };
 }
 
 /** null: a row of another length than the column list, which is SQLite's error to tell. */

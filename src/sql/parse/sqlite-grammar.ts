@@ -2,9 +2,11 @@
  * SQLite's grammar: the only file that knows sqlite3-parser. Text goes in; tokens, a tree, or SQLite's own error message with its place come out.
  *
  * SQLite itself has the last word: what a client sends is also prepared by SQLite, and where the two disagree the statement is refused, never
- * misread. Known differences, met here: `UPDATE/DELETE … ORDER BY … LIMIT` is not in the parser's grammar (cut off, parsed apart, put back), and
- * a byte order mark in front is not a blank to it. Refused though SQLite takes it: a column named twice in one list (`insert into t(a, a) …`). Spans: those of names, literals and selects are exact; those of later list items begin at
- * the list's first item and an upsert's includes RETURNING. What is spliced is therefore found by tokens.
+ * misread. Known differences, met here: `UPDATE/DELETE … ORDER BY … LIMIT` is not in the parser's grammar (cut off, parsed apart, put back); `window`,
+ * `over` and `filter` are always keywords to it, and to SQLite only where a window can stand (decided here, token by token); a byte order mark in
+ * front is not a blank to it; a name twice in a list of columns is an error to it alone, and stands in its tree once. Spans: those of names, literals and
+ * selects are exact; those of later list items begin at the list's first item and an upsert's includes RETURNING. What is spliced is therefore
+ * found by tokens.
  */
 import * as parser from "sqlite3-parser";
 import { assert } from "../../base/errors.js";
@@ -35,9 +37,6 @@ export const sqlCharactersMax = entryBytesMax;
  */
 export const statementTokensMax = 1_000_000;
 
-/** A text this short cannot have too many tokens: it is not counted before it is parsed. */
-const uncountedCharactersMax = statementTokensMax;
-
 export interface ParsedStatement {
   readonly sql: string;
   readonly root: parser.Stmt;
@@ -54,12 +53,11 @@ function tokenKind(name: string): parser.TokenId {
   return index as parser.TokenId;
 }
 
-/** The tokens that are looked for by kind. A keyword's token is its kind only where the tokenizer cannot take it for a name: compare the text of the others. */
+/** The tokens that are looked for by kind. Many keywords are also names where nothing else fits (BEGIN, REPLACE, DEFERRED …): their kind stays the keyword's. */
 export const kinds = {
   as: tokenKind("AS"),
   autoincrement: tokenKind("AUTOINCR"),
   begin: tokenKind("BEGIN"),
-  by: tokenKind("BY"),
   comma: tokenKind("COMMA"),
   create: tokenKind("CREATE"),
   default: tokenKind("DEFAULT"),
@@ -69,11 +67,13 @@ export const kinds = {
   dot: tokenKind("DOT"),
   end: tokenKind("END"),
   explain: tokenKind("EXPLAIN"),
+  filter: tokenKind("FILTER"),
   id: tokenKind("ID"),
   illegal: tokenKind("ILLEGAL"),
   initially: tokenKind("INITIALLY"),
   insert: tokenKind("INSERT"),
   into: tokenKind("INTO"),
+  joinKeyword: tokenKind("JOIN_KW"),
   leftParen: tokenKind("LP"),
   limit: tokenKind("LIMIT"),
   /** Numbers and strings, none of which is NULL. */
@@ -83,6 +83,7 @@ export const kinds = {
   not: tokenKind("NOT"),
   on: tokenKind("ON"),
   order: tokenKind("ORDER"),
+  over: tokenKind("OVER"),
   plan: tokenKind("PLAN"),
   query: tokenKind("QUERY"),
   references: tokenKind("REFERENCES"),
@@ -93,12 +94,14 @@ export const kinds = {
   select: tokenKind("SELECT"),
   semicolon: tokenKind("SEMI"),
   set: tokenKind("SET"),
+  string: tokenKind("STRING"),
   temporary: tokenKind("TEMP"),
   trigger: tokenKind("TRIGGER"),
   update: tokenKind("UPDATE"),
   values: tokenKind("VALUES"),
   variable: tokenKind("VARIABLE"),
   when: tokenKind("WHEN"),
+  window: tokenKind("WINDOW"),
   with: tokenKind("WITH"),
 } as const;
 
@@ -123,20 +126,105 @@ let last: ParsedStatement | null = null;
  */
 export function parseStatement(sql: string): ParsedStatement | SqlFault {
   if (last !== null && last.sql === sql) return last;
-  const unfit = unfitText(sql) ?? (sql.length > uncountedCharactersMax ? tooManyTokens(sql) : null);
+  const unfit = unfitText(sql);
   if (unfit !== null) return unfit;
   const text = withoutByteOrderMark(sql);
-  const result = grammar.parseStmt(text, { emitTokens: true });
-  if (result.status === "ok") {
-    last = { sql, root: result.root, tokens: significant(result.tokens ?? []) };
-    return last;
+  let parsed = parse(text);
+  if (isFailure(parsed)) parsed = parseLimitedChange(text) ?? parsed;
+  if (isFailure(parsed)) return { code: parsed.code, message: parsed.message, offset: parsed.index < 0 ? -1 : byteOffset(sql, parsed.index) };
+  last = { sql, ...parsed };
+  return last;
+}
+
+type Tree = Pick<ParsedStatement, "root" | "tokens">;
+
+interface Failure {
+  readonly code: string;
+  readonly message: string;
+  /** UTF-16 index, or −1. */
+  readonly index: number;
+}
+
+function isFailure(value: Tree | Failure): value is Failure {
+  return "code" in value;
+}
+
+/** SQLite's own loop (sqlite3RunParser): one token after the other, up to the first error. */
+function parse(text: string): Tree | Failure {
+  const tokens = listTokens(text);
+  if (tokens === null) {
+    return { code: "SQLITE_TOOBIG", message: `statement of more than ${statementTokensMax} tokens: divide it, or use parameters`, index: -1 };
   }
-  const repaired = parseLimitedChange(text, result.tokens ?? []);
-  if (repaired !== null) {
-    last = { sql, ...repaired };
-    return last;
+  const state = grammar.createState();
+  const session = grammar.createEngine(grammar.reduce, state);
+  let previous: parser.TokenId | null = null;
+  for (let index = 0; index < tokens.length; index += 1) {
+    const token = inContext(tokens, index, previous);
+    const at = startOf(token);
+    if (token.type === kinds.illegal) return { code: "SQLITE_ERROR", message: `unrecognized token: "${token.text}"`, index: at };
+    session.next(token.type, token, token.span);
+    // The reduction that ends a statement waits for the token behind its semicolon.
+    if (state.cmds.length > 0 && token.type !== kinds.semicolon) {
+      return { code: "SQL_MANY_STATEMENTS", message: "SQL string contains more than one statement", index: at };
+    }
+    // Of several errors at one token SQLite tells the last, and the grammar's own comes last.
+    if (session.phase === "errored") return { code: "SQLITE_ERROR", message: `near "${token.text}": syntax error`, index: at };
+    const error = state.errors.findLast(isSqlitesToo);
+    if (error !== undefined) return { code: "SQLITE_ERROR", message: error.message, index: error.span.offset };
+    previous = token.type;
   }
-  return faultOf(sql, result.errors[0]);
+  const span = { offset: text.length, length: 0, line: 1, col: 0 };
+  for (const type of previous === kinds.semicolon ? [endOfInput] : [kinds.semicolon, endOfInput]) session.next(type, { type, text: "", span }, span);
+  if (session.phase !== "accepted") return { code: "SQLITE_ERROR", message: "incomplete input", index: text.length };
+  const error = state.errors.findLast(isSqlitesToo);
+  if (error !== undefined) return { code: "SQLITE_ERROR", message: error.message, index: error.span.offset };
+  const root = state.cmds[0];
+  if (root === undefined) return { code: "SQL_NO_STATEMENT", message: "SQL string does not contain any statement", index: -1 };
+  return { root, tokens: significant(tokens) };
+}
+
+/** SQLite takes a name twice in one list of columns (the tree then has it once). */
+function isSqlitesToo(error: { readonly message: string }): boolean {
+  return !error.message.endsWith(" specified more than once");
+}
+
+/** Lemon's `$`. */
+const endOfInput = 0 as parser.TokenId;
+
+/** Up to the first that is no token. null: more than `statementTokensMax`. */
+function listTokens(text: string): parser.Token[] | null {
+  const tokens: parser.Token[] = [];
+  for (const token of grammar.tokenize(text)) {
+    tokens.push(token);
+    if (token.type === kinds.illegal) break;
+    if (tokens.length > statementTokensMax) return null;
+  }
+  return tokens;
+}
+
+/** SQLite's analyzeWindowKeyword(), analyzeOverKeyword() and analyzeFilterKeyword(): elsewhere these words are names. */
+function inContext(tokens: parser.Token[], index: number, previous: parser.TokenId | null): parser.Token {
+  const token = tokens[index];
+  assert(token !== undefined, "a token in its list");
+  const next = tokens[index + 1]?.type;
+  const behindParen = previous === kinds.rightParen;
+  let keyword = true;
+  if (token.type === kinds.window) keyword = isNameLike(next) && tokens[index + 2]?.type === kinds.as;
+  else if (token.type === kinds.over) keyword = behindParen && (next === kinds.leftParen || isNameLike(next));
+  else if (token.type === kinds.filter) keyword = behindParen && next === kinds.leftParen;
+  if (keyword) return token;
+  const name: parser.Token = { ...token, type: kinds.id };
+  tokens[index] = name;
+  return name;
+}
+
+/** By kind, what a keyword may also be taken for: a name, or 0. */
+const fallbacks = grammar.parserDefs.tables.yyFallback ?? [];
+
+const nameLike: ReadonlySet<number> = new Set([kinds.id, kinds.string, kinds.joinKeyword, kinds.window, kinds.over]);
+
+function isNameLike(type: parser.TokenId | undefined): boolean {
+  return type !== undefined && (nameLike.has(type) || fallbacks[type] === kinds.id);
 }
 
 export function isFault(value: object): value is SqlFault {
@@ -153,18 +241,6 @@ export function unfitText(sql: string): SqlFault | null {
   const half = sql.search(/\p{Surrogate}/u);
   if (half >= 0)
     return { code: "SQLITE_ERROR", message: "SQL text is not well-formed Unicode: half of a surrogate pair", offset: byteOffset(sql, half) };
-  return null;
-}
-
-function tooManyTokens(sql: string): SqlFault | null {
-  let count = 0;
-  for (const token of tokensOf(sql)) {
-    count += 1;
-    if (count > statementTokensMax) {
-      const message = `statement of more than ${statementTokensMax} tokens: divide it, or use parameters`;
-      return { code: "SQLITE_TOOBIG", message, offset: byteOffset(sql, startOf(token)) };
-    }
-  }
   return null;
 }
 
@@ -186,58 +262,44 @@ function withoutByteOrderMark(sql: string): string {
 }
 
 function significant(tokens: readonly parser.Token[]): readonly parser.Token[] {
-  let length = tokens.length;
-  while (length > 0) {
-    const token = tokens[length - 1];
-    if (token === undefined || (token.synthetic !== true && token.type !== kinds.semicolon)) break;
-    length -= 1;
-  }
+  let end = tokens.length;
+  while (end > 0 && tokens[end - 1]?.type === kinds.semicolon) end -= 1;
   let first = 0;
-  while (first < length && tokens[first]?.type === kinds.semicolon) first += 1;
-  return tokens.slice(first, length);
-}
-
-function faultOf(sql: string, error: parser.ParseDiagnostic | undefined): SqlFault {
-  assert(error !== undefined, "a failed parse says why");
-  const offset = byteOffset(sql, error.span.offset);
-  if (error.message === "no SQL statement in input") {
-    return { code: "SQL_NO_STATEMENT", message: "SQL string does not contain any statement", offset: -1 };
-  }
-  if (error.message === "expected end of input after single statement") {
-    return { code: "SQL_MANY_STATEMENTS", message: "SQL string contains more than one statement", offset };
-  }
-  return { code: "SQLITE_ERROR", message: error.message, offset };
+  while (first < end && tokens[first]?.type === kinds.semicolon) first += 1;
+  return first === 0 && end === tokens.length ? tokens : tokens.slice(first, end);
 }
 
 /**
  * `UPDATE/DELETE … ORDER BY … LIMIT`: the rest is parsed without them, and they behind as many blanks as keep every span in place. The cut is
- * at the first ORDER BY or LIMIT outside of parentheses: everything else of these statements that could hold one stands in parentheses.
+ * at the first ORDER or LIMIT outside of parentheses: everything else of these statements that could hold one stands in parentheses. null: it is
+ * no such statement.
  */
-function parseLimitedChange(text: string, parsedTokens: readonly parser.Token[]): Pick<ParsedStatement, "root" | "tokens"> | null {
-  if (!parsedTokens.some((token) => token.type === kinds.update || token.type === kinds.delete)) return null;
-  const tokens = [...tokensOf(text)];
-  const at = tokens.findIndex(topLevelTest((token, next) => token.type === kinds.limit || (token.type === kinds.order && next?.type === kinds.by)));
+function parseLimitedChange(text: string): Tree | Failure | null {
+  const tokens = listTokens(text);
+  if (tokens === null || !tokens.some((token) => token.type === kinds.update || token.type === kinds.delete)) return null;
+  const at = tokens.findIndex(topLevelTest((token) => token.type === kinds.limit || token.type === kinds.order));
   const cut = tokens[at];
   const probe = "select 1";
   if (cut === undefined || startOf(cut) < probe.length) return null;
-  const change = grammar.parseStmt(text.slice(0, startOf(cut)));
-  if (change.status !== "ok") return null;
-  const tail = grammar.parseStmt(probe.padEnd(startOf(cut)) + text.slice(startOf(cut)));
-  if (tail.status !== "ok" || tail.root.type !== "SelectStmt") return null;
-  const { orderBy, limit } = tail.root.body;
+  const change = parse(text.slice(0, startOf(cut)));
+  if (isFailure(change)) return null;
   const explained = change.root.type === "ExplainStmt" ? change.root.stmt : change.root;
   if (explained.type !== "UpdateStmt" && explained.type !== "DeleteStmt") return null;
-  const whole: parser.Stmt = { ...explained, orderBy, limit };
-  return { root: change.root.type === "ExplainStmt" ? { ...change.root, stmt: whole } : whole, tokens: significant(tokens) };
+  const tail = parse(probe.padEnd(startOf(cut)) + text.slice(startOf(cut)));
+  if (isFailure(tail)) return tail;
+  if (tail.root.type !== "SelectStmt") return null;
+  const whole: parser.Stmt = { ...explained, orderBy: tail.root.body.orderBy, limit: tail.root.body.limit };
+  const root = change.root.type === "ExplainStmt" ? { ...change.root, stmt: whole } : whole;
+  return { root, tokens: [...change.tokens, ...tail.tokens.filter((token) => startOf(token) >= startOf(cut))] };
 }
 
 /** A predicate for findIndex over a list of tokens that holds outside of parentheses only. */
-export function topLevelTest(test: (token: parser.Token, next: parser.Token | undefined) => boolean) {
+export function topLevelTest(test: (token: parser.Token) => boolean) {
   let depth = 0;
-  return (token: parser.Token, index: number, all: readonly parser.Token[]): boolean => {
+  return (token: parser.Token): boolean => {
     if (token.type === kinds.leftParen) depth += 1;
     else if (token.type === kinds.rightParen) depth -= 1;
-    return depth === 0 && test(token, all[index + 1]);
+    return depth === 0 && test(token);
   };
 }
 

@@ -122,6 +122,9 @@ insert into t values(null,1,2) on conflict(rowid) do nothing
 insert into t(a) select x from src where x in (select x from src limit 2) returning id as "the id", a
 insert into t(a) select json_group_array(x) from src
 insert into t(a) select value from json_each('[1,"two",null]')
+insert into t(a,a,b,[a]) values(1,2,3,4),(5,6,7,8)
+insert into t(id,"ID") values(1,2),(null,4),(3,null)
+insert into t(b,b) select x,y from src
 with recursive c(x) as (values(1) union all select x+1 from c where x<5) insert into t(a) select x from c`;
 
 const cases = forms
