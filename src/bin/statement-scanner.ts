@@ -28,17 +28,23 @@ const transitions: Readonly<Record<State, Readonly<Record<Token, State>>>> = {
   end: { semicolon: "start", other: "trigger", explain: "trigger", create: "trigger", temp: "trigger", trigger: "trigger", end: "trigger" },
 };
 
-const words: Readonly<Record<string, Token>> = {
-  explain: "explain",
-  create: "create",
-  temp: "temp",
-  temporary: "temp",
-  trigger: "trigger",
-  end: "end",
-};
+const words: ReadonlyMap<string, Token> = new Map([
+  ["explain", "explain"],
+  ["create", "create"],
+  ["temp", "temp"],
+  ["temporary", "temp"],
+  ["trigger", "trigger"],
+  ["end", "end"],
+]);
 
 /** What ends each kind of quote or comment; a doubled quote ends it and begins it again, which comes to the same. */
-const closers: Readonly<Record<string, string>> = { "'": "'", '"': '"', "`": "`", "[": "]", "/*": "*/" };
+const closers: ReadonlyMap<string, string> = new Map([
+  ["'", "'"],
+  ['"', '"'],
+  ["`", "`"],
+  ["[", "]"],
+  ["/*", "*/"],
+]);
 
 /** White space, comments, quotes, words, and any other character, from a given place on. */
 const lexeme = /[ \t\r\n\f]+|--[^\n]*|\/\*|['"`[]|[\w$\u0080-\uffff]+|./sy;
@@ -73,10 +79,10 @@ export function createStatementScanner(): StatementScanner {
         lexeme.lastIndex = at;
         const found = lexeme.exec(text)?.[0] ?? text.charAt(at);
         at += found.length;
-        closer = closers[found] ?? null;
+        closer = closers.get(found) ?? null;
         if (found === "/*" || found.startsWith("--") || found.trim() === "") continue;
         const wasStart = state === "start";
-        state = transitions[state][found === ";" ? "semicolon" : (words[found.toLowerCase()] ?? "other")];
+        state = transitions[state][found === ";" ? "semicolon" : (words.get(found.toLowerCase()) ?? "other")];
         if (found !== ";" || state !== "start") continue;
         // A semicolon alone is no statement.
         if (!wasStart) statements.push((pending.join("") + text.slice(from, at)).trim());

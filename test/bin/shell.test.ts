@@ -148,6 +148,18 @@ describe("a person", () => {
     expect(fixture.database.openSessionCount).toBe(0);
   });
 
+  test("Ctrl-C gives up what is typed, and nothing else", async () => {
+    const input = new PassThrough();
+    const running = shell({ input, isInteractive: true, json: true });
+    input.write("select 'open\n");
+    input.write("half a line\u0003");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    input.end("select 7 as seven;\n");
+    const { code, out, err } = await running;
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toContain('[{"seven":7}]');
+  });
+
   test("history is the user's alone, and read again", async () => {
     await converse(["select 1;", "select 1;", "select 2;"]);
     const file = join(folder, "deep", "history");
@@ -196,6 +208,7 @@ test.each<[string, readonly string[], string]>([
   ["create temp trigger t begin a; end; x", ["create temp trigger t begin a; end;"], "x"],
   ["create trigger t begin select case when 1 then 2 end; end; x", ["create trigger t begin select case when 1 then 2 end; end;"], "x"],
   ["explain create trigger t begin a; end; x", ["explain create trigger t begin a; end;"], "x"],
+  ["select constructor, __proto__, toString; x", ["select constructor, __proto__, toString;"], "x"],
   ["create table trigger_end (x); x", ["create table trigger_end (x);"], "x"],
 ])("the scanner finds the statements of %j", (text, statements, rest) => {
   const whole = createStatementScanner();

@@ -67,6 +67,12 @@ describe("streams", () => {
     expect(rows.json.results[0].response.result.rows.length).toBe(1);
   });
 
+  test("base_url sends a client back to the engine that has its stream", async () => {
+    Object.assign(fixture.database, { http: "http://127.0.0.1:9" });
+    const { json } = await pipeline(fixture.url, null, []);
+    expect(json.base_url).toBe("http://127.0.0.1:9");
+  });
+
   test("a forged baton is refused", async () => {
     const { json } = await pipeline(fixture.url, null, []);
     expect(json.baton.length).toBe(22);
