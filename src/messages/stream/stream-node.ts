@@ -8,14 +8,14 @@
  * their journal had made durable; clocks run at different speeds. Not: peers that lie (the network's sealing keeps strangers out), and
  * disks that forget what they confirmed.
  *
- * This file joins the parts: election.ts (who orders), replication.ts (the sequencer's end), delivery.ts (a receiver's end),
- * journal-queue.ts (what is durable), repair.ts, repair-server.ts and catch-up.ts (what was lost), stream-log.ts (the log).
+ * This file joins the parts: election.ts (who orders), replication.ts (the sequencer's end), receiver.ts and delivery.ts (a follower's
+ * end), journal-queue.ts (what is durable), repair.ts, repair-server.ts and catch-up.ts (what was lost), stream-log.ts (the log).
  */
 import { MalformedBytesError } from "../../base/bytes.js";
-import { chainHash, genesisHash } from "../../base/chain-hash.js";
+import { chainHash } from "../../base/chain-hash.js";
 import { assert, unreachable } from "../../base/errors.js";
 import type { Endpoint, NodeId, Seq, Term } from "../../base/ids.js";
-import { noNode, noSeq } from "../../base/ids.js";
+import { noNode } from "../../base/ids.js";
 import { entryBytesMax } from "../../base/limits.js";
 import type { LogEntry, LogPosition } from "../../base/log-entry.js";
 import { encodeEntry } from "../wire/entry.js";
@@ -25,17 +25,14 @@ import {
   encodeStreamMessage,
   type FrameHeader,
   type FrameMessage,
-  type HashedSeq,
-  type RepairRefusal,
   type StreamMessage,
 } from "../wire/stream-messages.js";
-import { CatchUpClient, CatchUpServer, type CatchUpSource, creditBytes } from "./catch-up.js";
-import { Delivery } from "./delivery.js";
+import { CatchUpServer, type CatchUpSource } from "./catch-up.js";
 import { Election } from "./election.js";
 import { payloadBytesMin } from "./frame-packing.js";
 import { JournalQueue } from "./journal-queue.js";
 import { Peers } from "./peers.js";
-import { otherPeersFromAttempt, RepairSchedule } from "./repair.js";
+import { Receiver } from "./receiver.js";
 import { RepairServer } from "./repair-server.js";
 import { Replication } from "./replication.js";
 import { StreamLog, votersOf } from "./stream-log.js";
@@ -43,41 +40,24 @@ import type { StreamEffect, StreamInput, StreamNodeOptions, StreamView } from ".
 
 const noopBytes = encodeEntry({ kind: "noop" });
 const noEffects: readonly StreamEffect[] = [];
-const nothingDurable: HashedSeq = { seq: noSeq, hash: genesisHash };
 
 export class StreamNode implements StreamView {
   readonly #options: StreamNodeOptions;
   readonly #log: StreamLog;
   readonly #journal: JournalQueue;
-  readonly #delivery: Delivery;
   readonly #election: Election;
+  readonly #receiver: Receiver;
   readonly #peers = new Peers();
-  readonly #repair: RepairSchedule;
   readonly #repairServer: RepairServer;
-  readonly #catchUp: CatchUpClient;
   readonly #catchUpServer: CatchUpServer;
   #replication: Replication | null = null;
   #effects: StreamEffect[] = [];
   #nowMs: number;
   /** "commit" effects were given up to here. */
   #deliveredSeq: Seq;
-  #appliedSeq: Seq;
-  #engine = 0;
-  #isDamaged: boolean;
   #voteToSave: { readonly term: Term; readonly votedFor: NodeId } | null = null;
   /** The last role effect, as text. */
   #toldRole = "";
-  /** Of the term's sequencer, as a receiver. */
-  #heardRound = 0;
-  #heardCommitSeq: Seq = noSeq;
-  #ackedRound = 0;
-  #ackedDurableSeq: Seq = noSeq;
-  #ackedMs = Number.NEGATIVE_INFINITY;
-  /** The connection to the sequencer is to be opened, by a message over it. */
-  #helloDue = false;
-  /** Former sequencers that were heard in this turn: they are told the term. */
-  readonly #staleSequencers = new Set<Endpoint>();
-  #snapshotProgress = -1;
   #malformedCount = 0;
 
   constructor(options: StreamNodeOptions) {
@@ -91,37 +71,25 @@ export class StreamNode implements StreamView {
     // A damaged journal can end below what was once known committed: what is missing comes back by repair.
     const commitSeq = Math.max(base.seq, Math.min(options.commitSeq, last.seq)) as Seq;
     this.#deliveredSeq = options.appliedSeq;
-    this.#appliedSeq = options.appliedSeq;
-    this.#isDamaged = options.repairThrough > last.seq;
     this.#journal = new JournalQueue(options.kind === "archive", last.seq);
-    this.#delivery = new Delivery(this.#log, commitSeq, limits.catchUpBytes, {
-      onAppend: (entry) => this.#journal.append(entry),
-      onTruncate: (from) => this.#journal.truncate(from),
-    });
+    this.#receiver = new Receiver(
+      {
+        options,
+        log: this.#log,
+        journal: this.#journal,
+        peers: this.#peers,
+        election: () => this.#election,
+        send: (to, channel, message) => this.#send(to, channel, message),
+        needSnapshot: () => this.#effects.push({ kind: "needSnapshot" }),
+      },
+      commitSeq,
+    );
     const send = (to: Endpoint, message: StreamMessage) => this.#send(to, "datagram", message);
     const sendDatagram = (to: Endpoint, payload: Buffer) => this.#sendPayload(to, "datagram", payload);
     const frameHeader = () => this.#frameHeader();
-    this.#repair = new RepairSchedule(random, limits);
     this.#repairServer = new RepairServer(this.#log, limits, { send, sendDatagram, frameHeader });
-    const sendReliable = (to: Endpoint, message: StreamMessage) => this.#send(to, "reliable", message);
-    this.#catchUp = new CatchUpClient(
-      {
-        send: sendReliable,
-        request: (requestId) => ({
-          kind: "catchUpRequest",
-          term: this.term,
-          requestId,
-          from: this.#missingSeq,
-          offset: this.#delivery.assembledBytes,
-          prevHash: this.#log.hashAt(this.#delivery.matchedSeq) ?? genesisHash,
-          creditBytes,
-        }),
-        needSnapshot: () => this.#needSnapshot(),
-      },
-      limits.electionTimeoutMsMin,
-    );
     this.#catchUpServer = new CatchUpServer({
-      send: sendReliable,
+      send: (to, message) => this.#send(to, "reliable", message),
       sendPayload: (to, payload) => this.#sendPayload(to, "reliable", payload),
       frameHeader,
       readJournal: (requestId, from, bytesMax) => this.#effects.push({ kind: "readJournal", requestId, from, bytesMax }),
@@ -133,7 +101,7 @@ export class StreamNode implements StreamView {
         limits,
         voters: () => this.#log.voters,
         last: () => this.#log.last,
-        isDamaged: () => this.#isDamaged,
+        isDamaged: () => this.#receiver.isDamaged,
         endpointOf: (node) => this.#peers.endpointOf(node),
         send,
         saveVote: (term, votedFor) => {
@@ -161,7 +129,7 @@ export class StreamNode implements StreamView {
   }
 
   get commitSeq(): Seq {
-    return this.#delivery.commitSeq;
+    return this.#receiver.delivery.commitSeq;
   }
 
   get last(): LogPosition {
@@ -248,10 +216,10 @@ export class StreamNode implements StreamView {
         this.#catchUpServer.onJournalRead(input.requestId, input.entries, this.commitSeq, this.#catchUpSource());
         break;
       case "applied":
-        this.#appliedSeq = input.seq;
+        this.#receiver.appliedSeq = input.seq;
         break;
       case "member":
-        this.#engine = input.engine;
+        this.#receiver.engine = input.engine;
         break;
       case "confirm":
         this.#replication?.beginRound();
@@ -269,8 +237,7 @@ export class StreamNode implements StreamView {
     this.#election.tick(nowMs);
     this.#catchUpServer.tick(nowMs);
     if (this.#replication === null) {
-      this.#catchUp.tick(this.#delivery.progress, nowMs);
-      this.#chaseGap();
+      this.#receiver.tick(nowMs);
       return;
     }
     this.#replication.tick(nowMs);
@@ -293,7 +260,7 @@ export class StreamNode implements StreamView {
 
   #endSequencersTurn(replication: Replication): boolean {
     const seq = replication.committableSeq();
-    if (seq > this.commitSeq) this.#delivery.commitOwn(seq);
+    if (seq > this.commitSeq) this.#receiver.delivery.commitOwn(seq);
     const budget = this.#options.limits.datagramsPerTurnMax;
     // Half of the turn at most goes to repairs: they must neither starve nor be starved by new frames.
     const forRepairs = Math.ceil(budget / 2);
@@ -306,10 +273,7 @@ export class StreamNode implements StreamView {
   }
 
   #endReceiversTurn(): boolean {
-    this.#chaseGap();
-    for (const endpoint of this.#staleSequencers) this.#send(endpoint, "datagram", this.#ack(nothingDurable));
-    this.#staleSequencers.clear();
-    this.#ackWhereDue();
+    this.#receiver.endTurn(this.#nowMs);
     this.#repairServer.sendFrames(this.#options.limits.datagramsPerTurnMax);
     return this.#repairServer.isBusy;
   }
@@ -348,14 +312,8 @@ export class StreamNode implements StreamView {
   }
 
   #onNewTerm(): void {
-    this.#delivery.restart();
-    this.#catchUp.stop();
-    this.#repair.rest();
+    this.#receiver.onNewTerm();
     this.#repairServer.clear();
-    this.#heardRound = 0;
-    this.#ackedRound = 0;
-    this.#ackedDurableSeq = noSeq;
-    this.#heardCommitSeq = noSeq;
   }
 
   #onWon(): void {
@@ -382,7 +340,7 @@ export class StreamNode implements StreamView {
   #onSteppedDown(): void {
     this.#replication = null;
     this.#repairServer.clear();
-    this.#delivery.restart();
+    this.#receiver.delivery.restart();
   }
 
   #append(bytes: Uint8Array): LogEntry {
@@ -417,19 +375,12 @@ export class StreamNode implements StreamView {
 
   #onJournaled(position: LogPosition): void {
     this.#journal.onJournaled(position);
-    this.#mendIfRepaired();
-  }
-
-  /** A damaged journal is sound again when what it once confirmed is back, matched and durable. */
-  #mendIfRepaired(): void {
-    if (!this.#isDamaged) return;
-    if (Math.min(this.#journal.durableSeq, this.#delivery.matchedSeq) >= this.#options.repairThrough) this.#isDamaged = false;
+    this.#receiver.onJournaled();
   }
 
   #onDisconnected(endpoint: Endpoint): void {
-    if (endpoint === this.#election.sequencer) this.#helloDue = true;
+    this.#receiver.onDisconnected(endpoint);
     this.#election.onDisconnected(endpoint, this.#nowMs);
-    this.#catchUp.onDisconnected(endpoint);
     this.#catchUpServer.onDisconnected(endpoint);
   }
 
@@ -468,13 +419,13 @@ export class StreamNode implements StreamView {
         this.#repairServer.onRequest(from, message, this.#giveThrough());
         break;
       case "repairRefusal":
-        this.#onRepairRefusal(from, message);
+        if (this.#replication === null) this.#receiver.onRepairRefusal(from, message, nowMs);
         break;
       case "catchUpRequest":
         this.#catchUpServer.onRequest(from, message, this.#catchUpSource(), nowMs);
         break;
       case "catchUpEnd":
-        this.#catchUp.onEnd(from, message, this.#otherSources(from), nowMs);
+        if (this.#replication === null) this.#receiver.onCatchUpEnd(from, message, nowMs);
         break;
       default:
         unreachable(message);
@@ -484,25 +435,16 @@ export class StreamNode implements StreamView {
   #onFrame(from: Endpoint, frame: FrameMessage): void {
     if (frame.sender === this.#options.nodeId && frame.sender !== noNode) return;
     if (frame.committed) {
-      if (this.role !== "sequencer" && this.#election.role !== "candidate") this.#receive(frame);
+      if (this.role !== "sequencer" && this.#election.role !== "candidate") this.#receiver.onCommittedFrame(frame);
       return;
     }
     this.#peers.learn(frame.sender, from);
     if (frame.term < this.term) {
-      this.#staleSequencers.add(from);
+      this.#receiver.onStaleSequencer(from);
       return;
     }
     assert(this.#replication === null, `${from} is sequencer of term ${frame.term} too`);
-    if (this.#election.sequencer !== from) this.#helloDue = true;
-    this.#election.hear(from, this.#nowMs);
-    if (frame.round > this.#heardRound) this.#heardRound = frame.round;
-    this.#receive(frame);
-  }
-
-  #receive(frame: FrameMessage): void {
-    if (frame.commit.seq > this.#heardCommitSeq) this.#heardCommitSeq = frame.commit.seq;
-    this.#delivery.receive(frame);
-    this.#mendIfRepaired();
+    this.#receiver.onFrame(from, frame, this.#nowMs);
   }
 
   #onAck(from: Endpoint, ack: AckMessage): void {
@@ -510,92 +452,6 @@ export class StreamNode implements StreamView {
     if (this.#replication === null) return;
     this.#peers.onAck(from, ack, this.term, this.#nowMs);
     if (ack.term === this.term && this.voters.includes(ack.nodeId)) this.#replication.onAck(ack, this.#nowMs);
-  }
-
-  #ackWhereDue(): void {
-    const sequencer = this.#election.sequencer;
-    if (sequencer === null || !this.#election.isTermSaved) return;
-    const durable = this.#ackableDurable();
-    const isVoter = this.voters.includes(this.#options.nodeId);
-    const isDue =
-      this.#helloDue ||
-      this.#heardRound > this.#ackedRound ||
-      (isVoter && durable.seq > this.#ackedDurableSeq) ||
-      this.#nowMs - this.#ackedMs >= this.#options.limits.heartbeatMs;
-    if (!isDue) return;
-    const ack = this.#ack(durable);
-    this.#send(sequencer, "datagram", ack);
-    if (this.#helloDue) this.#send(sequencer, "reliable", ack);
-    this.#helloDue = false;
-    this.#ackedRound = this.#heardRound;
-    this.#ackedDurableSeq = durable.seq;
-    this.#ackedMs = this.#nowMs;
-  }
-
-  /** What is durable, contiguous, and matched in this term; nothing while the journal is damaged. */
-  #ackableDurable(): HashedSeq {
-    if (this.#isDamaged) return nothingDurable;
-    return this.#log.positionAt(Math.min(this.#journal.durableSeq, this.#delivery.matchedSeq) as Seq) ?? nothingDurable;
-  }
-
-  #ack(durable: HashedSeq): AckMessage {
-    const { nodeId, nonce } = this.#options;
-    const matchedSeq = this.#delivery.matchedSeq;
-    const appliedSeq = this.#appliedSeq;
-    return { kind: "ack", term: this.term, nodeId, nonce, engine: this.#engine, durable, matchedSeq, appliedSeq, round: this.#heardRound };
-  }
-
-  get #missingSeq(): Seq {
-    return (this.#delivery.matchedSeq + 1) as Seq;
-  }
-
-  /** Asks for the first gap when it is time. */
-  #chaseGap(): void {
-    const target = Math.max(this.#delivery.heardLastSeq, this.#isDamaged ? this.#options.repairThrough : 0);
-    if (this.#catchUp.isActive || this.#replication !== null || this.#delivery.matchedSeq >= target) {
-      this.#repair.rest();
-      return;
-    }
-    const { assembledBytes } = this.#delivery;
-    const attempts = this.#repair.missing(this.#missingSeq, assembledBytes, this.#nowMs);
-    if (attempts === null) return;
-    const source = this.#repairSource(attempts);
-    if (source === null) return;
-    const through = Math.max(this.#missingSeq, this.#delivery.gapEnd) as Seq;
-    this.#send(source, "datagram", { kind: "repairRequest", term: this.term, from: this.#missingSeq, offset: assembledBytes, through });
-  }
-
-  /** The sequencer; another engine where there is none, or now and then where it does not answer and the gap is committed. */
-  #repairSource(attempts: number): Endpoint | null {
-    const sequencer = this.#election.sequencer;
-    const isOthersTurn = attempts >= otherPeersFromAttempt && attempts % 2 === 1 && this.#missingSeq <= this.#heardCommitSeq;
-    if (sequencer !== null && !isOthersTurn) return sequencer;
-    const others = this.#otherSources(sequencer);
-    return others[(attempts >> 1) % Math.max(1, others.length)] ?? sequencer;
-  }
-
-  /** Where else committed entries may be had: the sequencer first, then the voters. */
-  #otherSources(except: Endpoint | null): readonly Endpoint[] {
-    const sources = new Set<Endpoint>();
-    if (this.#election.sequencer !== null) sources.add(this.#election.sequencer);
-    for (const voter of this.voters) {
-      const endpoint = voter === this.#options.nodeId ? undefined : this.#peers.endpointOf(voter);
-      if (endpoint !== undefined) sources.add(endpoint);
-    }
-    if (except !== null) sources.delete(except);
-    return [...sources];
-  }
-
-  #onRepairRefusal(from: Endpoint, refusal: RepairRefusal): void {
-    const isSource = from === this.#election.sequencer || this.#election.sequencer === null;
-    if (this.#replication === null && isSource && refusal.from === this.#missingSeq) this.#catchUp.start(from, this.#nowMs);
-  }
-
-  /** Told once, and again only when something came in between. */
-  #needSnapshot(): void {
-    if (this.#snapshotProgress === this.#delivery.progress) return;
-    this.#snapshotProgress = this.#delivery.progress;
-    this.#effects.push({ kind: "needSnapshot" });
   }
 
   /** The last entry that others may have from here. */
