@@ -9,7 +9,7 @@ import { CacheEngine } from "../engines/cache-engine.js";
 import type { Environment } from "../engines/environment.js";
 import { fileArchiveDisk, makeArchiveFolder } from "../engines/file-archive-disk.js";
 import { nodeEnvironment } from "../engines/node-environment.js";
-import { openWorkerLocalPort, statementTools } from "../engines/worker-local-port.js";
+import { openWorkerLocalPort } from "../engines/worker-local-port.js";
 import { openHranaServer } from "../servers/hrana/hrana-server.js";
 import { type DataFolder, folderState, openDataFolder } from "../storage/data-folder.js";
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
@@ -161,7 +161,6 @@ async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Runni
     database: options.database,
     clusterId: key.clusterId,
     openLocal: openWorkerLocalPort,
-    statements: statementTools,
     onFailure: fatal(logger, "Cache"),
   });
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });

@@ -4,11 +4,12 @@
  */
 
 import { DatabaseError } from "../base/errors.js";
-import { type Endpoint, type EngineId, type Nonce, noNode, noSeq, noTerm } from "../base/ids.js";
+import { type Endpoint, type EngineId, type Nonce, noNode, noSeq, noTerm, type SpaceId } from "../base/ids.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
 import type { CatalogMessage } from "../messages/wire/engine-messages.js";
 import type { Description, SessionSettings, SqlFault, Step } from "../sql/local-store.js";
+import { splitScript } from "../sql/parse/split-script.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { Database, Session, Status } from "./database.js";
 import { EngineCore } from "./engine-core.js";
@@ -22,17 +23,8 @@ export interface CacheOptions {
   readonly environment: Environment;
   readonly database: string;
   readonly clusterId: string;
-  /** A local store with this schema at this seq, in the state that `reset` makes. */
-  openLocal(engineCatalog: Catalog, seq: number, handlers: LocalHandlers): Promise<LocalPort>;
-  /** Statement texts without a run: a store of its own, or the same. */
-  readonly statements: StatementTools;
+  openLocal(handlers: LocalHandlers): LocalPort;
   readonly onFailure: (error: Error) => void;
-}
-
-/** What a session needs of SQL besides running it. */
-export interface StatementTools {
-  split(script: string): readonly string[] | SqlFault;
-  describe(catalog: Catalog, sql: string): Promise<Description | SqlFault>;
 }
 
 const leaveTimeoutMs = 5000;
@@ -114,27 +106,28 @@ export class CacheEngine implements Database {
     for (const effect of effects) {
       if (effect.kind === "multicast") this.#network?.multicast(effect.payload);
       else if (effect.kind === "send") this.#network?.sendReliable(effect.to, effect.payload);
-      else if (effect.kind === "catalog") this.#begin(effect.message).catch((error: unknown) => this.#fail(error as Error));
+      else if (effect.kind === "catalog") this.#begin(effect.message);
       else if (effect.kind === "otherVersion")
         this.#options.environment.log("warn", "an engine of this database speaks another format", { ...effect });
     }
   }
 
-  async #begin(message: CatalogMessage): Promise<void> {
+  #begin(message: CatalogMessage): void {
     const { environment } = this.#options;
     this.#cancelJoining?.();
     const network = this.#network;
     if (this.#stopped || network === null) return;
     const catalog = Catalog.load(message.records);
     const port: { host: EngineHost | null } = { host: null };
-    const local = await this.#options.openLocal(catalog, message.position.seq, {
+    const local = this.#options.openLocal({
       onReply: (reply) => port.host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply }),
       onFailure: (error) => this.#fail(error),
     });
-    if (this.#stopped) {
-      await local.close();
-      return;
-    }
+    const schema = catalog.schema
+      .inOrder()
+      .map(({ object, version }) => ({ object, version: catalog.schema.tables.get(object.space)?.version ?? version }));
+    local.post({ kind: "reset", seq: message.position.seq, schema });
+    local.flush();
     this.#local = local;
     const core = new EngineCore({
       self: { kind: "cache", nodeId: noNode, nonce: this.#nonce, endpoint: network.endpoint, http: this.#http, pid: environment.pid },
@@ -229,17 +222,21 @@ export class CacheEngine implements Database {
   }
 
   split(script: string): readonly string[] | SqlFault {
-    return this.#options.statements.split(script);
+    return splitScript(script);
   }
 
   async describe(sql: string): Promise<Description | SqlFault> {
-    const core = this.core;
-    if (core === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
-    return this.#options.statements.describe(core.catalog, sql);
+    if (this.#local === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
+    return this.#local.describe(sql);
   }
 
   openSession(): Session {
     return new CacheSession(this);
+  }
+
+  /** Order-independent hash of a table's rows, where it is held whole: equal on all engines at one seq. */
+  async tableHash(space: SpaceId): Promise<string | null> {
+    return this.#local === null ? null : this.#local.tableHash(space);
   }
 
   async status(): Promise<Status> {

@@ -1,8 +1,9 @@
 /** Inputs and effects of EngineCore: an engine's protocol as one pure state machine over stream, catalog, ownership and transactions. */
-import type { Endpoint, EngineId, EngineKind, NodeId, Nonce, Seq, SpaceId, Term } from "../base/ids.js";
+import type { Endpoint, EngineId, EngineKind, NodeId, Nonce, Seq, Term } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { CutsRequestMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
-import type { RunRequest, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
 import type { StoreBatch } from "../storage/atom-store.js";
 
 export type CoreInput =
@@ -18,7 +19,7 @@ export type CoreInput =
   /** Archive: a storeBatch is visible. */
   | { readonly kind: "stored"; readonly nowMs: number; readonly seq: Seq }
   /** Cache: the local store carried out calls, in order. */
-  | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalReply }
+  | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalStoreReply }
   /** Cache: a client's statements. Answered by one "answer" effect. */
   | { readonly kind: "batch"; readonly nowMs: number; readonly request: number; readonly steps: readonly Step[]; readonly settings: SessionSettings }
   /** The client no longer waits: what has not been proposed is given up. */
@@ -40,7 +41,7 @@ export type CoreEffect =
   | { readonly kind: "serveRows"; readonly to: Endpoint; readonly request: PullRequestMessage }
   | { readonly kind: "serveCuts"; readonly to: Endpoint; readonly request: CutsRequestMessage }
   | { readonly kind: "serveTransfer"; readonly to: Endpoint; readonly transfer: number; readonly cursor: string }
-  | { readonly kind: "local"; readonly call: LocalCall }
+  | { readonly kind: "local"; readonly call: LocalStoreCall }
   | { readonly kind: "answer"; readonly request: number; readonly answer: BatchAnswer }
   | { readonly kind: "voterRemoved"; readonly request: number; readonly refusal: string }
   /** Its BOOT is applied: it is a member under this id. */
@@ -53,28 +54,6 @@ export type CoreEffect =
   /** Work is left: another turnEnd soon, please. */
   | { readonly kind: "again" }
   | { readonly kind: "log"; readonly level: "debug" | "info" | "warn"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> };
-
-/** Calls to the local store that the core makes; in order, each answered by one LocalReply but for those marked so. */
-export type LocalCall =
-  | { readonly kind: "run"; readonly id: number; readonly request: RunRequest }
-  | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
-  | { readonly kind: "beginHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
-  | {
-      readonly kind: "install";
-      readonly id: number;
-      readonly space: SpaceId;
-      readonly low: Uint8Array;
-      readonly high: Uint8Array | null;
-      readonly seq: Seq;
-      readonly rows: readonly { readonly key: Uint8Array; readonly row: Uint8Array }[];
-    }
-  | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
-  | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint };
-
-export type LocalReply =
-  | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
-  | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
-  | { readonly kind: "applied"; readonly through: Seq };
 
 export type BatchAnswer =
   | { readonly kind: "done"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings }

@@ -396,6 +396,7 @@ export class EngineCore {
     if (event.kind === "joined" && event.member.nonce === this.#bootNonce && context.engine === noEngine) {
       context.engine = event.member.id;
       this.#step({ kind: "member", engine: context.engine });
+      this.cache?.local.become(context.engine);
       context.push({ kind: "member", engine: context.engine });
       this.#announce();
     }

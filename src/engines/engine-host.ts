@@ -179,7 +179,7 @@ export class EngineHost {
         this.#serve(effect);
         return;
       case "local":
-        this.#ports.local?.post(effect.call, effect.call.kind === "run" ? this.#systemTables(effect.call.request.steps) : {});
+        this.#ports.local?.post(effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call);
         return;
       case "answer":
         handlers.onAnswer(effect.request, effect.answer);

@@ -1,12 +1,12 @@
 /** What an engine needs of the world, so that the simulator can be another one: time, chance, network, disk, local store. */
-import type { NodeId, Nonce, Seq } from "../base/ids.js";
+import type { NodeId, Nonce, Seq, SpaceId } from "../base/ids.js";
 import type { Random } from "../base/random.js";
 import type { Network, NetworkHandlers } from "../messages/network/network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
-import type { SystemTables } from "../sql/local-store.js";
+import type { Description, SqlFault } from "../sql/local-store.js";
+import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
 import type { AtomStore } from "../storage/atom-store.js";
 import type { JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
-import type { LocalCall, LocalReply } from "./core-types.js";
 
 export interface Clock {
   /** Monotonic, in milliseconds. */
@@ -44,14 +44,18 @@ export interface ArchiveDisk {
 
 /** A local store behind a queue: calls are carried out in order, replies come back in order, in batches. */
 export interface LocalPort {
-  post(call: LocalCall, system: SystemTables): void;
+  post(call: LocalStoreCall): void;
   /** The turn's calls go out. */
   flush(): void;
+  describe(sql: string): Promise<Description | SqlFault>;
+  /** Of a table that is held whole (LocalStore.tableHash). */
+  tableHash(space: SpaceId): Promise<string | null>;
   close(): Promise<void>;
 }
 
 export interface LocalHandlers {
-  onReply(reply: LocalReply): void;
+  /** Replies of the kinds that the core knows. */
+  onReply(reply: LocalStoreReply): void;
   /** The store has failed (a divergence, a crash of its thread): the engine cannot go on with it. */
   onFailure(error: Error): void;
 }

@@ -2,11 +2,11 @@
  * The core's end of the local store: what has been posted to it, in order. The store carries out calls one after another, so a run posted
  * after the application of a seq reads at least that seq.
  */
-import type { Seq, SpaceId } from "../base/ids.js";
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { RunRequest, RunResult } from "../sql/local-store.js";
+import type { LocalStoreReply } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
-import type { LocalReply } from "./core-types.js";
 
 /** Runs posted and not answered; further ones wait here, so that applies are not queued behind thousands of statements. */
 const runsPostedMax = 128;
@@ -57,6 +57,12 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "run", id, request } });
   }
 
+  /** The engine is a member: from here on statements may run. */
+  become(engine: EngineId): void {
+    this.flush();
+    this.#context.push({ kind: "local", call: { kind: "become", engine } });
+  }
+
   beginHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
     this.#context.push({ kind: "local", call: { kind: "beginHold", space, low, high } });
   }
@@ -91,7 +97,7 @@ export class LocalDriver {
     else this.#waiting.push({ seq, then });
   }
 
-  onReply(reply: LocalReply): void {
+  onReply(reply: LocalStoreReply): void {
     switch (reply.kind) {
       case "ran": {
         const done = this.#runs.get(reply.id);
@@ -115,6 +121,10 @@ export class LocalDriver {
         for (const { then } of ready) then();
         return;
       }
+      case "described":
+      case "hashed":
+        // Asked around the core, answered around it.
+        return;
     }
   }
 }

@@ -142,8 +142,10 @@ export type SystemTables = Readonly<Record<string, readonly Readonly<Record<stri
 export interface LocalStore {
   /** Applied and visible. */
   readonly appliedSeq: Seq;
-  /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. */
-  reset(engine: EngineId, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
+  /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
+  reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
+  /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */
+  become(engine: EngineId): void;
   run(request: RunRequest, system: SystemTables): RunResult;
   /** Splits a script at its top-level semicolons (strings, comments and trigger bodies respected), or says what is wrong with it. */
   split(script: string): readonly string[] | SqlFault;

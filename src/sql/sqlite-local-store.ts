@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { BugError } from "../base/errors.js";
-import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import { noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
 import { checkpointLargeWal, openConnections } from "./connection.js";
@@ -33,7 +33,10 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
     get appliedSeq() {
       return state.appliedSeq;
     },
-    reset: (engine, seq, schema) => reset(state, engine, seq, schema),
+    reset: (seq, schema) => reset(state, seq, schema),
+    become(engine) {
+      state.engine = engine;
+    },
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
     describe: (sql) => describe(state, sql),
@@ -61,12 +64,12 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
   };
 }
 
-function reset(state: StoreState, engine: EngineId, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void {
+function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void {
   state.foreignKeyFlag.set(false);
   clearDatabase(state);
   state.held.clear();
   state.ids.clear();
-  state.engine = engine;
+  state.engine = noEngine;
   state.spacesMade = 0;
   state.atomsMade = 0;
   const objects = new Map<string, StoredObject>();

@@ -70,7 +70,12 @@ export class Cluster {
     return { outcomes, commits };
   }
 
-  #runOnce(engine: Engine, steps: readonly Step[], earlier: readonly StepOutcome[], seed: number): Exclude<RunResult, { kind: "pull" | "ids" }> | null {
+  #runOnce(
+    engine: Engine,
+    steps: readonly Step[],
+    earlier: readonly StepOutcome[],
+    seed: number,
+  ): Exclude<RunResult, { kind: "pull" | "ids" }> | null {
     const request = { steps, firstStep: earlier.length, earlier: earlier.map((one) => one.kind), settings: engine.settings, seed };
     const result = engine.store.run(request, {});
     if (result.kind === "ids") {
@@ -135,7 +140,8 @@ export class Cluster {
   /** One statement that must succeed. */
   sql(index: number, sql: string, args: readonly SqlValue[] = []): ResultSet {
     const [outcome] = this.run(index, [step(sql, args)]).outcomes;
-    if (outcome?.kind !== "ok") throw new Error(`${sql}: ${outcome?.kind === "error" ? `${outcome.fault.code} ${outcome.fault.message}` : "skipped"}`);
+    if (outcome?.kind !== "ok")
+      throw new Error(`${sql}: ${outcome?.kind === "error" ? `${outcome.fault.code} ${outcome.fault.message}` : "skipped"}`);
     return outcome.result;
   }
 

@@ -1,0 +1,70 @@
+/** The local store's calls as messages, so that it can run in a worker thread; the simulator carries them out in place. */
+
+import { unreachable } from "../base/errors.js";
+import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { SchemaObject } from "../messages/wire/entry.js";
+import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables } from "./local-store.js";
+
+/** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
+export type LocalStoreCall =
+  | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
+  | { readonly kind: "become"; readonly engine: EngineId }
+  | { readonly kind: "run"; readonly id: number; readonly request: RunRequest; readonly system?: SystemTables }
+  | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
+  | { readonly kind: "beginHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | {
+      readonly kind: "install";
+      readonly id: number;
+      readonly space: SpaceId;
+      readonly low: Uint8Array;
+      readonly high: Uint8Array | null;
+      readonly seq: Seq;
+      readonly rows: readonly PulledRow[];
+    }
+  | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
+  | { readonly kind: "describe"; readonly id: number; readonly sql: string }
+  | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
+
+export type LocalStoreReply =
+  | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
+  | { readonly kind: "applied"; readonly through: Seq }
+  | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
+  | { readonly kind: "described"; readonly id: number; readonly description: Description | SqlFault }
+  | { readonly kind: "hashed"; readonly id: number; readonly hash: string | null };
+
+const nothing: SystemTables = {};
+
+/** null: a call that has no reply. Throws what the store throws: the engine cannot go on with it. */
+export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreReply | null {
+  switch (call.kind) {
+    case "reset":
+      store.reset(call.seq, call.schema);
+      return null;
+    case "become":
+      store.become(call.engine);
+      return null;
+    case "run":
+      return { kind: "ran", id: call.id, result: store.run(call.request, call.system ?? nothing) };
+    case "apply":
+      store.apply(call.entries, call.through);
+      return { kind: "applied", through: call.through };
+    case "beginHold":
+      store.beginHold(call.space, call.low, call.high);
+      return null;
+    case "install":
+      return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows) };
+    case "abandonHold":
+      store.abandonHold(call.space, call.low, call.high);
+      return null;
+    case "grantIds":
+      store.grantIds(call.space, call.first, call.last);
+      return null;
+    case "describe":
+      return { kind: "described", id: call.id, description: store.describe(call.sql) };
+    case "tableHash":
+      return { kind: "hashed", id: call.id, hash: store.tableHash(call.space) };
+    default:
+      return unreachable(call);
+  }
+}
