@@ -1,0 +1,287 @@
+/**
+ * The atom store's twin without a disk, for the simulator and for tests: the same contract. A batch is visible at once; it is flushed when
+ * the caller's scheduler says so (without one: at once). `crash` goes back to what was flushed, or to some batch after it.
+ */
+
+import { MalformedBytesError } from "../base/bytes.js";
+import { genesisHash } from "../base/chain-hash.js";
+import { assert, DatabaseError, unreachable } from "../base/errors.js";
+import { noSeq, noTerm, type Seq, type SpaceId } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
+import type { Random } from "../base/random.js";
+import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { SortedMap } from "./sorted-map.js";
+import { createPieceCutter } from "./store-pieces.js";
+import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
+
+export interface MemoryAtomStoreOptions {
+  /** Calls `complete` later, once: when what is applied until now is flushed. */
+  readonly schedule?: (complete: () => void) => void;
+}
+
+export interface MemoryAtomStore extends AtomStore {
+  /** The process is gone; the store is as after opening it again: at what was flushed or at a random later batch. Open transfers end. */
+  crash(random: Random): void;
+}
+
+/** As in the store on disk. */
+export const memoryTransferCountMax = 4;
+
+interface Value {
+  readonly seq: Seq;
+  readonly row: Buffer;
+}
+
+/** Takes back one batch. */
+type Undo = () => void;
+
+const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
+
+export function createMemoryAtomStore(options: MemoryAtomStoreOptions = {}): MemoryAtomStore {
+  return new MemoryAtomStoreState(options.schedule ?? null);
+}
+
+class MemoryAtomStoreState implements MemoryAtomStore {
+  readonly #schedule: MemoryAtomStoreOptions["schedule"] | null;
+  #spaces = new Map<SpaceId, SortedMap<Value>>();
+  #catalog = new Map<string, Buffer>();
+  #position = origin;
+  #flushedSeq = noSeq;
+  /** Of the batches after the flushed one, oldest first. */
+  #unflushed: { readonly seq: Seq; readonly undo: readonly Undo[] }[] = [];
+  #isFlushing = false;
+  #life = 0;
+  #state: "open" | "installing" | "closed" = "open";
+  #transferCount = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(schedule: MemoryAtomStoreOptions["schedule"] | null) {
+    this.#schedule = schedule;
+  }
+
+  get position(): LogPosition {
+    return this.#position;
+  }
+
+  get flushedSeq(): Seq {
+    return this.#flushedSeq;
+  }
+
+  async apply(batch: StoreBatch): Promise<void> {
+    assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
+    const undo: Undo[] = [];
+    for (const change of batch.changes) this.#change(change, undo);
+    for (const [name, record] of batch.catalog) this.#setCatalog(name, record, undo);
+    const before = this.#position;
+    this.#position = batch.position;
+    undo.push(() => {
+      this.#position = before;
+    });
+    this.#unflushed.push({ seq: batch.position.seq, undo });
+    this.#flush();
+  }
+
+  readCatalog(): Map<string, Buffer> {
+    return new Map(this.#catalog);
+  }
+
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows {
+    const rows: StoredRow[] = [];
+    let byteCount = 0;
+    for (const [key, value] of this.#range(space, low, high)) {
+      byteCount += key.length + value.row.length;
+      if (rows.length > 0 && byteCount > bytesMax) return { seq: this.#position.seq, rows, next: key };
+      rows.push({ key, row: value.row });
+    }
+    return { seq: this.#position.seq, rows, next: null };
+  }
+
+  readRow(space: SpaceId, key: Uint8Array): Buffer | null {
+    return this.#spaces.get(space)?.get(asBuffer(key))?.row ?? null;
+  }
+
+  cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
+    const cutter = createPieceCutter(pieceBytes);
+    for (const [key, value] of this.#range(space, low, high)) cutter.add(key, value.row.length);
+    return cutter.finish();
+  }
+
+  openTransfer(): StoreTransfer {
+    assert(this.#state === "open", `a transfer of an atom store that is ${this.#state}`);
+    if (this.#transferCount >= memoryTransferCountMax) {
+      throw new DatabaseError("ATOMCAST_TOO_MANY_TRANSFERS", `${memoryTransferCountMax} transfers of this atom store are open already`);
+    }
+    this.#transferCount++;
+    return memoryTransfer(this.#position, this.#items(), () => {
+      this.#transferCount--;
+    });
+  }
+
+  async beginInstall(): Promise<StoreInstall> {
+    assert(this.#state === "open", `a transfer into an atom store that is ${this.#state}`);
+    this.#state = "installing";
+    this.#empty();
+    return {
+      write: async (part) => {
+        for (const item of decodePart(part)) {
+          if (item.kind === "catalog") this.#catalog.set(item.name, Buffer.from(item.bytes));
+          else this.#space(item.space).set(Buffer.from(item.key), { seq: item.seq, row: Buffer.from(item.row) });
+        }
+      },
+      finish: async (position) => {
+        this.#position = position;
+        this.#flushedSeq = position.seq;
+        this.#state = "open";
+      },
+      abort: async () => {
+        this.#empty();
+        this.#state = "open";
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#state = "closed";
+    if (this.#isFlushing) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  crash(random: Random): void {
+    this.#life++;
+    this.#isFlushing = false;
+    this.#idle = [];
+    this.#transferCount = 0;
+    if (this.#state === "installing") this.#empty();
+    this.#state = "open";
+    const kept = random.integer(this.#unflushed.length + 1);
+    for (const batch of this.#unflushed.splice(kept).reverse()) for (const undo of [...batch.undo].reverse()) undo();
+    this.#unflushed = [];
+    this.#flushedSeq = this.#position.seq;
+  }
+
+  #empty(): void {
+    this.#life++;
+    this.#spaces = new Map();
+    this.#catalog = new Map();
+    this.#unflushed = [];
+    this.#isFlushing = false;
+    this.#position = origin;
+    this.#flushedSeq = noSeq;
+  }
+
+  #flush(): void {
+    if (this.#isFlushing) return;
+    if (this.#schedule === null || this.#schedule === undefined) {
+      this.#flushed(this.#unflushed.length);
+      return;
+    }
+    this.#isFlushing = true;
+    const count = this.#unflushed.length;
+    const life = this.#life;
+    this.#schedule(() => {
+      if (life !== this.#life) return;
+      this.#isFlushing = false;
+      this.#flushed(count);
+      if (this.#unflushed.length > 0) this.#flush();
+      else for (const resolve of this.#idle.splice(0)) resolve();
+    });
+  }
+
+  #flushed(count: number): void {
+    const last = this.#unflushed.splice(0, count).at(-1);
+    if (last !== undefined) this.#flushedSeq = last.seq;
+  }
+
+  #change(change: StoreChange, undo: Undo[]): void {
+    const space = this.#space(change.space);
+    switch (change.kind) {
+      case "put": {
+        const key = Buffer.from(change.key);
+        undo.push(restore(space, key));
+        space.set(key, { seq: change.seq, row: Buffer.from(change.row) });
+        break;
+      }
+      case "delete": {
+        const key = Buffer.from(change.key);
+        undo.push(restore(space, key));
+        space.delete(key);
+        break;
+      }
+      case "clear":
+        undo.push(() => this.#spaces.set(change.space, space));
+        this.#spaces.delete(change.space);
+        break;
+      default:
+        unreachable(change);
+    }
+  }
+
+  #setCatalog(name: string, record: Uint8Array | null, undo: Undo[]): void {
+    if (name === "") throw new MalformedBytesError("a catalog record without a name");
+    const before = this.#catalog.get(name);
+    undo.push(() => {
+      if (before === undefined) this.#catalog.delete(name);
+      else this.#catalog.set(name, before);
+    });
+    if (record === null) this.#catalog.delete(name);
+    else this.#catalog.set(name, Buffer.from(record));
+  }
+
+  #space(id: SpaceId): SortedMap<Value> {
+    const found = this.#spaces.get(id);
+    if (found !== undefined) return found;
+    const made = new SortedMap<Value>();
+    this.#spaces.set(id, made);
+    return made;
+  }
+
+  #range(space: SpaceId, low: Uint8Array, high: Uint8Array | null): Iterable<readonly [Buffer, Value]> {
+    return this.#spaces.get(space)?.range(asBuffer(low), high === null ? null : asBuffer(high)) ?? [];
+  }
+
+  #items(): TransferItem[] {
+    const items: TransferItem[] = [];
+    for (const [name, bytes] of [...this.#catalog].sort(([left], [right]) => (left < right ? -1 : 1))) items.push({ kind: "catalog", name, bytes });
+    for (const [space, rows] of [...this.#spaces].sort(([left], [right]) => left - right)) {
+      for (const [key, value] of rows.range(Buffer.alloc(0), null)) items.push({ kind: "row", space, key, seq: value.seq, row: value.row });
+    }
+    return items;
+  }
+}
+
+/** The cursor is the index of the next item, in the form that all stores' cursors have. */
+function memoryTransfer(position: LogPosition, items: readonly TransferItem[], onClose: () => void): StoreTransfer {
+  let isOpen = true;
+  return {
+    position,
+    read(cursor, bytesMax) {
+      assert(isOpen, "reading a closed transfer");
+      const place = decodePlace(cursor);
+      const first = place.section === "rows" && place.after !== null ? Number(place.after.toString()) : 0;
+      let byteCount = 0;
+      let end = first;
+      while (end < items.length && (end === first || byteCount < bytesMax)) byteCount += itemBytes(items[end++] as TransferItem);
+      if (end === first) return null;
+      return { part: encodePart(items.slice(first, end)), next: encodePlace({ section: "rows", after: Buffer.from(String(end)) }) };
+    },
+    close() {
+      if (isOpen) onClose();
+      isOpen = false;
+    },
+  };
+}
+
+function itemBytes(item: TransferItem): number {
+  return item.kind === "catalog" ? item.name.length + item.bytes.length : item.key.length + item.row.length;
+}
+
+function restore(space: SortedMap<Value>, key: Buffer): Undo {
+  const before = space.get(key);
+  return () => {
+    if (before === undefined) space.delete(key);
+    else space.set(key, before);
+  };
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

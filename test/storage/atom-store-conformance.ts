@@ -1,0 +1,246 @@
+/** What every atom store does, in LMDB or in memory. */
+import { afterEach, describe, expect, test } from "vitest";
+import { MalformedBytesError } from "../../src/base/bytes.js";
+import type { ChainHash } from "../../src/base/chain-hash.js";
+import type { Seq, SpaceId, Term } from "../../src/base/ids.js";
+import type { LogPosition } from "../../src/base/log-entry.js";
+import { seededRandom } from "../../src/base/random.js";
+import type { AtomStore, StoreBatch, StoreChange } from "../../src/storage/atom-store.js";
+
+export interface AtomStoreUnderTest {
+  open(): Promise<AtomStore>;
+  /** After `close`; null where nothing is kept. */
+  reopen: (() => Promise<AtomStore>) | null;
+  cleanUp(): Promise<void>;
+}
+
+export const table = 65_537 as SpaceId;
+const other = (2 ** 50 + 3) as SpaceId;
+
+export function at(seq: number): LogPosition {
+  return { seq: seq as Seq, term: 2 as Term, hash: seq.toString(16).padStart(16, "0") as ChainHash };
+}
+
+export function put(space: SpaceId, key: string | Buffer, row: string | Buffer, seq: number): StoreChange {
+  return { kind: "put", space, key: Buffer.from(key), row: Buffer.from(row), seq: seq as Seq };
+}
+
+export function batch(seq: number, changes: readonly StoreChange[], catalog: readonly (readonly [string, string | null])[] = []): StoreBatch {
+  return { changes, position: at(seq), catalog: new Map(catalog.map(([name, text]) => [name, text === null ? null : Buffer.from(text)])) };
+}
+
+export function rowsOf(store: AtomStore, space: SpaceId): string[] {
+  const found = store.readRows(space, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER);
+  return found.rows.map(({ key, row }) => `${Buffer.from(key)}=${Buffer.from(row)}`);
+}
+
+export async function flushed(store: AtomStore, seq: number): Promise<void> {
+  for (let round = 0; round < 3000 && store.flushedSeq < seq; round++) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(store.flushedSeq).toBe(seq);
+}
+
+export function atomStoreConformance(name: string, make: () => AtomStoreUnderTest): void {
+  describe(`${name}: conformance`, () => {
+    let subject: AtomStoreUnderTest | null = null;
+    let store: AtomStore;
+    const begin = async (): Promise<AtomStore> => {
+      subject = make();
+      store = await subject.open();
+      return store;
+    };
+    afterEach(async () => {
+      await store.close();
+      await subject?.cleanUp();
+    });
+
+    test("a new store is empty and at no position", async () => {
+      await begin();
+      expect(store.position.seq).toBe(0);
+      expect(store.flushedSeq).toBe(0);
+      expect(rowsOf(store, table)).toEqual([]);
+      expect(store.readCatalog().size).toBe(0);
+      expect(store.readRow(table, Buffer.from("a"))).toBeNull();
+    });
+
+    test("what is applied is visible when resolved, flushed soon after, and there after a restart", async () => {
+      await begin();
+      await store.apply(batch(5, [put(table, "b", "2", 4), put(table, "a", "1", 5), put(other, "a", "other", 5)], [["root", "r1"]]));
+      expect(store.position).toEqual(at(5));
+      await store.apply(batch(9, [put(table, "b", "3", 8), { kind: "delete", space: table, key: Buffer.from("a"), seq: 9 as Seq }], [["x", "y"]]));
+      await store.apply(batch(10, [], [["x", null]]));
+      const check = (): void => {
+        expect(store.position).toEqual(at(10));
+        expect(rowsOf(store, table)).toEqual(["b=3"]);
+        expect(rowsOf(store, other)).toEqual(["a=other"]);
+        expect(store.readRow(table, Buffer.from("b"))?.toString()).toBe("3");
+        expect(store.readRow(table, Buffer.from("a"))).toBeNull();
+        expect([...store.readCatalog()].map(([key, value]) => `${key}=${value}`)).toEqual(["root=r1"]);
+      };
+      check();
+      await flushed(store, 10);
+      if (subject?.reopen === null) return;
+      await store.close();
+      store = await (subject as AtomStoreUnderTest & { reopen: () => Promise<AtomStore> }).reopen();
+      check();
+      expect(store.flushedSeq).toBe(10);
+    });
+
+    test("batches that are not waited for are applied in order", async () => {
+      await begin();
+      const waits: Promise<void>[] = [];
+      for (let seq = 1; seq <= 500; seq++) waits.push(store.apply(batch(seq, [put(table, `k${seq % 7}`, String(seq), seq)])));
+      await Promise.all(waits);
+      expect(rowsOf(store, table)).toEqual([497, 498, 499, 500, 494, 495, 496].map((seq) => `k${seq % 7}=${seq}`).sort());
+    });
+
+    test("reads are bounded by bytes, give one row at least, and go on where they stopped", async () => {
+      await begin();
+      const keys = Array.from({ length: 50 }, (_, index) => `k${String(index).padStart(2, "0")}`);
+      await store.apply(
+        batch(
+          1,
+          keys.map((key) => put(table, key, "x".repeat(97), 1)),
+        ),
+      );
+      const found = store.readRows(table, Buffer.from("k10"), Buffer.from("k20"), 350);
+      expect(found.rows.map((row) => Buffer.from(row.key).toString())).toEqual(["k10", "k11", "k12"]);
+      expect(found.next?.toString()).toBe("k13");
+      expect(found.seq).toBe(1);
+      expect(store.readRows(table, Buffer.from("k19"), Buffer.from("k20"), 1)).toMatchObject({ next: null, rows: [{}] });
+      expect(store.readRows(table, Buffer.from("k20"), Buffer.from("k20"), 1)).toMatchObject({ next: null, rows: [] });
+      expect(store.readRows(other, Buffer.alloc(0), null, 100).rows).toEqual([]);
+    });
+
+    test("cuts make pieces of about the size asked for, and never between keys with one long prefix", async () => {
+      await begin();
+      const keys = Array.from({ length: 100 }, (_, index) => Buffer.from(`k${String(index).padStart(3, "0")}`));
+      await store.apply(
+        batch(
+          1,
+          keys.map((key) => put(table, key, Buffer.alloc(96), 1)),
+        ),
+      );
+      const { cuts, pieces } = store.cuts(table, Buffer.alloc(0), null, 2500);
+      expect(cuts.map(String)).toEqual(["k025", "k050", "k075"]);
+      expect(pieces).toEqual(Array.from({ length: 4 }, () => ({ bytes: 2500, rows: 25 })));
+      expect(store.cuts(table, Buffer.from("k090"), Buffer.from("k095"), 1).cuts.map(String)).toEqual(["k091", "k092", "k093", "k094"]);
+      expect(store.cuts(other, Buffer.alloc(0), null, 100)).toEqual({ cuts: [], pieces: [{ bytes: 0, rows: 0 }] });
+      const long = [1, 2, 3].map((tail) => Buffer.concat([Buffer.alloc(1024, 0x61), Buffer.from([tail])]));
+      await store.apply(
+        batch(
+          2,
+          long.map((key) => put(other, key, "x", 2)),
+        ),
+      );
+      expect(store.cuts(other, Buffer.alloc(0), null, 1).cuts).toEqual([]);
+    });
+
+    test("a cleared space is empty at once, and takes new rows", async () => {
+      await begin();
+      const many = Array.from({ length: 3000 }, (_, index) => put(table, `old${index}`, "x", 1));
+      await store.apply(batch(1, [...many, put(other, "stays", "1", 1)]));
+      const clear: StoreChange = { kind: "clear", space: table, seq: 3 as Seq };
+      const waits = [
+        store.apply(batch(2, [put(table, "p", "2", 2)])),
+        store.apply(batch(3, [put(table, "q", "3", 3), clear, put(table, "new", "3", 3)])),
+      ];
+      await Promise.all(waits);
+      expect(rowsOf(store, table)).toEqual(["new=3"]);
+      expect(store.readRow(table, Buffer.from("old7"))).toBeNull();
+      expect(store.cuts(table, Buffer.alloc(0), null, 100).pieces).toEqual([{ bytes: 4, rows: 1 }]);
+      await store.apply(batch(4, [put(table, "old7", "again", 4)]));
+      for (let round = 0; round < 20; round++) await new Promise((resolve) => setTimeout(resolve, 2));
+      expect(rowsOf(store, table)).toEqual(["new=3", "old7=again"]);
+      expect(rowsOf(store, other)).toEqual(["stays=1"]);
+      await store.apply(batch(6, [{ kind: "clear", space: table, seq: 6 as Seq }]));
+      expect(rowsOf(store, table)).toEqual([]);
+    });
+
+    test("a transfer shows the store as it was, resumes anywhere, and installs into another", async () => {
+      await begin();
+      const random = seededRandom(4);
+      const changes = Array.from({ length: 400 }, (_, index) =>
+        put(index % 2 === 0 ? table : other, `k${index}`, "v".repeat(random.integer(300)), 7),
+      );
+      await store.apply(
+        batch(7, changes, [
+          ["root", "1"],
+          ["atoms/1", "2"],
+        ]),
+      );
+      const wanted = [rowsOf(store, table), rowsOf(store, other)];
+      const transfer = store.openTransfer();
+      expect(transfer.position).toEqual(at(7));
+      await store.apply(batch(8, [put(table, "later", "x", 8), { kind: "clear", space: other, seq: 8 as Seq }], [["root", "changed"]]));
+      const parts: Buffer[] = [];
+      for (let next = transfer.read("", 2000); next !== null; next = transfer.read(next.next, 2000)) {
+        expect(transfer.read(next.next, 100)?.part).toEqual(transfer.read(next.next, 100)?.part);
+        parts.push(next.part);
+        await store.apply(batch(8 + parts.length, [put(table, `more${parts.length}`, "x", 8 + parts.length)]));
+      }
+      transfer.close();
+      expect(parts.length).toBeGreaterThan(10);
+      const install = await store.beginInstall();
+      expect(store.position.seq).toBe(0);
+      await expect(install.write(Buffer.from("garbage"))).rejects.toThrow(MalformedBytesError);
+      for (const part of parts) await install.write(part);
+      await install.finish(at(7));
+      expect(store.position).toEqual(at(7));
+      expect(store.flushedSeq).toBe(7);
+      expect([rowsOf(store, table), rowsOf(store, other)]).toEqual(wanted);
+      expect(store.readCatalog().get("root")?.toString()).toBe("1");
+      await store.apply(batch(8, [put(table, "z", "z", 8)]));
+      expect(rowsOf(store, table)).toEqual([...(wanted[0] ?? []), "z=z"]);
+    });
+
+    test("an install that is given up leaves an empty store", async () => {
+      await begin();
+      await store.apply(batch(1, [put(table, "a", "1", 1)]));
+      const install = await store.beginInstall();
+      await install.abort();
+      expect(store.position.seq).toBe(0);
+      expect(rowsOf(store, table)).toEqual([]);
+      await store.apply(batch(2, [put(table, "b", "1", 2)]));
+      expect(rowsOf(store, table)).toEqual(["b=1"]);
+    });
+
+    test("open transfers are bounded", async () => {
+      await begin();
+      const open = Array.from({ length: 4 }, () => store.openTransfer());
+      expect(() => store.openTransfer()).toThrow(/already/);
+      open[0]?.close();
+      open[0]?.close();
+      store.openTransfer();
+      expect(() => store.openTransfer()).toThrow(/already/);
+    });
+
+    test("random batches leave what a plain map would hold", async () => {
+      await begin();
+      const random = seededRandom(11);
+      const model = new Map<string, string>();
+      for (let seq = 1; seq <= 150; seq++) {
+        const changes: StoreChange[] = [];
+        for (let count = random.integer(12); count > 0; count--) {
+          const key = Buffer.from([random.integer(3) * 127, random.integer(4), ...(random.integer(2) === 0 ? [0] : [])]);
+          const name = key.toString("hex");
+          const kind = random.integer(20);
+          if (kind === 0) {
+            changes.push({ kind: "clear", space: table, seq: seq as Seq });
+            model.clear();
+          } else if (kind < 6) {
+            changes.push({ kind: "delete", space: table, key, seq: seq as Seq });
+            model.delete(name);
+          } else {
+            changes.push(put(table, key, `${seq}.${count}`, seq));
+            model.set(name, `${seq}.${count}`);
+          }
+        }
+        const applied = store.apply(batch(seq, changes));
+        if (random.integer(3) === 0) await applied;
+      }
+      await store.apply(batch(151, []));
+      const found = store.readRows(table, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows;
+      expect(found.map(({ key, row }) => [Buffer.from(key).toString("hex"), Buffer.from(row).toString()])).toEqual([...model].sort());
+    });
+  });
+}

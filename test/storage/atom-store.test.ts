@@ -1,0 +1,81 @@
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { seededRandom } from "../../src/base/random.js";
+import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
+import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
+import { atomStoreConformance, batch, flushed, put, rowsOf, table } from "./atom-store-conformance.js";
+
+atomStoreConformance("atom store in LMDB", () => {
+  const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
+  const open = () => openLmdbAtomStore(directory);
+  return { open, reopen: open, cleanUp: async () => rmSync(directory, { recursive: true }) };
+});
+
+atomStoreConformance("atom store in memory", () => ({ open: async () => createMemoryAtomStore(), reopen: null, cleanUp: async () => {} }));
+
+describe("atom store in LMDB: crashes", () => {
+  test("an image taken between batches opens at one position, with exactly its rows; an unfinished install opens empty", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
+    const store = await openLmdbAtomStore(join(directory, "live"));
+    let imageCount = 0;
+    const imageOf = async (): Promise<{ seq: number; rows: string[] }> => {
+      const image = join(directory, `image${imageCount++}`);
+      mkdirSync(image);
+      copyFileSync(join(directory, "live", "data.mdb"), join(image, "data.mdb"));
+      const copy = await openLmdbAtomStore(image);
+      const found = { seq: copy.position.seq, rows: rowsOf(copy, table) };
+      await copy.close();
+      return found;
+    };
+    for (let seq = 1; seq <= 12; seq++) {
+      await store.apply(
+        batch(
+          seq,
+          [0, 1, 2].map((one) => put(table, `k${one}`, String(seq), seq)),
+        ),
+      );
+      const { seq: found, rows } = await imageOf();
+      expect(found).toBeLessThanOrEqual(seq);
+      expect(found).toBeGreaterThanOrEqual(store.flushedSeq === seq ? 0 : store.flushedSeq);
+      expect(rows).toEqual(found === 0 ? [] : [`k0=${found}`, `k1=${found}`, `k2=${found}`]);
+      await flushed(store, seq);
+      expect((await imageOf()).seq).toBe(seq);
+    }
+    const transfer = store.openTransfer();
+    const part = transfer.read("", 1e6)?.part;
+    transfer.close();
+    const install = await store.beginInstall();
+    if (part !== undefined) await install.write(part);
+    expect(await imageOf()).toEqual({ seq: 0, rows: [] });
+    await install.abort();
+    await store.close();
+    rmSync(directory, { recursive: true });
+  });
+});
+
+describe("atom store in memory: crashes", () => {
+  test("a crash goes back to a batch that was applied, no earlier than the flushed one", async () => {
+    const seen = new Set<number>();
+    for (let seed = 0; seed < 100; seed++) {
+      const completions: (() => void)[] = [];
+      const store = createMemoryAtomStore({ schedule: (complete) => completions.push(complete) });
+      for (let seq = 1; seq <= 6; seq++) {
+        await store.apply(batch(seq, [put(table, "k", String(seq), seq), put(table, `n${seq}`, "", seq)], [["c", String(seq)]]));
+        if (seq === 3) completions.splice(0).forEach((complete) => void complete());
+      }
+      expect(store.flushedSeq).toBeLessThanOrEqual(3);
+      const least = store.flushedSeq;
+      store.crash(seededRandom(seed));
+      const { seq } = store.position;
+      seen.add(seq);
+      expect(seq).toBeGreaterThanOrEqual(least);
+      expect(store.flushedSeq).toBe(seq);
+      const names = Array.from({ length: seq }, (_, index) => `n${index + 1}=`);
+      expect(rowsOf(store, table)).toEqual([`k=${seq}`, ...names]);
+      expect(store.readCatalog().get("c")?.toString()).toBe(String(seq));
+    }
+    expect(seen.size).toBeGreaterThan(2);
+  });
+});
