@@ -152,6 +152,7 @@ describe("a person", () => {
     const input = new PassThrough();
     const running = shell({ input, isInteractive: true, json: true });
     input.write("select 'open\n");
+    await new Promise((resolve) => setTimeout(resolve, 20));
     input.write("half a line\u0003");
     await new Promise((resolve) => setTimeout(resolve, 20));
     input.end("select 7 as seven;\n");
