@@ -35,7 +35,8 @@ export class Cluster {
   constructor(count: number, directories: readonly (string | null)[] = []) {
     this.engines = Array.from({ length: count }, (_, index) => {
       const store = openSqliteLocalStore(directories[index] ?? null);
-      store.reset((index + 2) as EngineId, 100 as Seq, []);
+      store.reset(100 as Seq, []);
+      store.become((index + 2) as EngineId);
       return { id: (index + 2) as EngineId, store, settings: freshSettings };
     });
   }
