@@ -126,7 +126,7 @@ async function hasSqliteHeader(path: string): Promise<boolean> {
   }
 }
 
-/** Lines for people: what was imported, and what they should look at. */
+/** Lines for people, without a last line end: what was imported, and what they should look at. */
 export function describeImport(report: ImportReport): string {
   const count = (number: number, noun: string): string => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
   const lines = [
@@ -136,5 +136,5 @@ export function describeImport(report: ImportReport): string {
   for (const violation of report.violations) lines.push(`Foreign key ${violation.label}: ${count(violation.rowCount, "row")} without a parent.`);
   if (report.violations.length > 0)
     lines.push("The file itself has these rows; SQLite does not check foreign keys unless it is told to. They are imported as they are.");
-  return `${lines.join("\n")}\n`;
+  return lines.join("\n");
 }
