@@ -1,6 +1,6 @@
 /** Where the parts of a CREATE TRIGGER stand, by tokens: the tree's spans of its commands and of its WHEN are not exact. */
 import { assert } from "../../base/errors.js";
-import { kinds, type ParsedStatement, type Token } from "./sqlite-grammar.js";
+import { kinds, type ParsedStatement, startOf, type Token } from "./sqlite-grammar.js";
 
 export interface TriggerBody {
   /** null: there is no WHEN. */
@@ -15,10 +15,11 @@ const commandStarts: ReadonlySet<number> = new Set([kinds.insert, kinds.replace,
 export function triggerBody(parsed: ParsedStatement): TriggerBody {
   const { tokens, root } = parsed;
   assert(root.type === "CreateTriggerStmt", "only a trigger has a trigger's body");
-  // BEGIN may also be a name ("on begin begin select …"), but then no command follows it.
+  const tableStart = root.tblName.objName.span.offset;
+  // BEGIN may also be a name ("when begin begin select …"), but behind the table's name no command follows such a one.
   const beginIndex = tokens.findIndex((token, index) => {
     const next = tokens[index + 1];
-    return token.type === kinds.begin && next !== undefined && commandStarts.has(next.type);
+    return token.type === kinds.begin && startOf(token) > tableStart && next !== undefined && commandStarts.has(next.type);
   });
   const begin = tokens[beginIndex];
   assert(begin !== undefined, "a trigger has a body");

@@ -27,6 +27,11 @@ describe("the rows of the decision table", () => {
       ["create table begin(end int)", "select trigger from x", "select 1"],
     ],
     ["a table named begin", `${trigger.replace("on t", "on begin")};select 1`, [trigger.replace("on t", "on begin"), "select 1"]],
+    [
+      "a trigger named begin",
+      "create trigger begin insert on t begin select 1; end; select 1",
+      ["create trigger begin insert on t begin select 1; end", "select 1"],
+    ],
     ["transaction's end", "begin; select 1; end; select 2", ["begin", "select 1", "end", "select 2"]],
     ["wrong grammar is cut like any other", "selec 1; select ); select 2", ["selec 1", "select )", "select 2"]],
     ["a byte order mark", "\ufeffselect 1; select 2", ["select 1", "select 2"]],
