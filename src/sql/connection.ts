@@ -9,6 +9,7 @@ import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import { type Random, seededRandom } from "../base/random.js";
 import type { SqlValue } from "../base/values.js";
+import type { IdSource } from "./row-ids.js";
 
 /**
  * The WAL's size at which it is copied into the database file, in bytes. Automatic checkpoints are off: they would come in the middle of
@@ -26,8 +27,8 @@ const blobBytesMax = 1_000_000_000;
 export interface Hooks {
   /** Collects what the capture triggers call out; null: committed rows are applied, nothing is captured and users' triggers rest. */
   touches: SqlValue[][] | null;
-  /** The id for a new row of the table. Throws to end the statement. */
-  nextId: (table: SpaceId) => bigint;
+  /** Gives the ids of new rows. Its `next` throws to end the statement. */
+  ids: IdSource | null;
   /** Seeds random() and randomblob() of the statement that runs. */
   seed: number;
   /** Made when first needed. */
@@ -65,7 +66,7 @@ export function openConnections(directory: string | null): Connections {
   mirror.pragma("foreign_keys = OFF");
   const hooks: Hooks = {
     touches: null,
-    nextId: () => assert(false, "an id was asked for outside of a run") as never,
+    ids: null,
     seed: 0,
     random: null,
     changes: 0n,
@@ -82,7 +83,14 @@ function registerFunctions(database: Database, hooks: Hooks): void {
     hooks.touches.push(touch);
     return null;
   });
-  database.function("_nid", (table: bigint) => hooks.nextId(Number(table) as SpaceId));
+  database.function("_nid", { varargs: true }, (table: SqlValue, explicit: SqlValue = null) => {
+    assert(hooks.ids !== null, "an id was asked for outside of a run");
+    const space = Number(table) as SpaceId;
+    if (explicit === null) return hooks.ids.next(space);
+    const id = typeof explicit === "bigint" ? explicit : Number(explicit);
+    if (typeof id === "bigint" || Number.isSafeInteger(id)) hooks.ids.name(space, BigInt(id));
+    return explicit;
+  });
   database.function("_user", () => (hooks.touches === null ? 0n : 1n));
   const random = (): Random => {
     hooks.random ??= seededRandom(hooks.seed);

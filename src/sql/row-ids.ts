@@ -8,17 +8,18 @@ import type { Unit } from "./unit-of-work.js";
 /** The largest rowid. SQLite then tries random ones; nobody has come here by counting. */
 const idMax = 2n ** 63n - 1n;
 
+export interface IdSource {
+  next(table: SpaceId): bigint;
+  /** The statement names an id itself: it is not given to another of its rows. */
+  name(table: SpaceId, id: bigint): void;
+}
+
 /**
  * Ids of the tables that a statement writes. A function of SQLite cannot ask SQLite, so the ids that exist within this engine's blocks are read
  * before the statement runs. A table that the unit has made is its own: it counts on from its largest id.
  */
-export function idSource(
-  state: StoreState,
-  unit: Unit,
-  tables: readonly LocalTable[],
-  onExhausted: (table: SpaceId) => void,
-): (table: SpaceId) => bigint {
-  const taken = new Map<SpaceId, ReadonlySet<bigint>>();
+export function idSource(state: StoreState, unit: Unit, tables: readonly LocalTable[], onExhausted: (table: SpaceId) => void): IdSource {
+  const taken = new Map<SpaceId, Set<bigint>>();
   const counters = new Map<SpaceId, bigint>();
   for (const table of tables) {
     const id = table.insertTable?.idColumn;
@@ -37,16 +38,24 @@ export function idSource(
     }
     taken.set(table.space, existing);
   }
-  return (table) => {
-    const counter = counters.get(table);
-    if (counter !== undefined && counter < idMax) {
-      counters.set(table, counter + 1n);
-      return counter + 1n;
-    }
-    const id = state.ids.take(table, (one) => taken.get(table)?.has(one) === true);
-    if (id !== null) return id;
-    onExhausted(table);
-    throw new IdsExhaustedError("the ids of this table that this engine may give are used up");
+  return {
+    next(table) {
+      const counter = counters.get(table);
+      if (counter !== undefined && counter < idMax) {
+        counters.set(table, counter + 1n);
+        return counter + 1n;
+      }
+      const id = state.ids.take(table, (one) => taken.get(table)?.has(one) === true);
+      if (id !== null) return id;
+      onExhausted(table);
+      throw new IdsExhaustedError("the ids of this table that this engine may give are used up");
+    },
+    name(table, id) {
+      const counter = counters.get(table);
+      if (counter !== undefined && id > counter) counters.set(table, id);
+      // Of others there is nothing to remember: what this engine gives is within its blocks.
+      if (state.ids.remaining(table).some((block) => block.first <= id && id <= block.last)) taken.get(table)?.add(id);
+    },
   };
 }
 

@@ -234,7 +234,7 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
   if (unit.kind === "implicit") for (const table of plan.tables) unit.reliedOn.add(table.space);
   if (plan.usesIds) {
     run.idMark ??= state.ids.mark();
-    hooks.nextId = idSource(state, unit, plan.written, (table) => {
+    hooks.ids = idSource(state, unit, plan.written, (table) => {
       run.interruption = { kind: "ids", table };
     });
   }

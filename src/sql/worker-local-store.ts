@@ -1,58 +1,84 @@
-/** A local store in a worker thread, in a temporary directory that goes with it. */
+/**
+ * A local store in a worker thread, so that a long statement never delays what orders the stream. Calls are collected and sent with one message for
+ * each turn of the event loop; their replies come back as one message. The store's files are in a temporary directory that ends with it.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import { BugError } from "../base/errors.js";
 import type { LocalStoreCall, LocalStoreReply } from "./local-store-calls.js";
+import type { WorkerRequest } from "./local-store-worker.js";
 
 export interface WorkerLocalStore {
-  /** Kept until `flush`. */
+  /** Collects a call; it is sent by the next `flush`. */
   post(call: LocalStoreCall): void;
-  /** Sends what was posted, as one message. */
+  /** Sends what was collected, if anything. */
   flush(): void;
-  /** Ends the thread, without waiting for calls under way, and removes its directory. */
+  /** Ends the thread behind the calls that were sent, and removes the files. Calls that were not flushed are dropped. */
   close(): Promise<void>;
 }
 
-export interface WorkerLocalStoreHandlers {
-  /** Of one batch of calls, in their order. */
-  onReplies(replies: readonly LocalStoreReply[]): void;
-  /** The store threw, or its thread died: nothing is answered any more. */
-  onFailure(error: Error): void;
+export interface WorkerLocalStoreOptions {
+  /** In the order of the calls; those of one message together. */
+  readonly onReplies: (replies: readonly LocalStoreReply[]) => void;
+  /** The thread has ended by itself, or was out of memory: open calls stay unanswered. Called once at most, and never after `close`. */
+  readonly onFailure: (error: Error) => void;
+  /** Where the temporary directory is made; the system's by default. */
+  readonly parentDirectory?: string;
 }
 
-/** `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
-export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentDirectory: string = tmpdir()): WorkerLocalStore {
-  const directory = mkdtempSync(join(parentDirectory, "atomcast-cache-"));
-  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });
-  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
-  let closing = false;
-  let calls: LocalStoreCall[] = [];
-  process.once("exit", removeDirectory);
-  worker.on("message", (replies: LocalStoreReply[]) => {
-    if (!closing) handlers.onReplies(replies);
+/**
+ * Time that a closing thread has for the statement that it is running, in milliseconds. A pure SQL loop cannot be interrupted: the thread is then
+ * ended as far as Node can, and its files are removed under it.
+ */
+export const closeGraceMs = 2000;
+
+export function openWorkerLocalStore(options: WorkerLocalStoreOptions): WorkerLocalStore {
+  const directory = mkdtempSync(join(options.parentDirectory ?? tmpdir(), "atomcast-"));
+  const removeFiles = (): void => rmSync(directory, { recursive: true, force: true });
+  let worker: Worker;
+  try {
+    worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });
+  } catch (error) {
+    removeFiles();
+    throw error;
+  }
+  let collected: LocalStoreCall[] = [];
+  let state: "open" | "closing" | "ended" = "open";
+  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+  const fail = (error: Error): void => {
+    if (state !== "open") return;
+    state = "ended";
+    removeFiles();
+    options.onFailure(error);
+  };
+  worker.on("message", (replies: readonly LocalStoreReply[]) => {
+    if (state === "open") options.onReplies(replies);
   });
-  worker.on("error", (error) => {
-    if (!closing) handlers.onFailure(error);
-  });
-  worker.on("exit", (code) => {
-    if (!closing) handlers.onFailure(new Error(`the local store's thread ended with code ${code}`));
-  });
+  worker.on("error", (error) => fail(error instanceof Error ? error : new BugError(String(error))));
+  worker.on("messageerror", (error) => fail(error));
+  worker.on("exit", (code) => fail(new BugError(`the local store's thread ended with code ${code}`)));
+  const send = (request: WorkerRequest): void => worker.postMessage(request);
   return {
     post(call) {
-      calls.push(call);
+      if (state === "open") collected.push(call);
     },
     flush() {
-      if (calls.length === 0 || closing) return;
-      worker.postMessage(calls);
-      calls = [];
+      if (collected.length === 0 || state !== "open") return;
+      const calls = collected;
+      collected = [];
+      send(calls);
     },
     async close() {
-      if (closing) return;
-      closing = true;
-      await worker.terminate();
-      process.removeListener("exit", removeDirectory);
-      removeDirectory();
+      if (state !== "open") return;
+      state = "closing";
+      send(null);
+      const timer = setTimeout(() => void worker.terminate(), closeGraceMs);
+      await exited;
+      clearTimeout(timer);
+      state = "ended";
+      removeFiles();
     },
   };
 }
