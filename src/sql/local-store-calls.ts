@@ -1,103 +1,69 @@
-/** Calls to a local store as messages: what a worker thread is sent, and what the simulator carries out in the same way without one. */
-import { BugError, unreachable } from "../base/errors.js";
+/** The local store's calls as messages, so that it can run in a worker thread; the simulator carries them out in place. */
+
+import { unreachable } from "../base/errors.js";
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables } from "./local-store.js";
 
-interface RangeOfTable {
-  readonly table: SpaceId;
-  readonly low: Uint8Array;
-  readonly high: Uint8Array | null;
-}
+/** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
+export type LocalStoreCall =
+  | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
+  | { readonly kind: "become"; readonly engine: EngineId }
+  | { readonly kind: "run"; readonly id: number; readonly request: RunRequest; readonly system?: SystemTables }
+  | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
+  | { readonly kind: "beginHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | {
+      readonly kind: "install";
+      readonly id: number;
+      readonly space: SpaceId;
+      readonly low: Uint8Array;
+      readonly high: Uint8Array | null;
+      readonly seq: Seq;
+      readonly rows: readonly PulledRow[];
+    }
+  | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
+  | { readonly kind: "describe"; readonly id: number; readonly sql: string }
+  | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
-/** Chosen by the caller; its reply carries it. */
-interface Numbered {
-  readonly id: number;
-}
+export type LocalStoreReply =
+  | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
+  | { readonly kind: "applied"; readonly through: Seq }
+  | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
+  | { readonly kind: "described"; readonly id: number; readonly description: Description | SqlFault }
+  | { readonly kind: "hashed"; readonly id: number; readonly hash: string | null };
 
-export type LocalStoreCall = Numbered &
-  (
-    | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
-    | { readonly kind: "become"; readonly engine: EngineId }
-    | { readonly kind: "run"; readonly request: RunRequest; readonly system: SystemTables }
-    | { readonly kind: "split"; readonly script: string }
-    | { readonly kind: "describe"; readonly sql: string }
-    | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
-    | ({ readonly kind: "beginHold" } & RangeOfTable)
-    | ({ readonly kind: "install"; readonly seq: Seq; readonly rows: readonly PulledRow[] } & RangeOfTable)
-    | ({ readonly kind: "abandonHold" } & RangeOfTable)
-    | ({ readonly kind: "holdEmpty" } & RangeOfTable)
-    | { readonly kind: "grantIds"; readonly table: SpaceId; readonly first: bigint; readonly last: bigint }
-    | { readonly kind: "tableHash"; readonly table: SpaceId }
-  );
+const nothing: SystemTables = {};
 
-export type LocalStoreReply = Numbered & {
-  /** After the call. */
-  readonly appliedSeq: Seq;
-  readonly outcome: CallOutcome;
-};
-
-export type CallOutcome =
-  /** Calls that answer nothing. */
-  | { readonly kind: "done" }
-  | { readonly kind: "run"; readonly result: RunResult }
-  | { readonly kind: "split"; readonly result: readonly string[] | SqlFault }
-  | { readonly kind: "describe"; readonly result: Description | SqlFault }
-  | { readonly kind: "install"; readonly result: "held" | "full" }
-  | { readonly kind: "tableHash"; readonly result: string | null }
-  /** The store has diverged, or is broken in another way: it is not to be used any more. */
-  | { readonly kind: "bug"; readonly message: string };
-
-export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreReply {
-  let outcome: CallOutcome;
-  try {
-    outcome = outcomeOf(store, call);
-  } catch (error) {
-    outcome = { kind: "bug", message: describeBug(error) };
-  }
-  return { id: call.id, appliedSeq: store.appliedSeq, outcome };
-}
-
-/** What is thrown here is a bug, whatever its class: faults of statements are values. */
-function describeBug(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
-  return error instanceof BugError ? `${error.message}${cause}` : `${error.stack ?? error.message}${cause}`;
-}
-
-function outcomeOf(store: LocalStore, call: LocalStoreCall): CallOutcome {
+/** null: a call that has no reply. Throws what the store throws: the engine cannot go on with it. */
+export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreReply | null {
   switch (call.kind) {
-    case "run":
-      return { kind: "run", result: store.run(call.request, call.system) };
-    case "apply":
-      store.apply(call.entries, call.through);
-      return { kind: "done" };
     case "reset":
       store.reset(call.seq, call.schema);
-      return { kind: "done" };
+      return null;
     case "become":
       store.become(call.engine);
-      return { kind: "done" };
-    case "split":
-      return { kind: "split", result: store.split(call.script) };
-    case "describe":
-      return { kind: "describe", result: store.describe(call.sql) };
+      return null;
+    case "run":
+      return { kind: "ran", id: call.id, result: store.run(call.request, call.system ?? nothing) };
+    case "apply":
+      store.apply(call.entries, call.through);
+      return { kind: "applied", through: call.through };
     case "beginHold":
-      store.beginHold(call.table, call.low, call.high);
-      return { kind: "done" };
+      store.beginHold(call.space, call.low, call.high);
+      return null;
     case "install":
-      return { kind: "install", result: store.install(call.table, call.low, call.high, call.seq, call.rows) };
+      return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows) };
     case "abandonHold":
-      store.abandonHold(call.table, call.low, call.high);
-      return { kind: "done" };
-    case "holdEmpty":
-      store.holdEmpty(call.table, call.low, call.high);
-      return { kind: "done" };
+      store.abandonHold(call.space, call.low, call.high);
+      return null;
     case "grantIds":
-      store.grantIds(call.table, call.first, call.last);
-      return { kind: "done" };
+      store.grantIds(call.space, call.first, call.last);
+      return null;
+    case "describe":
+      return { kind: "described", id: call.id, description: store.describe(call.sql) };
     case "tableHash":
-      return { kind: "tableHash", result: store.tableHash(call.table) };
+      return { kind: "hashed", id: call.id, hash: store.tableHash(call.space) };
     default:
       return unreachable(call);
   }

@@ -1,29 +1,24 @@
-/**
- * The worker thread of a local store: carries out each batch of calls in order and answers it with one message. Loaded by worker-local-store.ts,
- * with the directory of the store as its data; it ends when it is told to close.
- */
+/** The thread that owns a Cache's SQLite: carries out batches of calls in order, and answers each batch with one message. */
 import { parentPort, workerData } from "node:worker_threads";
-import { BugError } from "../base/errors.js";
+import { assert } from "../base/errors.js";
 import { carryOut, type LocalStoreCall, type LocalStoreReply } from "./local-store-calls.js";
 import { openSqliteLocalStore } from "./sqlite-local-store.js";
 
-/** null: close, and end. */
-export type WorkerRequest = readonly LocalStoreCall[] | null;
+const port = parentPort;
+assert(port !== null, "the local store's worker runs in a thread of its own");
+const { directory } = workerData as { readonly directory: string };
+const store = openSqliteLocalStore(directory);
 
-function serve(): void {
-  const port = parentPort;
-  if (port === null) throw new BugError("local-store-worker.js is started as a worker thread");
-  const { directory } = workerData as { readonly directory: string };
-  const store = openSqliteLocalStore(directory);
-  port.on("message", (request: WorkerRequest) => {
-    if (request === null) {
-      store.close();
-      port.close();
-      return;
-    }
-    const replies: LocalStoreReply[] = request.map((call) => carryOut(store, call));
-    port.postMessage(replies);
-  });
-}
-
-serve();
+port.on("message", (calls: readonly LocalStoreCall[] | "close") => {
+  if (calls === "close") {
+    store.close();
+    port.close();
+    return;
+  }
+  const replies: LocalStoreReply[] = [];
+  for (const call of calls) {
+    const reply = carryOut(store, call);
+    if (reply !== null) replies.push(reply);
+  }
+  if (replies.length > 0) port.postMessage(replies);
+});

@@ -91,14 +91,6 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
   state.appliedSeq = seq;
 }
 
-/** Another id has another range: what was counted of the former one's is of no use. */
-function become(state: StoreState, engine: EngineId): void {
-  if (state.engine === engine) return;
-  state.engine = engine;
-  state.spacesMade = 0;
-  state.atomsMade = 0;
-}
-
 interface NamedRow {
   readonly type: string;
   readonly name: string;

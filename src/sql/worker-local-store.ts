@@ -1,84 +1,76 @@
-/**
- * A local store in a worker thread, so that a long statement never delays what orders the stream. Calls are collected and sent with one message for
- * each turn of the event loop; their replies come back as one message. The store's files are in a temporary directory that ends with it.
- */
+/** A local store in a worker thread, in a temporary directory that goes with it. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { BugError } from "../base/errors.js";
 import type { LocalStoreCall, LocalStoreReply } from "./local-store-calls.js";
-import type { WorkerRequest } from "./local-store-worker.js";
 
 export interface WorkerLocalStore {
-  /** Collects a call; it is sent by the next `flush`. */
+  /** Kept until `flush`. */
   post(call: LocalStoreCall): void;
-  /** Sends what was collected, if anything. */
+  /** Sends what was posted, as one message. */
   flush(): void;
-  /** Ends the thread behind the calls that were sent, and removes the files. Calls that were not flushed are dropped. */
+  /** Ends the thread, without waiting for calls under way, and removes its directory. */
   close(): Promise<void>;
 }
 
-export interface WorkerLocalStoreOptions {
-  /** In the order of the calls; those of one message together. */
-  readonly onReplies: (replies: readonly LocalStoreReply[]) => void;
-  /** The thread has ended by itself, or was out of memory: open calls stay unanswered. Called once at most, and never after `close`. */
-  readonly onFailure: (error: Error) => void;
-  /** Where the temporary directory is made; the system's by default. */
-  readonly parentDirectory?: string;
+export interface WorkerLocalStoreHandlers {
+  /** Of one batch of calls, in their order. */
+  onReplies(replies: readonly LocalStoreReply[]): void;
+  /** The store threw, or its thread died: nothing is answered any more. */
+  onFailure(error: Error): void;
 }
 
 /**
- * Time that a closing thread has for the statement that it is running, in milliseconds. A pure SQL loop cannot be interrupted: the thread is then
- * ended as far as Node can, and its files are removed under it.
+ * Time that a closing thread has to end, in milliseconds. A statement that loops within SQLite cannot be interrupted: such a thread is left to the
+ * end of the process, and its files are removed under it.
  */
 export const closeGraceMs = 2000;
 
-export function openWorkerLocalStore(options: WorkerLocalStoreOptions): WorkerLocalStore {
-  const directory = mkdtempSync(join(options.parentDirectory ?? tmpdir(), "atomcast-"));
-  const removeFiles = (): void => rmSync(directory, { recursive: true, force: true });
-  let worker: Worker;
-  try {
-    worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });
-  } catch (error) {
-    removeFiles();
-    throw error;
-  }
-  let collected: LocalStoreCall[] = [];
-  let state: "open" | "closing" | "ended" = "open";
-  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+/** `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
+export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentDirectory: string = tmpdir()): WorkerLocalStore {
+  const directory = mkdtempSync(join(parentDirectory, "atomcast-cache-"));
+  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
+  // Beside this file where it is compiled.
+  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });
+  let closing = false;
+  let failed = false;
+  /** A thread that dies of an error also exits: one is told. */
   const fail = (error: Error): void => {
-    if (state !== "open") return;
-    state = "ended";
-    removeFiles();
-    options.onFailure(error);
+    if (closing || failed) return;
+    failed = true;
+    handlers.onFailure(error);
   };
-  worker.on("message", (replies: readonly LocalStoreReply[]) => {
-    if (state === "open") options.onReplies(replies);
+  let calls: LocalStoreCall[] = [];
+  process.once("exit", removeDirectory);
+  worker.on("message", (replies: LocalStoreReply[]) => {
+    if (!closing) handlers.onReplies(replies);
   });
-  worker.on("error", (error) => fail(error instanceof Error ? error : new BugError(String(error))));
+  worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
   worker.on("messageerror", (error) => fail(error));
-  worker.on("exit", (code) => fail(new BugError(`the local store's thread ended with code ${code}`)));
-  const send = (request: WorkerRequest): void => worker.postMessage(request);
+  worker.on("exit", (code) => fail(new Error(`the local store's thread ended with code ${code}`)));
   return {
     post(call) {
-      if (state === "open") collected.push(call);
+      calls.push(call);
     },
     flush() {
-      if (collected.length === 0 || state !== "open") return;
-      const calls = collected;
-      collected = [];
-      send(calls);
+      if (calls.length === 0 || closing || failed) return;
+      worker.postMessage(calls);
+      calls = [];
     },
     async close() {
-      if (state !== "open") return;
-      state = "closing";
-      send(null);
-      const timer = setTimeout(() => void worker.terminate(), closeGraceMs);
-      await exited;
+      if (closing) return;
+      closing = true;
+      let timer: NodeJS.Timeout | undefined;
+      const grace = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, closeGraceMs);
+      });
+      await Promise.race([worker.terminate(), grace]);
       clearTimeout(timer);
-      state = "ended";
-      removeFiles();
+      // A thread that goes on does not keep the process.
+      worker.unref();
+      process.removeListener("exit", removeDirectory);
+      removeDirectory();
     },
   };
 }
