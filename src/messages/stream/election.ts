@@ -185,7 +185,8 @@ export class Election {
     }
     const reply = this.#replyTo(request, granted);
     if (this.#isSaved()) host.send(from, reply);
-    else this.#waiting = { to: from, reply };
+    // One waits at most: a refusal may be lost, as any datagram, but never the term's one grant.
+    else if (granted || this.#waiting === null) this.#waiting = { to: from, reply };
   }
 
   onVoteReply(reply: VoteReply, nowMs: number): void {

@@ -43,6 +43,8 @@ export class Receiver {
   #ackedMs = Number.NEGATIVE_INFINITY;
   /** The connection to the sequencer is to be opened, by a message over it: its end then tells of the sequencer's. */
   #helloDue = false;
+  /** That connection ended; it is opened again when the sequencer was heard since, and not while it may be dead. */
+  #isDisconnected = false;
   /** Former sequencers that were heard in this turn: they are told the term. */
   readonly #staleSequencers = new Set<Endpoint>();
   /** The progress at which the lack of a snapshot was told. */
@@ -112,7 +114,7 @@ export class Receiver {
   }
 
   onDisconnected(endpoint: Endpoint): void {
-    if (endpoint === this.#host.election().sequencer) this.#helloDue = true;
+    if (endpoint === this.#host.election().sequencer) this.#isDisconnected = true;
     this.#catchUp.onDisconnected(endpoint);
   }
 
@@ -124,7 +126,8 @@ export class Receiver {
   /** A frame of the sequencer of the own term. */
   onFrame(from: Endpoint, frame: FrameMessage, nowMs: number): void {
     const election = this.#host.election();
-    if (election.sequencer !== from) this.#helloDue = true;
+    if (election.sequencer !== from || this.#isDisconnected) this.#helloDue = true;
+    this.#isDisconnected = false;
     election.hear(from, nowMs);
     if (frame.round > this.#heardRound) this.#heardRound = frame.round;
     this.#receive(frame);
