@@ -180,7 +180,7 @@ function classifyExplain(parsed: ParsedStatement, explained: Stmt, queryPlan: bo
   const inner = classifyStatement(parsed, explained);
   if (inner.kind === "refused") return inner;
   if (inner.kind === "pragma" && inner.effect !== "read") return refuse(parsed, null, "EXPLAIN of a PRAGMA that sets something is not supported");
-  const references = "references" in inner ? inner.references : { systemTables: [], introspects: false, nonDeterministic: false };
+  const references = "references" in inner ? inner.references : { tables: [], systemTables: [], introspects: false, nonDeterministic: false };
   return { kind: "read", explain: queryPlan ? "plan" : "program", references };
 }
 

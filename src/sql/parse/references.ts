@@ -1,5 +1,6 @@
 /** What a statement's tree refers to, found in one walk. */
 import { foldName } from "./names.js";
+import { pragmaRules } from "./pragmas.js";
 import { type AstNode, type Expr, type FunctionCallExpr, type QualifiedName, walk } from "./sqlite-grammar.js";
 import type { References } from "./statement-info.js";
 
@@ -44,19 +45,37 @@ const schemaTables = new Set(["sqlite_schema", "sqlite_master", "sqlite_temp_sch
 
 export function findReferences(root: AstNode): Findings {
   const systemTables = new Set<string>();
+  const tables = new Set<string>();
   let introspects = false;
   let nonDeterministic = false;
   let refusal: Findings["refusal"] = null;
+  function note(table: QualifiedName): void {
+    const name = foldName(table.objName.text);
+    if (table.dbName !== undefined && foldName(table.dbName.text) === systemSchema) systemTables.add(name);
+    else if (schemaTables.has(name) || isPragmaFunction(name)) introspects = true;
+    else tables.add(name);
+  }
   walk(root, (node) => {
     switch (node.type) {
       case "QualifiedName": {
         const schema = node.dbName === undefined ? null : foldName(node.dbName.text);
         const name = foldName(node.objName.text);
-        if (schema === systemSchema) systemTables.add(name);
         if (schema === "temp" && !schemaTables.has(name)) refusal ??= temporary(node);
-        if (schemaTables.has(name) || name.startsWith("pragma_")) introspects = true;
         break;
       }
+      case "InTableExpr":
+        note(node.rhs);
+        break;
+      case "TableSelectTable":
+      case "TableCallSelectTable":
+      case "InsertStmt":
+      case "UpdateStmt":
+      case "DeleteStmt":
+      case "InsertTriggerCmd":
+      case "UpdateTriggerCmd":
+      case "DeleteTriggerCmd":
+        note(node.tblName);
+        break;
       case "CurrentDateLiteral":
       case "CurrentTimeLiteral":
       case "CurrentTimestampLiteral":
@@ -72,7 +91,11 @@ export function findReferences(root: AstNode): Findings {
       default:
     }
   });
-  return { references: { systemTables: [...systemTables], introspects, nonDeterministic }, refusal };
+  return { references: { tables: [...tables], systemTables: [...systemTables], introspects, nonDeterministic }, refusal };
+}
+
+function isPragmaFunction(name: string): boolean {
+  return name.startsWith("pragma_") && Object.hasOwn(pragmaRules, name.slice("pragma_".length));
 }
 
 function temporary(node: QualifiedName): Findings["refusal"] {

@@ -17,7 +17,8 @@
  * their order, so a bare `?` keeps its number. Rows come in the order of the SELECT's ORDER BY: SQLite does not flatten an ordered subquery
  * into an outer query that calls functions, and so calls `_nid` behind the sorter.
  *
- * Accepted differences: `new.id` in a BEFORE INSERT trigger is the id (SQLite: −1), and an id is spent where a conflict is ignored.
+ * Accepted differences: `new.id` in a BEFORE INSERT trigger is the id (SQLite: −1), an id is spent where a conflict is ignored, and
+ * the DO UPDATE of a conflict on an id that is not given is compiled (SQLite leaves it out, with the errors in it).
  */
 import { assert } from "../../base/errors.js";
 import { foldName, isRowidName, quoteName, sameName, unquoteName } from "./names.js";

@@ -32,10 +32,13 @@ export type {
 export const sqlCharactersMax = entryBytesMax;
 
 /**
- * Most tokens of one statement: its tree takes about 300 bytes a token, so about 300 MB for the moment of parsing. Beyond it: SQLITE_TOOBIG, and the
+ * Most tokens of one statement: with its tree about 200 bytes each, so 200 MB for the moment of parsing (half a second). Beyond it: SQLITE_TOOBIG, and the
  * client divides the statement (a long VALUES list) in several.
  */
 export const statementTokensMax = 1_000_000;
+
+/** The last tree is kept for its next use up to this many tokens, about 20 MB; a larger one is parsed for each use. */
+export const keptTokensMax = 100_000;
 
 export interface ParsedStatement {
   readonly sql: string;
@@ -132,8 +135,9 @@ export function parseStatement(sql: string): ParsedStatement | SqlFault {
   let parsed = parse(text);
   if (isFailure(parsed)) parsed = parseLimitedChange(text) ?? parsed;
   if (isFailure(parsed)) return { code: parsed.code, message: parsed.message, offset: parsed.index < 0 ? -1 : byteOffset(sql, parsed.index) };
-  last = { sql, ...parsed };
-  return last;
+  const statement = { sql, ...parsed };
+  if (parsed.tokens.length <= keptTokensMax) last = statement;
+  return statement;
 }
 
 type Tree = Pick<ParsedStatement, "root" | "tokens">;

@@ -15,6 +15,11 @@ export type StatementInfo =
 
 /** What the text itself refers to; views and triggers that it uses may refer to more. */
 export interface References {
+  /**
+   * Names of what stands where a table can, folded to lower case, each once: tables and views, but also WITH's names and table functions. Without
+   * those that the next two fields are about.
+   */
+  readonly tables: readonly string[];
   /** Names behind `system.`, folded to lower case, each once. */
   readonly systemTables: readonly string[];
   /** It reads `sqlite_schema` (or an alias of it) or a `pragma_…` function: the answer must be the user's schema, not the local store's. */

@@ -4,7 +4,7 @@ import { pragmaBoolean, pragmaMeaning, pragmaRules } from "../../../src/sql/pars
 import { isFault } from "../../../src/sql/parse/sqlite-grammar.js";
 import { openSqlite } from "./plain-sqlite.js";
 
-const plain = { systemTables: [], introspects: false, nonDeterministic: false };
+const plain = { tables: [], systemTables: [], introspects: false, nonDeterministic: false };
 
 describe("kinds", () => {
   test.each<[string, object]>([
@@ -17,7 +17,7 @@ describe("kinds", () => {
     ["explain pragma table_info(t)", { kind: "read", explain: "program" }],
     [
       "insert into T(a) values (1)",
-      { kind: "write", verb: "insert", schema: null, table: "T", onConflict: null, returning: false, references: plain },
+      { kind: "write", verb: "insert", schema: null, table: "T", onConflict: null, returning: false, references: { ...plain, tables: ["t"] } },
     ],
     [
       'replace into main."a""b" default values returning *',
@@ -84,7 +84,16 @@ describe("references", () => {
     ["select * from system.engines e, System.ATOMS where e.id in system.settings", { systemTables: ["engines", "atoms", "settings"] }],
     ["insert into t select * from system.engines", { systemTables: ["engines"] }],
     ["select system.engines.id from system.engines", { systemTables: ["engines"] }],
-    ["select * from engines", { systemTables: [] }],
+    ["select * from engines", { systemTables: [], tables: ["engines"] }],
+    [
+      "with q as (select * from A) select * from q, main.b as x left join (select * from c) where 1 in d and exists (select 1 from json_each('[]'), system.e)",
+      { tables: ["a", "q", "b", "c", "d", "json_each"], systemTables: ["e"] },
+    ],
+    [
+      "create trigger x after insert on t begin insert into a select * from b; update c set d = 1; delete from e; end",
+      { tables: ["a", "b", "c", "e"] },
+    ],
+    ["select * from sqlite_schema, t, pragma_custom", { introspects: true, tables: ["t", "pragma_custom"] }],
     ["select * from sqlite_master", { introspects: true }],
     ["select * from main.SQLITE_Schema union all select * from sqlite_temp_master", { introspects: true }],
     ["select * from pragma_table_info('t')", { introspects: true }],
