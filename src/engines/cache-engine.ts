@@ -29,6 +29,8 @@ export interface CacheOptions {
 
 const leaveTimeoutMs = 5000;
 const joinTickMs = 20;
+/** Shorter than what `atomcast remove` waits, so that its user is told why. */
+const removalTimeoutMs = 5000;
 
 export class CacheEngine implements Database {
   readonly #options: CacheOptions;
@@ -251,7 +253,15 @@ export class CacheEngine implements Database {
     if (host === null) return Promise.resolve("this engine is joining the database; try again");
     const request = this.#nextRequest++;
     return new Promise((resolve) => {
-      this.#removals.set(request, resolve);
+      // The request, its sequencer, or the reply may be lost; nobody asks again by himself.
+      const cancel = this.#options.environment.clock.after(removalTimeoutMs, () => {
+        this.#removals.delete(request);
+        resolve("the sequencer has not answered; look at the status before trying again");
+      });
+      this.#removals.set(request, (refusal) => {
+        cancel();
+        resolve(refusal);
+      });
       host.input({ kind: "removeVoter", nowMs: this.#options.environment.clock.nowMs(), request, nodeId: nodeId as typeof noNode });
     });
   }

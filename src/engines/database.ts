@@ -6,6 +6,8 @@ export interface Database {
   /** Where this engine's clients reach it, for Hrana's base_url; null: the address that the client used. */
   readonly http: string | null;
   status(): Promise<Status>;
+  /** Takes a lost Archive off the voters. "" when that is ordered, else why not. */
+  removeVoter(nodeId: number): Promise<string>;
 }
 
 /** One client's thread of statements. Calls are carried out one after another. */

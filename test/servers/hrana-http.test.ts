@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { DatabaseError } from "../../src/base/errors.js";
 import { execute, type Fixture, openFixture, pipeline, send } from "./hrana-fixture.js";
+import { removableNode } from "./sqlite-database.js";
 
 let fixture: Fixture;
 
@@ -35,6 +36,16 @@ describe("paths", () => {
   test("version and status", async () => {
     expect((await send(fixture.url, "GET", "/version")).text).toBe("atomcast 1.2.3\n");
     expect((await send(fixture.url, "GET", "/v1/status")).json).toMatchObject({ database: "test", commitSeq: 7 });
+  });
+
+  test("remove: what the engine says; a body that is none is told", async () => {
+    expect(await send(fixture.url, "POST", "/v1/remove", { nodeId: removableNode })).toMatchObject({ status: 200, json: {} });
+    expect(await send(fixture.url, "POST", "/v1/remove", { nodeId: 43 })).toMatchObject({
+      status: 409,
+      json: { code: "ATOMCAST_REFUSED", message: "that Archive is not a voter" },
+    });
+    for (const nodeId of [0, -1, 1.5, 2 ** 48, "42", null]) expect((await send(fixture.url, "POST", "/v1/remove", { nodeId })).status).toBe(400);
+    expect((await send(fixture.url, "GET", "/v1/remove")).status).toBe(404);
   });
 
   test("v1: one statement or batch on a stream of its own; a fault is the reply's", async () => {

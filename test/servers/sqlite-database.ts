@@ -40,6 +40,7 @@ export function openSqliteDatabase(): SqliteDatabase {
       });
     },
     status: async () => status,
+    removeVoter: async (nodeId) => (nodeId === removableNode ? "" : "that Archive is not a voter"),
     remove() {
       keeper.close();
       rmSync(folder, { recursive: true });
@@ -47,6 +48,9 @@ export function openSqliteDatabase(): SqliteDatabase {
   };
   return database;
 }
+
+/** The one node id that `removeVoter` accepts. */
+export const removableNode = 42;
 
 const status: Status = {
   database: "test",

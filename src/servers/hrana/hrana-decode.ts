@@ -62,6 +62,14 @@ export function decodeBatchBody(body: unknown): readonly RequestedStep[] {
   return batchSteps(object(body, "body").batch, "batch");
 }
 
+/** Body of POST /v1/remove: a node id. */
+export function decodeRemoveBody(body: unknown): number {
+  const { nodeId } = object(body, "body");
+  if (typeof nodeId !== "number" || !Number.isSafeInteger(nodeId) || nodeId < 1 || nodeId >= 2 ** 48)
+    throw wrong("nodeId", "a whole number from 1 to 2^48 - 1", nodeId);
+  return nodeId;
+}
+
 function streamRequest(value: unknown, path: string): StreamRequest {
   const fields = object(value, path);
   switch (fields.type) {

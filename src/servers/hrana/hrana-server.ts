@@ -8,6 +8,7 @@
  * | POST /v1/execute, /v1/batch   | one statement or batch on a stream of its own (old clients)               |
  * | GET /v2, /v3                  | 200: this version is spoken. /v3-protobuf is not: clients fall back to JSON |
  * | GET /v1/status                | the engine's Status, for `atomcast status`                                |
+ * | POST /v1/remove               | `{nodeId}`: takes a lost Archive off the voters: 200 {}, or 409 and why not |
  * | GET /health, /version         | for balancers and people                                                  |
  *
  * Replies other than 2xx have the body `{message, code}`; what a request of a pipeline throws is its own result, not the reply's.
@@ -19,7 +20,7 @@ import type { AddressInfo } from "node:net";
 import { DatabaseError } from "../../base/errors.js";
 import type { Database } from "../../engines/database.js";
 import { cursorLines, sendLines, sendStallMs } from "./hrana-cursor.js";
-import { decodeBatchBody, decodeCursorRequest, decodeExecuteBody, decodePipeline } from "./hrana-decode.js";
+import { decodeBatchBody, decodeCursorRequest, decodeExecuteBody, decodePipeline, decodeRemoveBody } from "./hrana-decode.js";
 import { badRequest, encodeFault, faultOf, HttpFault, statusOf } from "./hrana-errors.js";
 import { type HranaLimits, hranaLimits } from "./hrana-limits.js";
 import { FaultReply, logUnexpected, runBatch, runPipeline, runStatement, runSteps } from "./hrana-pipeline.js";
@@ -74,6 +75,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
     "/v3/cursor": cursor,
     "/v1/execute": (body, response) => onOwnStream(decodeExecuteBody(body), response, runStatement),
     "/v1/batch": (body, response) => onOwnStream(decodeBatchBody(body), response, runBatch),
+    "/v1/remove": remove,
   };
 
   async function pipeline(body: unknown, response: ServerResponse): Promise<void> {
@@ -123,6 +125,12 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
       await streams.drop(stream);
     }
     sendJson(response, 200, `{"result":${json}}`);
+  }
+
+  async function remove(body: unknown, response: ServerResponse): Promise<void> {
+    const refusal = await database.removeVoter(decodeRemoveBody(body));
+    if (refusal !== "") throw new HttpFault(409, "ATOMCAST_REFUSED", refusal);
+    sendJson(response, 200, "{}");
   }
 
   async function get(path: string, response: ServerResponse): Promise<void> {
