@@ -42,7 +42,7 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
       engine.pid,
       engine.http,
       engine.appliedSeq,
-      Math.max(0, status.commitSeq - engine.appliedSeq),
+      Math.max(0, engine.commitSeq - engine.appliedSeq),
       engine.atomsHeld,
     ]);
   }

@@ -9,6 +9,8 @@ import type { CoreContext } from "./core-context.js";
 
 /** Pulls that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
 const parkedPullsMax = 4096;
+/** Changes of rows that may wait for the store. */
+const backlogMax = 100_000;
 
 export class ArchiveSide {
   readonly #context: CoreContext;
@@ -24,9 +26,9 @@ export class ArchiveSide {
     this.#last = context.appliedSeq;
   }
 
-  /** Committed changes that the store does not have yet. */
-  get backlog(): number {
-    return this.#changes.length;
+  /** So many committed changes wait for the store that this Archive acknowledges and orders nothing more until it has caught up. */
+  get isBehind(): boolean {
+    return this.#changes.length > backlogMax;
   }
 
   onEntry(log: LogEntry, entry: Entry, events: readonly CatalogEvent[]): void {

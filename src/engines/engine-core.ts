@@ -79,6 +79,8 @@ export class EngineCore {
   #leaving = false;
   #ended = false;
   #ordered: readonly LogEntry[] = [];
+  /** The last durable position that was not told to the stream yet. */
+  #journaled: Extract<CoreInput, { kind: "journaled" }> | null = null;
 
   constructor(options: CoreOptions) {
     const { self, catalog, position, random, nowMs } = options;
@@ -147,8 +149,11 @@ export class EngineCore {
       case "message":
         this.#onPayload(input.from, input.payload);
         return;
-      case "connected":
       case "journaled":
+        this.#journaled = input;
+        this.#acknowledge();
+        return;
+      case "connected":
       case "voteSaved":
       case "journalRead":
         this.#step(input);
@@ -164,6 +169,7 @@ export class EngineCore {
       case "stored":
         this.archive?.onStored(input.seq);
         this.#step({ kind: "applied", seq: input.seq });
+        this.#acknowledge();
         return;
       case "local":
         this.cache?.local.onReply(input.reply);
@@ -184,7 +190,7 @@ export class EngineCore {
         return;
       case "turnEnd":
         this.cache?.turnEnd();
-        this.#sequencer?.turnEnd();
+        if (this.archive?.isBehind !== true) this.#sequencer?.turnEnd();
         this.#step(input);
         this.archive?.turnEnd();
         this.cache?.local.flush();
@@ -192,6 +198,16 @@ export class EngineCore {
       default:
         unreachable(input);
     }
+  }
+
+  /**
+   * What is durable counts only while the store keeps up: an Archive that fell behind its own journal would otherwise gather committed changes in
+   * memory without bound. Acks are cumulative, so the last one stands for those that were held back.
+   */
+  #acknowledge(): void {
+    if (this.#journaled === null || (this.archive !== null && this.archive.isBehind)) return;
+    this.#step(this.#journaled);
+    this.#journaled = null;
   }
 
   #tick(nowMs: number): void {
