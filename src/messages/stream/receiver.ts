@@ -5,7 +5,7 @@
 import { genesisHash } from "../../base/chain-hash.js";
 import type { Endpoint, Seq } from "../../base/ids.js";
 import { noSeq } from "../../base/ids.js";
-import type { AckMessage, CatchUpEnd, FrameMessage, HashedSeq, RepairRefusal, StreamMessage } from "../wire/stream-messages.js";
+import type { AckMessage, CatchUpEnd, FrameEntries, FrameMessage, HashedSeq, RepairRefusal, StreamMessage } from "../wire/stream-messages.js";
 import { CatchUpClient, creditBytes } from "./catch-up.js";
 import { Delivery } from "./delivery.js";
 import type { Election } from "./election.js";
@@ -15,6 +15,7 @@ import { otherPeersFromAttempt, RepairSchedule } from "./repair.js";
 import type { StreamLog } from "./stream-log.js";
 import type { StreamNodeOptions } from "./stream-node-types.js";
 
+const noEntries: FrameEntries = { kind: "entries", entries: [] };
 const nothingDurable: HashedSeq = { seq: noSeq, hash: genesisHash };
 
 export interface ReceiverHost {
@@ -139,8 +140,17 @@ export class Receiver {
 
   #receive(frame: FrameMessage): void {
     if (frame.commit.seq > this.#heardCommitSeq) this.#heardCommitSeq = frame.commit.seq;
-    this.delivery.receive(frame);
+    this.delivery.receive(this.#isBacklogged ? { ...frame, content: noEntries } : frame);
     this.#mendIfRepaired();
+  }
+
+  /**
+   * The disk is slower than the stream, and the stream goes on with a majority of faster ones: nothing more is taken until some of what
+   * waits is durable, for it must stay in memory until then. What passes by meanwhile is repaired.
+   */
+  get #isBacklogged(): boolean {
+    const { log, journal, options } = this.#host;
+    return log.bytesBetween(journal.durableSeq, log.last.seq) > options.limits.catchUpBytes;
   }
 
   /** A damaged journal is sound again when what it once confirmed is back, matched and durable. */
@@ -188,7 +198,7 @@ export class Receiver {
   #chaseGap(nowMs: number): void {
     const { delivery } = this;
     const target = Math.max(delivery.heardLastSeq, this.#isDamaged ? this.#host.options.repairThrough : 0);
-    if (this.#catchUp.isActive || delivery.matchedSeq >= target) {
+    if (this.#catchUp.isActive || this.#isBacklogged || delivery.matchedSeq >= target) {
       this.#repair.rest();
       return;
     }
@@ -232,7 +242,9 @@ export class Receiver {
   }
 
   onCatchUpEnd(from: Endpoint, end: CatchUpEnd, nowMs: number): void {
-    this.#catchUp.onEnd(from, end, this.#otherSources(from), nowMs);
+    // What the next credit brings could not be taken; the gap is chased again when the disk has caught up.
+    if (this.#isBacklogged) this.#catchUp.stop();
+    else this.#catchUp.onEnd(from, end, this.#otherSources(from), nowMs);
   }
 
   /** Told once, and again only when something came in between. */
