@@ -88,7 +88,7 @@ export class JournalIndex {
   /** Segments, oldest first, that hold nothing above `seq`. Never the one that is written to. */
   removable(seq: Seq, currentIndex: number): number[] {
     const indexes: number[] = [];
-    for (const [index, largest] of this.#segments) {
+    for (const [index, largest] of [...this.#segments].sort(([left], [right]) => left - right)) {
       if (largest > seq || index >= currentIndex) break;
       indexes.push(index);
     }

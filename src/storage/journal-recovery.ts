@@ -111,7 +111,7 @@ export class JournalScan {
     const lastSeq = positions.last.seq;
     const reason = this.#damage ?? this.#shortReason(lastSeq, appliedSeq);
     const through = Math.max(lastSeq + 1, this.#through, this.#claimedSeq, this.#commitSeq, appliedSeq) as Seq;
-    for (const index of this.#held) this.#index.hold(index, through);
+    for (const index of this.#held) this.#index.hold(index, reason === null ? lastSeq : through);
     return {
       base: this.#base,
       positions,
