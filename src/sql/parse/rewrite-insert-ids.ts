@@ -6,12 +6,15 @@
  *
  * | form                                | becomes                                                                             |
  * | ----------------------------------- | ----------------------------------------------------------------------------------- |
- * | VALUES with the id, one row         | `coalesce(e, _nid(n))`; a literal, which is not NULL, stays                         |
+ * | VALUES with the id, one row         | `select … coalesce(e, _nid(n)) … where true`; a literal, which is not NULL, stays   |
  * | VALUES with the id, several rows    | `_nid(n, e)`; stays where all are literals                                          |
- * | VALUES without it                   | column list and rows end in the id and `_nid(n)`                                    |
+ * | VALUES without it                   | column list and rows end in the id and `_nid(n)`; one row: `select …, _nid(n) where true` |
  * | SELECT (compound, WITH) with the id | `with _s(c…) as (select …) select …, _nid(n, c) … from _s where true`               |
  * | SELECT without it                   | the same with `…, _nid(n)`, and the id at the end of the column list                |
- * | DEFAULT VALUES                      | `(id) values(_nid(n))`                                                              |
+ * | DEFAULT VALUES                      | `(id) select _nid(n)`                                                               |
+ *
+ * One row of VALUES becomes a SELECT because SQLite computes such a row twice where there are BEFORE triggers (capture has some always): two ids
+ * would be spent, and the triggers would see another one than the row gets.
  *
  * A missing column list is written out where a column comes to it. `where true` keeps ON CONFLICT from being read as a join's ON. Parameters keep
  * their order, so a bare `?` keeps its number. Rows come in the order of the SELECT's ORDER BY: SQLite does not flatten an ordered subquery
@@ -112,7 +115,7 @@ function insertIdEdits(sql: string, insert: Insert, lookup: InsertTableLookup): 
     assert(word?.type === kinds.default && values?.type === kinds.values, "DEFAULT VALUES follows the table");
     return [
       { start: startOf(word), end: endOf(word), text: `(${quoteName(table.idColumn)})` },
-      insertAt(endOf(values), `(_nid(${table.tableNumber}))`),
+      { start: startOf(values), end: endOf(values), text: `select _nid(${table.tableNumber})` },
     ];
   }
   const names = places.columns ?? table.insertableColumns;
@@ -170,15 +173,30 @@ function findPlaces(insert: Insert): Places {
 
 /** null: a row of another length than the column list, which is SQLite's error to tell. */
 function valuesEdits(sql: string, insert: Insert, places: Places, isId: readonly boolean[], table: number): readonly Edit[] | null {
-  const rows = valueRows(insert.tokens.slice(places.bodyFirst, places.bodyEnd));
+  const tokens = insert.tokens.slice(places.bodyFirst, places.bodyEnd);
+  const rows = valueRows(tokens);
   if (rows.some((row) => row.length !== isId.length)) return null;
-  if (!isId.includes(true)) return rows.map((row) => insertAt(row.at(-1)?.end ?? 0, `,_nid(${table})`));
+  const single = rows.length === 1;
+  const frame = single ? selectFrame(tokens) : [];
+  if (!isId.includes(true)) return [...rows.map((row) => insertAt(row.at(-1)?.end ?? 0, `,_nid(${table})`)), ...frame];
   const ids = rows.flatMap((row) => row.filter((_, index) => isId[index]));
   if (ids.every((value) => value.isLiteral)) return [];
-  return ids.map(({ start, end }): Edit => {
+  const edits = ids.map(({ start, end }): Edit => {
     const value = sql.slice(start, end);
-    return { start, end, text: rows.length === 1 ? `coalesce(${value},_nid(${table}))` : `_nid(${table},${value})` };
+    return { start, end, text: single ? `coalesce(${value},_nid(${table}))` : `_nid(${table},${value})` };
   });
+  return [...edits, ...frame];
+}
+
+/** `VALUES (` and `)` of a single row become `select` and `where true`. */
+function selectFrame(tokens: readonly Token[]): readonly Edit[] {
+  const [values, open] = tokens;
+  const close = tokens.findLast((token) => token.type === kinds.rightParen);
+  assert(values?.type === kinds.values && open?.type === kinds.leftParen && close !== undefined, "a row of VALUES stands in parentheses");
+  return [
+    { start: startOf(values), end: endOf(open), text: " select " },
+    { start: startOf(close), end: endOf(close), text: " where true" },
+  ];
 }
 
 interface Value {

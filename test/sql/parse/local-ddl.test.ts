@@ -221,11 +221,11 @@ describe("CREATE TRIGGER", () => {
     ],
     [
       "create trigger x after delete on t when case when old.begin then 1 end begin replace into l values (old.id, 2); end",
-      "create trigger x after delete on t when _user() AND ( case when old.begin then 1 end) begin replace into l values (coalesce(old.id,_nid(9)), 2); end",
+      "create trigger x after delete on t when _user() AND ( case when old.begin then 1 end) begin replace into l  select coalesce(old.id,_nid(9)), 2 where true; end",
     ],
     [
       "create trigger x after insert on t begin insert into l(a) values (';'); update u set a = case when 1 then 2 end; insert into l(a) select new.a on conflict(id) do nothing; insert into v values (1); end",
-      `create trigger x after insert on t WHEN _user() begin insert into l(a,"id") values (';',_nid(9)); update u set a = case when 1 then 2 end; insert into l(a,"id") with _s(c0) as (select new.a) select c0,_nid(9) from _s where true on conflict(id) do nothing; insert into v values (1); end`,
+      `create trigger x after insert on t WHEN _user() begin insert into l(a,"id")  select ';',_nid(9) where true; update u set a = case when 1 then 2 end; insert into l(a,"id") with _s(c0) as (select new.a) select c0,_nid(9) from _s where true on conflict(id) do nothing; insert into v values (1); end`,
     ],
     [
       "create trigger x instead of insert on v when 1 -- c\nbegin select 1; end",

@@ -190,11 +190,11 @@ describe("the text that comes out", () => {
   const hidden: InsertTable = { tableNumber: 4, idColumn: "rowid", insertableColumns: ["a", 'b"'], allColumns: ["a", 'b"'] };
   const lookup = (name: string) => (name.toLowerCase() === "t" ? table : name === "h" ? hidden : null);
   test.each([
-    ["insert into t(a) values(?)", 'insert into t(a,"id") values(?,_nid(3))'],
-    ["insert into t values(?, 1)", "insert into t values(coalesce(?,_nid(3)), 1)"],
+    ["insert into t(a) values(?)", 'insert into t(a,"id")  select ?,_nid(3) where true'],
+    ["insert into t values(?, 1)", "insert into t  select coalesce(?,_nid(3)), 1 where true"],
     ["insert into t values(7, 1)", "insert into t values(7, 1)"],
-    ["insert into h values(1, 2)", 'insert into h("a","b""","rowid") values(1, 2,_nid(4))'],
-    ["insert into t default values;", 'insert into t ("id") values(_nid(3));'],
+    ["insert into h values(1, 2)", 'insert into h("a","b""","rowid")  select 1, 2,_nid(4) where true'],
+    ["insert into t default values;", 'insert into t ("id") select _nid(3);'],
     ["insert into t(a) select 1;", 'insert into t(a,"id") with _s(c0) as (select 1) select c0,_nid(3) from _s where true;'],
     ["insert into temp.t(a) values(1)", "insert into temp.t(a) values(1)"],
     ["explain insert into t(a) values(1)", "explain insert into t(a) values(1)"],
