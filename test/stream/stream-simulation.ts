@@ -7,6 +7,7 @@ import { genesisHash } from "../../src/base/chain-hash.js";
 import type { Endpoint, NodeId, Nonce, Seq, Term } from "../../src/base/ids.js";
 import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
 import { type Random, seededRandom } from "../../src/base/random.js";
+import { votersOf } from "../../src/messages/stream/stream-log.js";
 import { StreamNode } from "../../src/messages/stream/stream-node.js";
 import type { StreamEffect, StreamInput, StreamLimits } from "../../src/messages/stream/stream-node-types.js";
 import { encodeEntry } from "../../src/messages/wire/entry.js";
@@ -48,7 +49,7 @@ const hastyLimits: StreamLimits = {
 
 /** An Archive's disk: what was fsynced stays, what was not may stay as a prefix of what was asked. */
 interface Disk {
-  base: LogPosition;
+  /** From seq 1 on. */
   entries: LogEntry[];
   commitSeq: Seq;
   term: Term;
@@ -116,7 +117,7 @@ export class StreamSimulation {
         name: `${isArchive ? "a" : "c"}${index + 1}` as Endpoint,
         nodeId: (isArchive ? index + 1 : 0) as NodeId,
         isArchive,
-        disk: { base: genesis, entries: [], commitSeq: 0 as Seq, term: 0 as Term, votedFor: 0 as NodeId },
+        disk: { entries: [], commitSeq: 0 as Seq, term: 0 as Term, votedFor: 0 as NodeId },
         node: null,
         life: 0,
         journal: [],
@@ -158,8 +159,11 @@ export class StreamSimulation {
   start(member: Member): void {
     const { disk } = member;
     const life = ++member.life;
-    // An engine's stored state is some committed prefix of what it was given; a Cache begins anew.
-    member.deliveredSeq = member.isArchive ? (this.random.integer(disk.commitSeq + 1) as Seq) : (0 as Seq);
+    // An engine's stored state is some committed prefix of what it was given; a Cache begins anew, at a snapshot.
+    const known = member.isArchive ? disk.commitSeq : this.committed.length;
+    member.deliveredSeq = (this.random.integer(10) < 5 ? this.random.integer(known + 1) : 0) as Seq;
+    const base = (this.random.integer(10) < 5 ? this.random.integer(member.deliveredSeq + 1) : 0) as Seq;
+    const baseSeq = member.isArchive ? base : member.deliveredSeq;
     member.waiting = [];
     member.turnPending = false;
     member.node = new StreamNode({
@@ -167,11 +171,11 @@ export class StreamSimulation {
       nodeId: member.nodeId,
       nonce: (member.life * 1000 + this.members.indexOf(member)) as Nonce,
       endpoint: member.name,
-      base: genesis,
-      entries: [...disk.entries],
-      commitSeq: disk.commitSeq,
+      base: positionOf(this.committed[baseSeq - 1]),
+      entries: disk.entries.slice(baseSeq),
+      commitSeq: member.isArchive ? disk.commitSeq : member.deliveredSeq,
       appliedSeq: member.deliveredSeq,
-      voters: this.#founders,
+      voters: this.#votersAt(baseSeq),
       term: disk.term,
       votedFor: disk.votedFor,
       repairThrough: 0 as Seq,
@@ -188,6 +192,13 @@ export class StreamSimulation {
       this.at(this.between(4, 7), tick);
     };
     this.at(this.between(0, 5), tick);
+  }
+
+  /** Set by what is committed up to `seq`. */
+  #votersAt(seq: Seq): readonly NodeId[] {
+    let voters = this.#founders;
+    for (const entry of this.committed.slice(0, seq)) voters = votersOf(entry.bytes) ?? voters;
+    return voters;
   }
 
   /** Stops at once: what was not fsynced is lost, or stays as a prefix. */
@@ -352,9 +363,7 @@ export class StreamSimulation {
       }
       writeEntries(member.disk, write.truncateFrom, write.entries, write.commitSeq);
       const { seq, term, hash } = write.entries[write.entries.length - 1] as LogEntry;
-      const done = (): void => this.input(member, { kind: "journaled", nowMs: this.nowMs, position: { seq, term, hash } });
-      // The completion reaches the engine some time after the fact, in order.
-      done();
+      this.input(member, { kind: "journaled", nowMs: this.nowMs, position: { seq, term, hash } });
     });
   }
 
@@ -515,6 +524,10 @@ export class StreamSimulation {
       })
       .join("\n");
   }
+}
+
+function positionOf(entry: LogEntry | undefined): LogPosition {
+  return entry === undefined ? genesis : { seq: entry.seq, term: entry.term, hash: entry.hash };
 }
 
 function isLater(left: Event, right: Event): boolean {

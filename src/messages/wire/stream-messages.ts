@@ -264,7 +264,7 @@ export function decodeStreamMessage(payload: Uint8Array): StreamMessage {
 }
 
 function readMessage(reader: ByteReader, kind: StreamMessage["kind"]): StreamMessage {
-  const term = reader.varint() as Term;
+  const term = readTerm(reader);
   switch (kind) {
     case "frame":
       return readFrame(reader, term);
@@ -287,10 +287,10 @@ function readMessage(reader: ByteReader, kind: StreamMessage["kind"]): StreamMes
         pre: reader.bool(),
         nodeId: reader.varint() as NodeId,
         lastSeq: readSeq(reader),
-        lastTerm: reader.varint() as Term,
+        lastTerm: readTerm(reader),
       };
     case "voteReply":
-      return { kind, term, pre: reader.bool(), forTerm: reader.varint() as Term, nodeId: reader.varint() as NodeId, granted: reader.bool() };
+      return { kind, term, pre: reader.bool(), forTerm: readTerm(reader), nodeId: reader.varint() as NodeId, granted: reader.bool() };
     case "repairRequest":
       return { kind, term, from: readSeq(reader), offset: reader.varint(), through: readSeq(reader) };
     case "repairRefusal":
@@ -349,6 +349,15 @@ function readFragment(reader: ByteReader, frameTerm: Term): FrameFragment {
 function readEntryTerm(reader: ByteReader, frameTerm: Term): Term {
   const term = frameTerm - reader.varint();
   if (term < 1) throw new MalformedBytesError(`entry of term ${term}`);
+  return term as Term;
+}
+
+/** The largest term that is taken from the wire. Reason: whoever hears it adds to it; a billion terms a second would take three days. */
+const wireTermMax = 2 ** 48;
+
+function readTerm(reader: ByteReader): Term {
+  const term = reader.varint();
+  if (term > wireTermMax) throw new MalformedBytesError(`term ${term}`);
   return term as Term;
 }
 
