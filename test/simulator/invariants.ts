@@ -1,0 +1,190 @@
+/**
+ * What must hold of the running engines, looked at after every event of theirs. Cheap things each time; hashes of whole states now and then,
+ * and once more of everything when a run has ended.
+ */
+import type { Endpoint, NodeId, SpaceId } from "../../src/base/ids.js";
+import type { Random } from "../../src/base/random.js";
+import type { EngineCore } from "../../src/engines/engine-core.js";
+import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
+import type { Coverage } from "./coverage.js";
+import type { SimulatedDisk } from "./simulated-disk.js";
+import type { SimulatedProcess } from "./simulated-process.js";
+
+/** One look in so many compares hashes of catalogs, or of rows. */
+const catalogEvery = 40;
+const rowsEvery = 1500;
+
+interface TransactionCounters {
+  commits: number;
+  conflicts: number;
+  tooYoung: number;
+  refused: number;
+  moved: number;
+}
+
+export class Invariants {
+  readonly committed: CommittedStream;
+  readonly #coverage: Coverage;
+  readonly #random: Random;
+  readonly #disks: ReadonlyMap<NodeId, SimulatedDisk>;
+  readonly #leaders = new Map<number, Endpoint>();
+  readonly #seen = new WeakMap<EngineCore, { hash: string; counters: TransactionCounters }>();
+  /** (space, seq) → hash of a table's rows, where the first Cache that was looked at had it. */
+  readonly #tables = new Map<string, string>();
+
+  constructor(coverage: Coverage, random: Random, disks: ReadonlyMap<NodeId, SimulatedDisk>) {
+    this.committed = new CommittedStream(coverage);
+    this.#coverage = coverage;
+    this.#random = random;
+    this.#disks = disks;
+  }
+
+  /** After an event of the process. */
+  look(process: SimulatedProcess): void {
+    const { core } = process;
+    if (core === null) return;
+    this.#lookAtLeader(process, core);
+    this.#lookAtPosition(process, core);
+    this.#countTransactions(core);
+    if (this.#random.integer(catalogEvery) === 0) this.compareCatalog(process, core);
+    if (this.#random.integer(rowsEvery) === 0) this.compareRows(process);
+  }
+
+  #lookAtLeader(process: SimulatedProcess, core: EngineCore): void {
+    const { role, term } = core.stream;
+    if (role !== "sequencer") return;
+    const leader = this.#leaders.get(term);
+    if (leader === undefined) this.#leaders.set(term, process.endpoint);
+    else check(leader === process.endpoint, "one leader per term", () => `${leader} and ${process.endpoint} lead term ${term}`);
+    this.#coverage.count("invariants", "one leader per term");
+  }
+
+  #lookAtPosition(process: SimulatedProcess, core: EngineCore): void {
+    const { position } = core.context;
+    const stored = core.archive?.stored ?? core.cache?.local.applied ?? position.seq;
+    const isInOrder = position.seq <= core.stream.commitSeq && stored <= position.seq;
+    check(
+      isInOrder,
+      "applied is at most committed",
+      () => `${process.name}: stored ${stored}, applied ${position.seq}, committed ${core.stream.commitSeq}`,
+    );
+    this.#coverage.count("invariants", "applied is at most committed");
+    const seen = this.#seen.get(core);
+    if (seen?.hash === position.hash) return;
+    if (seen === undefined) this.#seen.set(core, { hash: position.hash, counters: { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 } });
+    else seen.hash = position.hash;
+    const isNew = position.seq > this.committed.lastSeq;
+    const before = this.committed.voters();
+    this.committed.reach(position);
+    if (isNew) this.#judgeDurability(process, core, before);
+  }
+
+  /** Everything that is committed for the first time is on the disks of a majority, whoever of the last voters is counted. */
+  #judgeDurability(process: SimulatedProcess, core: EngineCore, before: readonly NodeId[]): void {
+    const { lastSeq, lastHash } = this.committed;
+    const durable = [...this.#disks.values()].filter((disk) => disk.hasDurably(lastSeq, lastHash)).map((disk) => disk.nodeId);
+    const isMajority = (voters: readonly NodeId[]): boolean => durable.filter((node) => voters.includes(node)).length * 2 > voters.length;
+    const sets = [core.stream.voters, this.committed.voters(), before];
+    check(
+      sets.some((voters) => voters.length > 0 && isMajority(voters)),
+      "a commit is durable on a majority",
+      () => `${process.name} took ${lastSeq} for committed, and it is durable on [${durable}] of voters [${core.stream.voters}]`,
+    );
+    this.#coverage.count("invariants", "a commit is durable on a majority");
+  }
+
+  #countTransactions(core: EngineCore): void {
+    const now = core.cache?.transactions.counters;
+    const seen = this.#seen.get(core);
+    if (now === undefined || seen === undefined) return;
+    const { counters } = seen;
+    const more = (name: keyof TransactionCounters): number => {
+      const count = now[name] - counters[name];
+      counters[name] = now[name];
+      return count;
+    };
+    const tell = (row: Parameters<typeof this.countRow>[0], count: number): void => {
+      if (count > 0) this.countRow(row, count);
+    };
+    tell("proposed: applied", more("commits"));
+    tell("asking: changed since the snapshot", more("conflicts"));
+    tell("asking: refused for its age", more("tooYoung"));
+    tell("asking: originator moved", more("moved"));
+  }
+
+  countRow(
+    row: "proposed: applied" | "asking: changed since the snapshot" | "asking: refused for its age" | "asking: originator moved",
+    count: number,
+  ): void {
+    this.#coverage.count("transactions", row, count);
+  }
+
+  compareCatalog(process: SimulatedProcess, core: EngineCore): void {
+    const { seq } = core.context.position;
+    const expected = this.committed.catalogHashAt(seq);
+    const actual = catalogHash(core.catalog.dump());
+    check(actual === expected, "equal catalogs at equal seq", () => `${process.name} at ${seq} ${this.#catalogDifference(core)}`);
+    this.#coverage.count("invariants", "equal catalogs at equal seq");
+  }
+
+  #catalogDifference(core: EngineCore): string {
+    if (core.context.position.seq !== this.committed.lastSeq) return "";
+    const mine = this.committed.catalog.dump();
+    const theirs = core.catalog.dump();
+    const names = new Set([...mine.keys(), ...theirs.keys()]);
+    const different = [...names].filter((name) => Buffer.compare(mine.get(name) ?? Buffer.alloc(0), theirs.get(name) ?? Buffer.alloc(0)) !== 0);
+    return `differs in ${different.join(", ")}`;
+  }
+
+  compareRows(process: SimulatedProcess): void {
+    if (process.local !== null) this.#compareCache(process);
+    else if (process.archive !== null) this.compareArchive(process);
+  }
+
+  #compareCache(process: SimulatedProcess): void {
+    const { local, core } = process;
+    if (local === null || core === null) return;
+    const { store } = local;
+    for (const { object } of core.catalog.schema.inOrder()) {
+      if (object.type !== "table" || object.space === 0) continue;
+      const hash = store.tableHash(object.space);
+      if (hash === null) continue;
+      const { space, name } = object;
+      const at = store.appliedSeq;
+      if (!this.committed.altered.has(space)) this.#compareWithCommitted(process, space, name, hash);
+      const key = `${space}/${at}`;
+      const other = this.#tables.get(key) ?? hash;
+      this.#tables.set(key, other);
+      check(other === hash, "equal rows at equal seq: Caches", () => `${process.name}: table ${name} at ${at} is not as on another Cache`);
+      this.#coverage.count("invariants", "equal rows at equal seq: Caches");
+    }
+  }
+
+  #compareWithCommitted(process: SimulatedProcess, space: SpaceId, name: string, hash: string): void {
+    const at = process.local?.store.appliedSeq;
+    if (at === undefined) return;
+    const expected = this.committed.rowsHashAt(space, at);
+    check(expected === hash, "equal rows at equal seq: Caches", () => `${process.name}: table ${name} at ${at} is not what was committed`);
+  }
+
+  compareArchive(process: SimulatedProcess): void {
+    const store = process.disk?.store;
+    if (store === undefined || process.archive?.host === null) return;
+    const { seq } = store.position;
+    for (const space of this.committed.spaces()) {
+      const { rows } = store.readRows(space, Buffer.alloc(0), null, Number.POSITIVE_INFINITY);
+      const actual = sumHashes(rows.map(({ key, row }) => rowHash(key, row)));
+      const expected = this.committed.rowsHashAt(space, seq);
+      check(actual === expected, "equal rows at equal seq: Archives", () => `${process.name}: space ${space} at ${seq} is not what was committed`);
+    }
+    const records = catalogHash(store.readCatalog());
+    const expected = this.committed.catalogHashAt(seq);
+    if (seq > 0)
+      check(
+        records === expected,
+        "equal rows at equal seq: Archives",
+        () => `${process.name}: the stored catalogs at ${seq} are not what was committed`,
+      );
+    this.#coverage.count("invariants", "equal rows at equal seq: Archives");
+  }
+}

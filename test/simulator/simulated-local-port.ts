@@ -1,0 +1,92 @@
+/** A Cache's local store in virtual time: the real SQLite store in memory, carrying out calls in order, some time after they were posted. */
+import type { Random } from "../../src/base/random.js";
+import type { LocalHandlers, LocalPort } from "../../src/engines/environment.js";
+import type { LocalStore } from "../../src/sql/local-store.js";
+import { carryOut, type LocalStoreCall, type LocalStoreReply } from "../../src/sql/local-store-calls.js";
+import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+import type { Coverage } from "./coverage.js";
+import type { ProcessClock } from "./virtual-time.js";
+
+export interface SimulatedLocalPort extends LocalPort {
+  /** Its seq and tables, as of now: the invariants compare them. */
+  readonly store: LocalStore;
+  /** At once, whatever is under way. */
+  end(): void;
+}
+
+export interface SimulatedLocalPortOptions {
+  readonly clock: ProcessClock;
+  readonly random: Random;
+  readonly handlers: LocalHandlers;
+  /** The longest time that a round of calls takes, in milliseconds. */
+  readonly storeMsMax: number;
+  readonly coverage: Coverage;
+  readonly trace: (text: string) => void;
+}
+
+export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): SimulatedLocalPort {
+  const { clock, random, handlers, coverage } = options;
+  const store = openSqliteLocalStore(null);
+  let calls: LocalStoreCall[] = [];
+  let isBusy = false;
+  let isEnded = false;
+  const work = (): void => {
+    if (isEnded) return;
+    isBusy = false;
+    const round = calls;
+    calls = [];
+    const replies: LocalStoreReply[] = [];
+    try {
+      for (const call of round) {
+        const reply = carryOut(store, call);
+        if (reply !== null) replies.push(reply);
+      }
+    } catch (error) {
+      handlers.onFailure(error as Error);
+      return;
+    }
+    for (const reply of replies) {
+      countReply(coverage, reply);
+      if (!isEnded) handlers.onReply(reply);
+    }
+    flush();
+  };
+  const flush = (): void => {
+    if (isBusy || isEnded || calls.length === 0) return;
+    isBusy = true;
+    clock.after(random.integer(Math.round(options.storeMsMax * 1000) + 1) / 1000, work);
+  };
+  const end = (): void => {
+    if (isEnded) return;
+    isEnded = true;
+    store.close();
+  };
+  return {
+    store,
+    post: (call) => void calls.push(call),
+    flush,
+    describe: async (sql) => store.describe(sql),
+    tableHash: async (space) => store.tableHash(space),
+    end,
+    close: async () => end(),
+  };
+}
+
+function countReply(coverage: Coverage, reply: LocalStoreReply): void {
+  if (reply.kind === "installed") coverage.count("stream", "pull chunk");
+  if (reply.kind !== "ran") return;
+  switch (reply.result.kind) {
+    case "done":
+      coverage.count("transactions", "running: done");
+      break;
+    case "pull":
+      coverage.count("transactions", "running: needs tables");
+      break;
+    case "ids":
+      coverage.count("transactions", "running: needs ids");
+      break;
+    case "commit":
+      coverage.count("transactions", "running: something to commit");
+      break;
+  }
+}
