@@ -8,7 +8,14 @@ import { version } from "./version.js";
 const program = new Command("atomcast")
   .description("Atomcast: an elastic SQL database that speaks SQLite's dialect.")
   .version(version)
-  .showHelpAfterError("(atomcast COMMAND --help says more)");
+  // One line, as for everything else that a person can mend.
+  .configureOutput({ outputError: (text, write) => write(`atomcast: ${text.replace(/^error: /, "").trimEnd()} (--help says more)\n`) });
+
+// Commander takes a variable of an option without a value as given whatever it says: ATOMCAST_CREATE=0 would create.
+for (const name of ["ATOMCAST_CREATE", "ATOMCAST_JSON"]) if (/^(0|no|false|)$/i.test(process.env[name] ?? "1")) delete process.env[name];
+
+// A reader that goes away (`atomcast start | head -1`) is no reason for an engine to end.
+process.stdout.on("error", () => {});
 
 const dataOption = (): Option => new Option("--data <dir>", "where an Archive keeps the database").env("ATOMCAST_DATA");
 const httpOption = (): Option =>
@@ -90,8 +97,12 @@ program
 try {
   await program.parseAsync();
 } catch (error) {
-  // One line for what a person can mend; the whole trace for what only we can.
-  if (error instanceof DatabaseError) process.stderr.write(`atomcast: ${error.message}\n`);
-  else process.stderr.write(`atomcast: ${error instanceof Error ? error.stack : String(error)}\n`);
+  process.stderr.write(`atomcast: ${describeFailure(error)}\n`);
   process.exit(1);
+}
+
+/** One line for what a person can mend, the system's refusals (permissions, space) among it; the whole trace for what only we can. */
+function describeFailure(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error instanceof DatabaseError || "syscall" in error ? error.message.replace(/\s*\n\s*/g, " ") : (error.stack ?? error.message);
 }

@@ -5,5 +5,8 @@ import { PinoPretty } from "pino-pretty";
 export function openLogger(level: string, name: string): Logger {
   const options = { level, name, base: { pid: process.pid, name } };
   if (process.stderr.isTTY) return pino(options, PinoPretty({ colorize: true, destination: 2, sync: true, ignore: "pid,hostname" }));
-  return pino(options, pino.destination({ dest: 2, sync: true }));
+  const destination = pino.destination({ dest: 2, sync: true });
+  // Nobody reads the log any more: the engine's work goes on.
+  destination.on("error", () => {});
+  return pino(options, destination);
 }

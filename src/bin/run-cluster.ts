@@ -1,10 +1,11 @@
 /** `atomcast cluster`: a cluster of child processes on this machine, for trying things. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DatabaseError } from "../base/errors.js";
-import { type CommonOptions, parseCount } from "./options.js";
+import { folderState } from "../storage/data-folder.js";
+import { type CommonOptions, multicastGroup, parseCount, usage, votersOf } from "./options.js";
 
 export interface ClusterCommand extends CommonOptions {
   readonly data: string;
@@ -26,25 +27,45 @@ interface Child {
 export async function runCluster(options: ClusterCommand): Promise<void> {
   const archives = parseCount("archives", options.archives, 1, 64);
   const caches = parseCount("caches", options.caches, 0, 64);
-  const port = parseCount("http", options.http, 0, 65_535);
+  const port = portOf(options, caches);
+  votersOf(options);
+  multicastGroup(options);
   await mkdir(options.data, { recursive: true });
   const children: Child[] = [];
   const stop = stopper(children);
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
-  const present = await readdir(options.data);
-  const folders = Array.from({ length: archives }, (_, index) => `archive-${index + 1}`);
-  const isNew = !folders.some((folder) => present.includes(folder));
-  const start = (name: string, args: readonly string[]): Promise<void> => startChild(children, name, [...args, ...commonArgs(options)]);
-  // The founder comes first where the database is new; else a majority must come up together.
-  const first = folders[0] as string;
-  const archiveArgs = (folder: string): string[] => ["archive", "--data", join(options.data, folder)];
-  if (isNew) {
-    await start(first, [...archiveArgs(first), "--create"]);
-    for (const folder of folders.slice(1)) await start(folder, archiveArgs(folder));
-  } else await Promise.all(folders.map((folder) => start(folder, archiveArgs(folder))));
-  for (let index = 0; index < caches; index++) await start(`cache-${index + 1}`, ["cache", "--http", `127.0.0.1:${port === 0 ? 0 : port + index}`]);
+  process.on("SIGTERM", stop.onSignal);
+  process.on("SIGINT", stop.onSignal);
+  try {
+    await startAll(options, archives, caches, port, children);
+  } catch (error) {
+    // A signal while it starts lets children end before they are ready: that is no failure, and the signal's own way leads out.
+    if (stop.isStopping()) return;
+    await stopAll(children);
+    throw error;
+  }
   process.stdout.write("ready cluster\n");
+}
+
+function portOf(options: ClusterCommand, caches: number): number {
+  const port = parseCount("http", options.http, 0, 65_535);
+  if (port + caches > 65_536) throw usage(`--http ${port}: the ports of ${caches} Caches from there on end beyond 65535`);
+  return port;
+}
+
+async function startAll(options: ClusterCommand, archives: number, caches: number, port: number, children: Child[]): Promise<void> {
+  const folders = Array.from({ length: archives }, (_, index) => `archive-${index + 1}`);
+  const states = await Promise.all(folders.map((folder) => folderState(join(options.data, folder))));
+  const isMade = folders.map((_, index) => states[index] !== "absent" && states[index] !== "unfinished");
+  const start = (name: string, args: readonly string[]): Promise<void> => startChild(children, name, [...args, ...commonArgs(options)]);
+  const archiveArgs = (folder: string): string[] => ["archive", "--data", join(options.data, folder)];
+  // The founder comes first where the database is new; else a majority must come up together, and those without a folder join it then.
+  const first = folders[0] as string;
+  const isNew = !isMade.includes(true);
+  if (isNew) await start(first, [...archiveArgs(first), "--create"]);
+  else await Promise.all(folders.filter((_, index) => isMade[index]).map((folder) => start(folder, archiveArgs(folder))));
+  const joining = folders.filter((folder, index) => !isMade[index] && !(isNew && folder === first));
+  for (const folder of joining) await start(folder, archiveArgs(folder));
+  for (let index = 0; index < caches; index++) await start(`cache-${index + 1}`, ["cache", "--http", `127.0.0.1:${port === 0 ? 0 : port + index}`]);
 }
 
 function commonArgs(options: ClusterCommand): string[] {
@@ -54,14 +75,19 @@ function commonArgs(options: ClusterCommand): string[] {
   return args;
 }
 
+/**
+ * A process group of its own: Ctrl-C at the terminal reaches the parent alone, which stops its children in order. The channel ends with the
+ * parent, however it ends, and its children with it (signals.ts).
+ */
 function startChild(children: Child[], name: string, args: readonly string[]): Promise<void> {
   const environment = { ...process.env };
   for (const key of ["ATOMCAST_DATA", "ATOMCAST_HTTP", "ATOMCAST_CREATE"]) delete environment[key];
   const child: Child = {
     name,
     process: spawn(process.execPath, [fileURLToPath(new URL("./atomcast.js", import.meta.url)), ...args], {
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["ignore", "pipe", "inherit", "ipc"],
       env: environment,
+      detached: true,
     }),
     exited: false,
   };
@@ -79,25 +105,31 @@ function startChild(children: Child[], name: string, args: readonly string[]): P
       clearTimeout(timer);
       resolve();
     });
-    child.process.on("exit", (code, signal) => {
+    const ended = (how: string): void => {
+      if (child.exited) return;
       child.exited = true;
       clearTimeout(timer);
-      process.stderr.write(`atomcast: ${name} ended (${signal ?? `code ${code}`})\n`);
+      process.stderr.write(`atomcast: ${name} ended (${how})\n`);
       reject(new DatabaseError("ATOMCAST_CLUSTER", `${name} ended before it was ready`));
-    });
+    };
+    child.process.on("exit", (code, signal) => ended(signal ?? `code ${code}`));
+    child.process.on("error", (error) => ended(error.message));
   });
 }
 
 /** The first signal stops Caches, then Archives, cleanly; the second ends all at once. */
-function stopper(children: readonly Child[]): () => void {
+function stopper(children: readonly Child[]): { onSignal(): void; isStopping(): boolean } {
   let stopping = false;
-  return () => {
-    if (stopping) {
-      for (const child of children) child.process.kill("SIGKILL");
-      process.exit(1);
-    }
-    stopping = true;
-    void stopAll(children).then(() => process.exit(0));
+  return {
+    isStopping: () => stopping,
+    onSignal() {
+      if (stopping) {
+        for (const child of children) child.process.kill("SIGKILL");
+        process.exit(1);
+      }
+      stopping = true;
+      void stopAll(children).then(() => process.exit(0));
+    },
   };
 }
 

@@ -15,7 +15,7 @@ import { type DataFolder, folderState, openDataFolder } from "../storage/data-fo
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
 import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
-import { type CommonOptions, isLoopback, multicastGroup, parseHostPort, usage, votersOf } from "./options.js";
+import { type CommonOptions, type HostPort, isLoopback, multicastGroup, parseHostPort, usage, votersOf } from "./options.js";
 import { type Stoppable, stopOnSignals } from "./signals.js";
 import { version } from "./version.js";
 
@@ -36,11 +36,20 @@ const seekTimeoutMs = 10_000;
 export async function runStart(options: StartCommand): Promise<void> {
   const stops: Stoppable[] = [];
   const signals = stopOnSignals(stops);
+  // Looked at first: a slip in the options leaves no new database behind.
+  checkCache(options);
   const create = await isNewFolder(options.data);
   const { key, archive } = await openArchive({ ...options, create });
   stops.push(archive);
-  const cache = await openCache(options, key);
-  stops.unshift(cache);
+  let cache: Running;
+  try {
+    cache = await openCache(options, key);
+    stops.unshift(cache);
+  } catch (error) {
+    // Without clients it is of no use; it leaves as if it had been told to.
+    await archive.stop();
+    throw error;
+  }
   process.stdout.write(archive.readyLine());
   process.stdout.write(cache.readyLine());
   await signals;
@@ -58,8 +67,8 @@ export async function runArchive(options: ArchiveCommand): Promise<void> {
 export async function runCache(options: CacheCommand): Promise<void> {
   const stops: Stoppable[] = [];
   const signals = stopOnSignals(stops);
-  const key = options.key === undefined ? await findLiveKey(options) : await loadKeyFile(options.key);
-  const cache = await openCache(options, key);
+  checkCache(options);
+  const cache = await openCache(options, await findLiveKey(options));
   stops.push(cache);
   process.stdout.write(cache.readyLine());
   await signals;
@@ -89,6 +98,7 @@ function fatal(logger: Logger, name: string): (error: Error) => void {
 
 async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running }> {
   const voters = votersOf(options);
+  multicastGroup(options);
   const logger = openLogger(options.log, "archive");
   const { folder, key } = await openFolder(options);
   const engine = new ArchiveEngine({
@@ -124,14 +134,15 @@ async function openFolder(options: ArchiveCommand): Promise<{ folder: DataFolder
     const key = options.key === undefined ? await createKeyFile(database, clusterId) : await loadKeyFile(options.key);
     return { folder: await makeArchiveFolder(data, database, key.clusterId, true), key };
   }
-  const key = options.key === undefined ? await findLiveKey(options) : await loadKeyFile(options.key);
+  // A key that is named is sought too: an Archive that joins nobody would wait for ever, with a folder made for nothing.
+  const key = await findLiveKey(options);
   return { folder: await makeArchiveFolder(data, database, key.clusterId, false), key };
 }
 
-/** The key of the one database of this name that is up. */
+/** The key of the one database of this name, or of this key, that is up. */
 async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
   const { database } = options;
-  const keys = await listKeyFiles(database);
+  const keys = options.key === undefined ? await listKeyFiles(database) : [await loadKeyFile(options.key)];
   if (keys.length === 0) {
     throw new DatabaseError(
       "ATOMCAST_NO_KEY",
@@ -152,9 +163,16 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
   return only;
 }
 
+/** Throws what is wrong with the options of a Cache; gives where it shall serve. */
+function checkCache(options: CacheCommand): HostPort {
+  multicastGroup(options);
+  const address = parseHostPort("http", options.http);
+  if (isLoopback(address.host)) return address;
+  throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
+}
+
 async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Running> {
-  const { host, port } = parseHostPort("http", options.http);
-  if (!isLoopback(host)) throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
+  const { host, port } = checkCache(options);
   const logger = openLogger(options.log, "cache");
   const engine = new CacheEngine({
     environment: environmentOf(options, key, logger),
@@ -166,13 +184,9 @@ async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Runni
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });
   engine.servesAt(server.url);
   await engine.start();
-  const giveUp = setTimeout(() => {
-    if (engine.heardAnyone) return;
-    process.stderr.write(`atomcast: no engine of database "${options.database}" answers on ${options.interface}: start an Archive first\n`);
-    process.exit(1);
-  }, seekTimeoutMs);
+  const progress = setInterval(() => logger.info("waits for the database: a majority of its voting Archives must be up"), 5000);
   const id = await engine.whenMember();
-  clearTimeout(giveUp);
+  clearInterval(progress);
   return {
     readyLine: () => `ready cache id=${id} pid=${process.pid} http=${server.url}\n`,
     async stop() {

@@ -1,4 +1,7 @@
-/** SIGTERM and SIGINT stop what runs, in order, and end the process; a second one ends it at once. */
+/**
+ * SIGTERM and SIGINT stop what runs, in order, and end the process; a second one ends it at once. A child of `atomcast cluster` stops
+ * also when its parent is gone: nobody else would.
+ */
 export interface Stoppable {
   stop(): Promise<void>;
 }
@@ -19,6 +22,7 @@ export function stopOnSignals(stops: readonly Stoppable[]): Promise<never> {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
+  if (process.connected) process.once("disconnect", onSignal);
   return new Promise(() => {});
 }
 
