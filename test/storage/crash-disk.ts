@@ -18,6 +18,8 @@ interface Event {
   readonly file: number;
   readonly beganAt: number;
   endedAt: number;
+  /** A write that the page cache has and nobody was told of. */
+  isOnlyCached: boolean;
 }
 
 /** Path → content. */
@@ -72,10 +74,19 @@ export class CrashRecord {
   }
 
   async #note(operation: Operation, file: number, perform: () => Promise<void>): Promise<void> {
-    const event: Event = { operation, file, beganAt: this.now++, endedAt: Number.POSITIVE_INFINITY };
+    const event: Event = { operation, file, beganAt: this.now++, endedAt: Number.POSITIVE_INFINITY, isOnlyCached: false };
     this.events.push(event);
     await perform();
     event.endedAt = this.now++;
+  }
+
+  /** The process is killed: what it had under way is in the page cache, and on the disk only once somebody syncs it. */
+  kill(): void {
+    for (const event of this.events) {
+      if (event.endedAt < this.now) continue;
+      event.endedAt = this.now++;
+      event.isOnlyCached = true;
+    }
   }
 
   imageAt(moment: number, random: Random): Image {
@@ -93,7 +104,7 @@ export class CrashRecord {
       if (operation.kind !== "write") continue;
       const isSynced =
         isDone(event) &&
-        (operation.isDurable ||
+        ((operation.isDurable && !event.isOnlyCached) ||
           begun.some((one) => one.operation.kind === "sync" && one.operation.file === operation.file && one.beganAt > event.endedAt && isDone(one)));
       contents.set(operation.file, written(contents.get(operation.file), operation.offset, operation.bytes, isSynced ? null : random));
     }

@@ -160,6 +160,42 @@ describe("journal: loss of power", () => {
     }
   });
 
+  test("after the process was killed: what recovery read from the page cache is on the disk before it counts", async () => {
+    const record = new CrashRecord();
+    const image: Image = new Map();
+    let isKilled = false;
+    const inner = imageFiles(image);
+    const files: FileSystem = {
+      ...inner,
+      open: async (path, mode) => {
+        const file = await inner.open(path, mode);
+        const write = async (bytes: Uint8Array, offset: number): Promise<void> => {
+          await file.write(bytes, offset);
+          if (isKilled) await new Promise(() => {});
+        };
+        return { ...file, write };
+      },
+    };
+    const silent: JournalHandlers = { onDurable: () => {}, onFailure: failed };
+    const options = { directory, handlers: silent, segmentBytes: 4096, files: record.files(files) };
+    const killed = await createFileJournal({ ...options, base: origin });
+    const entries = entriesAfter(origin, 5);
+    isKilled = true;
+    killed.append({ truncateFrom: null, entries, commitSeq: 0 as Seq });
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    isKilled = false;
+    record.kill();
+    const { journal } = await openFileJournal({ ...options, appliedSeq: 0 as Seq });
+    expect(journal.last.seq).toBe(5);
+    for (let seed = 0; seed < 40; seed++) {
+      const later = record.imageAt(record.now, seededRandom(seed));
+      const again = await openFileJournal({ directory, handlers: silent, segmentBytes: 4096, files: imageFiles(later), appliedSeq: 0 as Seq });
+      expect(again.journal.last).toEqual(journal.last);
+      await again.journal.close();
+    }
+    await journal.close();
+  });
+
   test("on real files", async () => {
     const root = mkdtempSync(join(tmpdir(), "atomcast-crash-"));
     const record = new CrashRecord();
