@@ -23,12 +23,7 @@ interface TransactionEntry {
 }
 
 export function applyEntries(state: StoreState, entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[], through: Seq): void {
-  const transactions: TransactionEntry[] = [];
-  for (const { seq, bytes } of entries) {
-    const entry = decodeEntry(bytes);
-    if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
-    transactions.push({ seq, engine: entry.engine, parts: entry.body.parts });
-  }
+  const transactions = transactionsOf(entries);
   // Statements are prepared below with the flag that is set now.
   state.foreignKeyFlag.set(false);
   const before = state.schema;
@@ -56,6 +51,17 @@ export function applyEntries(state: StoreState, entries: readonly { readonly seq
     throw new BugError(`committed entries up to ${through} do not fit the local store`, { cause: error });
   }
   state.appliedSeq = through;
+}
+
+function transactionsOf(entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]): TransactionEntry[] {
+  return entries.flatMap(({ seq, bytes }) => {
+    try {
+      const entry = decodeEntry(bytes);
+      return entry.kind === "proposal" && entry.body.kind === "transaction" ? [{ seq, engine: entry.engine, parts: entry.body.parts }] : [];
+    } catch (cause) {
+      throw new BugError(`the committed entry at ${seq} does not decode`, { cause });
+    }
+  });
 }
 
 function applyRows(state: StoreState, part: RowsPart, seq: Seq): void {
@@ -127,6 +133,8 @@ export function installRows(
     const insert = state.applyStatements.get(sqlOf(table).insert);
     for (const { key, row } of rows) {
       if (latest.size > 0 && latest.has(Buffer.from(key).toString("latin1"))) continue;
+      // A part of the range that was this engine's own already has had its changes.
+      if (ranges.place(key) === "held") continue;
       insert.run(...decodeForInsert(table, key, row));
     }
     for (const { key, row } of latest.values()) if (row !== null) insert.run(...decodeForInsert(table, key, row));

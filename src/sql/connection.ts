@@ -17,8 +17,11 @@ import type { IdSource } from "./row-ids.js";
  */
 export const walBytesMax = 64 * 1024 * 1024;
 
+/** Pages that SQLite keeps in memory, in bytes; beyond them it reads the file, which the system's cache holds. */
+export const pageCacheBytes = 64 * 1024 * 1024;
+
 /** Row touches of one unit of work. More could not become one entry of the stream anyway; beyond it, SQLITE_TOOBIG. */
-export const touchesMax = 4_000_000;
+export const touchesMax = 2_000_000;
 
 /** SQLite's own bound on the length of a value. */
 const blobBytesMax = 1_000_000_000;
@@ -56,6 +59,7 @@ export function openConnections(directory: string | null): Connections {
     main.pragma("wal_autocheckpoint = 0");
     main.pragma("locking_mode = EXCLUSIVE");
   }
+  main.pragma(`cache_size = -${pageCacheBytes / 1024}`);
   main.pragma("temp_store = MEMORY");
   main.pragma("recursive_triggers = OFF");
   main.exec("ATTACH ':memory:' AS system");

@@ -14,7 +14,7 @@ import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement } from "./parse/statement-info.js";
 import { schemaChange, touchedTables } from "./schema-objects.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
-import { bindings } from "./statement-plans.js";
+import { bindings, usesOf } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
 import { endSegment, followInMirror, isDue, type Unit } from "./unit-of-work.js";
 
@@ -34,7 +34,12 @@ export function runDdl(state: StoreState, unit: Unit, sql: string, info: DdlStat
   if (info.schema !== null && foldName(info.schema) !== "main") return failed(fault("SQLITE_ERROR", `unknown database ${info.schema}`));
   const local = localDdl(sql, insertLookup(state.schema));
   if (isFault(local)) return failed(local);
-  const needed = tablesLookedAt(state.schema, info, local);
+  let needed: readonly LocalTable[];
+  try {
+    needed = tablesLookedAt(state, info, local);
+  } catch (error) {
+    return failed(faultOf(error));
+  }
   const missing = needed.filter((table) => !unit.made.has(table.space) && !isHeldWhole(state, table.space));
   if (missing.length > 0) return { kind: "pull", tables: missing.map((table) => table.space) };
   try {
@@ -165,11 +170,16 @@ function checkDrop(state: StoreState, unit: Unit, before: LocalSchema, info: Ddl
  * Tables whose rows decide whether the statement succeeds, or which it rewrites: held whole, and unchanged until it is committed. With a
  * dropped table go those that refer to it, since its rows are deleted first.
  */
-function tablesLookedAt(schema: LocalSchema, info: DdlStatement, local: LocalDdl): readonly LocalTable[] {
+function tablesLookedAt(state: StoreState, info: DdlStatement, local: LocalDdl): readonly LocalTable[] {
+  const { schema } = state;
   const table = schema.tablesByName.get(foldName(info.table ?? ""));
   if (table === undefined || info.objectType === "trigger" || info.objectType === "view" || (info.action === "create" && info.objectType === "table"))
     return [];
-  if (info.action === "drop") return referring(table);
+  if (info.action === "drop") {
+    // The deletion's foreign-key actions, and the triggers that these fire, are part of the program.
+    const uses = usesOf(state.main, local.sql, [], schema, info);
+    return [...new Set([...referring(table), ...uses.read, ...uses.written])];
+  }
   const kind = local.alter?.kind;
   const rewrites = kind === "dropColumn" || kind === "renameTable" || kind === "renameColumn";
   if (kind === "addColumn" && local.foreignKeys.length > 0) return [table];

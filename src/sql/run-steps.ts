@@ -17,6 +17,7 @@ import type { SqlValue } from "../base/values.js";
 import { collectTouches, mergeTouches, type Touches } from "./capture.js";
 import { allChildrenHaveParents, checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
 import type { IdMark } from "./id-blocks.js";
+import type { LocalTable } from "./local-schema.js";
 import type {
   Changes,
   Condition,
@@ -31,11 +32,11 @@ import type {
   SystemTables,
 } from "./local-store.js";
 import { isFault } from "./parse/sqlite-grammar.js";
-import type { StatementInfo } from "./parse/statement-info.js";
+import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
-import { fault, faultOf, foreignKeyFailure } from "./statement-faults.js";
+import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 import { fillSystemTables } from "./system-tables.js";
@@ -70,6 +71,7 @@ interface Run {
 
 const openTransactionMessage = "a transaction left open at the end of a request is not supported yet: send BEGIN … COMMIT in one batch";
 const statementSavepoint = "_atomcast_statement";
+const asSelectSavepoint = "_atomcast_as_select";
 /** Spreads the seeds of a batch's statements. */
 const seedStep = 0x10001;
 
@@ -78,6 +80,7 @@ export function runSteps(state: StoreState, request: RunRequest, system: SystemT
   state.foreignKeyFlag.set(run.settings.foreignKeys);
   let committed = false;
   try {
+    prepareSystemTables(run);
     for (let index = request.firstStep; index < request.steps.length; index++) {
       const step = request.steps[index] as Step;
       if (step.condition !== null && !holds(step.condition, run)) {
@@ -131,10 +134,7 @@ type Outcome = ResultSet | SqlFault;
 
 function runStep(run: Run, statement: Statement, index: number): Outcome {
   const { state } = run;
-  if (run.unit === null) {
-    state.foreignKeyFlag.set(run.settings.foreignKeys);
-    prepareSystemTables(run, statement.sql);
-  }
+  if (run.unit === null) state.foreignKeyFlag.set(run.settings.foreignKeys);
   const plan = state.plans.get(statement.sql, state.schema, run.unit?.foreignKeys ?? run.settings.foreignKeys);
   if (isFault(plan)) return plan;
   state.hooks.seed = run.request.seed + index * seedStep;
@@ -146,9 +146,11 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan));
 }
 
-function prepareSystemTables(run: Run, sql: string): void {
-  if (!/system/i.test(sql)) return;
-  const names = Object.keys(run.system).filter((name) => sql.toLowerCase().includes(name.toLowerCase()));
+/** Before the first step: a transaction sees the system tables as they are when its request begins. */
+function prepareSystemTables(run: Run): void {
+  const texts = run.request.steps.filter((step) => /system/i.test(step.sql)).map((step) => step.sql.toLowerCase());
+  if (texts.length === 0) return;
+  const names = Object.keys(run.system).filter((name) => texts.some((text) => text.includes(name.toLowerCase())));
   if (names.length > 0)
     fillSystemTables(
       run.state,
@@ -177,20 +179,41 @@ function runRead(run: Run, statement: Statement, plan: RunnablePlan): Outcome {
   if (isFault(bound)) return bound;
   try {
     if (plan.seedsRowid) seedRowid(run);
-    const rows = plan.statement.all(...bound);
+    const rows = plan.loops ? readRows(plan, bound, statement.wantRows) : plan.statement.all(...bound);
     return { columns: plan.columns, rows: statement.wantRows ? rows : [], affectedRowCount: 0, lastInsertRowid: null };
   } catch (error) {
     return faultOf(error);
   }
 }
 
+/**
+ * Largest result, in bytes as JavaScript holds it, roughly. It is kept whole until it is sent; a client that wants more asks with LIMIT, or by ranges
+ * of a key.
+ */
+export const resultBytesMax = 256 * 1024 * 1024;
+
+const rowBytes = 40;
+const cellBytes = 16;
+
+/** Row by row, so that a result beyond its bound ends before it has filled the memory. */
+function readRows(plan: RunnablePlan, bound: readonly unknown[], wantRows: boolean): SqlValue[][] {
+  const rows: SqlValue[][] = [];
+  let bytes = 0;
+  for (const row of plan.statement.iterate(...bound)) {
+    if (!wantRows) continue;
+    bytes += rowBytes;
+    for (const value of row) bytes += cellBytes + (typeof value === "string" ? value.length * 2 : value instanceof Uint8Array ? value.length : 0);
+    if (bytes > resultBytesMax)
+      throw new StatementFault(fault("SQLITE_TOOBIG", `a result of more than ${resultBytesMax} bytes: ask for less with LIMIT`));
+    rows.push(row);
+  }
+  return rows;
+}
+
 /** last_insert_rowid() belongs to the connection, which all clients share. */
 function seedRowid(run: Run): void {
-  const { main } = run.state;
-  const inTransaction = main.inTransaction;
   run.state.statements.get("INSERT INTO temp._atomcast_seed(id) VALUES (?)").run(run.settings.lastInsertRowid);
-  if (!inTransaction) run.state.statements.get("DELETE FROM temp._atomcast_seed").run();
-  else run.state.statements.get("DELETE FROM temp._atomcast_seed").run();
+  run.state.statements.get("DELETE FROM temp._atomcast_seed").run();
 }
 
 /** Runs within the unit that is open, or within one of its own, which then ends. */
@@ -226,18 +249,20 @@ function abandonUnit(run: Run, unit: Unit): void {
   if (run.settings.deferForeignKeys) run.settings = { ...run.settings, deferForeignKeys: false };
 }
 
+function useIds(run: Run, unit: Unit, tables: readonly LocalTable[]): void {
+  run.idMark ??= run.state.ids.mark();
+  run.state.hooks.ids = idSource(run.state, unit, tables, (table) => {
+    run.interruption = { kind: "ids", table };
+  });
+}
+
 function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan): Outcome {
   const { state } = run;
   const { main, hooks } = state;
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
   if (unit.kind === "implicit") for (const table of plan.tables) unit.reliedOn.add(table.space);
-  if (plan.usesIds) {
-    run.idMark ??= state.ids.mark();
-    hooks.ids = idSource(state, unit, plan.written, (table) => {
-      run.interruption = { kind: "ids", table };
-    });
-  }
+  if (plan.usesIds) useIds(run, unit, plan.written);
   if (plan.seedsRowid) seedRowid(run);
   // A statement that fails its checks is undone alone.
   const isChecked = unit.foreignKeys && plan.foreignKeys.length > 0;
@@ -251,6 +276,7 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
     outcome = run.interruption === null ? faultOf(error) : emptyResult;
   } finally {
     hooks.touches = null;
+    hooks.ids = null;
   }
   if (run.interruption !== null) return outcome;
   if (!main.inTransaction) {
@@ -321,26 +347,42 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
     case "pragma":
       return runPragmaStep(run, statement, info);
     case "ddl":
-      return inUnit(run, (open) => {
-        const outcome = runDdl(state, open, statement.sql, info, statement.args, run.settings.deferForeignKeys);
-        if (outcome.kind === "pull") run.interruption = outcome;
-        if (!state.main.inTransaction) abandonUnit(run, open);
-        if (outcome.kind === "insert") return runCreatedInsert(run, open, { ...statement, sql: outcome.sql });
-        return outcome.kind === "fault" ? outcome.fault : emptyResult;
-      });
+      return inUnit(run, (open) => runDdlStep(run, open, statement, info));
     case "refused":
       return info.fault;
   }
 }
 
-/** The rows of CREATE TABLE … AS SELECT. Without them there is no table. */
+function runDdlStep(run: Run, unit: Unit, statement: Statement, info: DdlStatement): Outcome {
+  const { state } = run;
+  // Without its rows there is no table.
+  if (info.asSelect) openSavepoint(state, unit, asSelectSavepoint);
+  // DROP TABLE deletes rows, whose triggers may insert others.
+  const deletes = info.action === "drop" && info.objectType === "table";
+  if (deletes) useIds(run, unit, [...state.schema.tables.values()]);
+  const outcome = runDdl(state, unit, statement.sql, info, statement.args, run.settings.deferForeignKeys);
+  state.hooks.ids = null;
+  if (outcome.kind === "pull") run.interruption = outcome;
+  if (run.interruption !== null) return emptyResult;
+  if (!state.main.inTransaction) {
+    abandonUnit(run, unit);
+    return outcome.kind === "fault" ? outcome.fault : emptyResult;
+  }
+  const result = outcome.kind === "insert" ? runCreatedInsert(run, unit, { ...statement, sql: outcome.sql }) : emptyResult;
+  const reason = outcome.kind === "fault" ? outcome.fault : isFault(result) ? result : null;
+  if (info.asSelect && run.unit !== null && run.interruption === null) {
+    if (reason !== null) rollbackToSavepoint(state, unit, asSelectSavepoint);
+    releaseSavepoint(state, unit, asSelectSavepoint);
+  }
+  return reason ?? emptyResult;
+}
+
+/** The rows of CREATE TABLE … AS SELECT. */
 function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
   const plan = run.state.plans.get(statement.sql, run.state.schema, unit.foreignKeys);
   if (isFault(plan)) return plan;
   if (plan.kind === "other" || !isReady(run, plan)) return emptyResult;
-  const outcome = runWrite(run, unit, statement, plan);
-  if (isFault(outcome) && run.unit !== null) abandonUnit(run, unit);
-  return isFault(outcome) ? outcome : emptyResult;
+  return runWrite(run, unit, statement, plan);
 }
 
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {

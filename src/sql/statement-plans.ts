@@ -36,6 +36,8 @@ export interface RunnablePlan {
   readonly written: readonly LocalTable[];
   /** Foreign keys of and to what it writes. */
   readonly foreignKeys: readonly LocalForeignKey[];
+  /** It may give many rows. */
+  readonly loops: boolean;
   /** It generates ids of the tables that it writes. */
   readonly usesIds: boolean;
   /** last_insert_rowid() must answer for this session before it runs. */
@@ -137,6 +139,7 @@ function makeRunnable(
     tables: [...tables],
     written,
     foreignKeys: [...constraints],
+    loops: use.loops,
     usesIds: use.callsNextId,
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
     setsRowid: info.kind === "write" && info.verb === "insert" && target !== undefined && target.identity !== "key",
@@ -153,6 +156,7 @@ interface Uses {
   readonly read: ReadonlySet<LocalTable>;
   readonly written: ReadonlySet<LocalTable>;
   readonly callsNextId: boolean;
+  readonly loops: boolean;
 }
 
 /** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
@@ -160,12 +164,14 @@ const pageIsRegister = 0x10n;
 
 type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
 
-function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: ReadStatement | WriteStatement): Uses {
+/** Root pages, and so tables, of a statement's program with all its subprograms. */
+export function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: StatementInfo): Uses {
   const read = new Set<LocalTable>();
   const written = new Set<LocalTable>();
   let callsNextId = false;
+  let loops = false;
   // What EXPLAIN itself tells needs no rows.
-  if (info.kind === "read" && info.explain !== "no") return { read, written, callsNextId };
+  if (info.kind === "read" && info.explain !== "no") return { read, written, callsNextId, loops };
   const program = main
     .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
     .raw()
@@ -190,10 +196,16 @@ function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: 
       case "PureFunc":
         if (p4?.startsWith("_nid(")) callsNextId = true;
         break;
+      case "Next":
+      case "Prev":
+      case "SorterNext":
+      case "VNext":
+        loops = true;
+        break;
       default:
     }
   }
-  return { read, written, callsNextId };
+  return { read, written, callsNextId, loops };
 }
 
 /**
