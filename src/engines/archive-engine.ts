@@ -97,7 +97,9 @@ export class ArchiveEngine {
     const { position } = this.#store;
     const recovered = await disk.openJournal(this.#journalHandlers(), position.seq);
     this.#journal = recovered.journal;
-    if (position.seq === noSeq && recovered.journal.base.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder) this.#join();
+    // A store behind the journal's base had begun to take in a transfer when the process ended.
+    const isEmpty = position.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder;
+    if (isEmpty || position.seq < recovered.journal.base.seq) this.#join();
     else await this.#begin(recovered);
   }
 

@@ -9,6 +9,12 @@ import type { CoreContext } from "./core-context.js";
 
 /** Pulls that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
 const parkedPullsMax = 4096;
+/**
+ * A batch of the store waits this long after the one before, unless a pull waits for it or it is large already: one write transaction costs the
+ * store as much as many rows, and nobody else waits. Milliseconds.
+ */
+const batchEveryMs = 20;
+const batchChangesMin = 4000;
 /** Changes of rows that may wait for the store. */
 const backlogMax = 100_000;
 
@@ -16,6 +22,7 @@ export class ArchiveSide {
   readonly #context: CoreContext;
   #changes: StoreChange[] = [];
   #underWay = false;
+  #beganMs = Number.NEGATIVE_INFINITY;
   #last: Seq;
   stored: Seq;
   #parked: { readonly from: Endpoint; readonly request: PullRequestMessage }[] = [];
@@ -47,6 +54,9 @@ export class ArchiveSide {
 
   turnEnd(): void {
     if (this.#underWay || this.#last === this.stored) return;
+    const { nowMs } = this.#context;
+    if (nowMs - this.#beganMs < batchEveryMs && this.#parked.length === 0 && this.#changes.length < batchChangesMin) return;
+    this.#beganMs = nowMs;
     this.#underWay = true;
     const changes = this.#changes;
     this.#changes = [];

@@ -43,7 +43,8 @@ const pure = [
   "engines/cache-side.ts",
   "engines/joining.ts",
 ];
-const impure = /\bDate\.now\b|\bnew Date\b|\bMath\.random\b|\bsetTimeout\b|\bsetInterval\b|\bsetImmediate\b|\bperformance\.|\basync\b|\bawait\b|\bprocess\./;
+const impure =
+  /\bDate\.now\b|\bnew Date\b|\bMath\.random\b|\bsetTimeout\b|\bsetInterval\b|\bsetImmediate\b|\bperformance\.|\basync\b|\bawait\b|\bprocess\./;
 const impurePackages = /^node:(?!crypto$|buffer$)/;
 
 const files = readdirSync(root, { recursive: true, encoding: "utf8" })
