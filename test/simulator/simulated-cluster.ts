@@ -288,6 +288,11 @@ export class SimulatedCluster {
     this.fabric.healAll();
   }
 
+  /** Every process ends; the local stores are closed. */
+  end(): void {
+    for (const process of this.processes.values()) process.crash();
+  }
+
   // Clients
 
   /** Resolved by the answer, or as unknown when the Cache is killed. Time goes on only by `step`. */

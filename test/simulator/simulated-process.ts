@@ -128,10 +128,10 @@ export class SimulatedProcess {
     else if (message === "has copied the database") coverage.count("archive", "nothing: transfer");
     else if (message === "the journal is damaged; it is repaired from a peer") coverage.count("archive", "damaged journal");
     else if (message === "starts over" && this.kind === "archive") {
-      const needsState = String(fields["reason"]).includes("in no journal any more");
+      const needsState = String(fields.reason).includes("in no journal any more");
       coverage.count("archive", needsState ? "store behind every journal: transfer" : "starts over");
     } else if (message === "engine is gone")
-      coverage.count("sequencer", String(fields["reason"]).startsWith("silent") ? "LEAVE: silent" : "LEAVE: port refuses");
+      coverage.count("sequencer", String(fields.reason).startsWith("silent") ? "LEAVE: silent" : "LEAVE: port refuses");
   }
 
   /** kill -9: what is not on the disk is gone, and nobody is told but by the network. */

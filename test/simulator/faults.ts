@@ -1,0 +1,266 @@
+/**
+ * Seeded faults: what happens to processes, disks and the network while clients work. A fault is drawn every so often by the profile's weights;
+ * what it has broken is mended some time later, or at the end. No fault takes a majority of the voters' disks for good: nothing survives that.
+ */
+import type { Random } from "../../src/base/random.js";
+import type { FabricConditions } from "../../src/messages/network/memory-fabric-types.js";
+import { type SimulatedCluster, votersTarget } from "./simulated-cluster.js";
+import type { SimulatedProcess } from "./simulated-process.js";
+
+export const faultKinds = [
+  "crashArchive",
+  "crashCache",
+  "crashSequencer",
+  "crashAll",
+  "pause",
+  "longPause",
+  "isolate",
+  "oneWay",
+  "longCut",
+  "badNetwork",
+  "leaveCache",
+  "leaveArchive",
+  "newCache",
+  "replaceArchive",
+  "trim",
+  "damage",
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+export type FaultWeights = Partial<Readonly<Record<FaultKind, number>>>;
+
+export interface FaultPlan {
+  readonly weights: FaultWeights;
+  /** Between one fault and the next, in virtual milliseconds. */
+  readonly everyMsMin: number;
+  readonly everyMsMax: number;
+}
+
+export class Faults {
+  readonly #cluster: SimulatedCluster;
+  readonly #random: Random;
+  readonly #plan: FaultPlan;
+  readonly #kinds: readonly FaultKind[];
+  readonly #calm: FabricConditions;
+  #stopped = false;
+  #newNames = 0;
+  /** A voter's disk is damaged or lost, and not whole again yet: no other may be meanwhile. */
+  #isDiskAtRisk = false;
+  /** Being removed and replaced, one at a time. */
+  #isReplacing = false;
+
+  constructor(cluster: SimulatedCluster, random: Random, plan: FaultPlan) {
+    this.#cluster = cluster;
+    this.#random = random;
+    this.#plan = plan;
+    this.#calm = cluster.fabric.conditions;
+    this.#kinds = faultKinds.flatMap((kind) => new Array<FaultKind>(plan.weights[kind] ?? 0).fill(kind));
+  }
+
+  begin(): void {
+    if (this.#kinds.length === 0) return;
+    this.#next();
+  }
+
+  #next(): void {
+    this.#cluster.time.after(this.#between(this.#plan.everyMsMin, this.#plan.everyMsMax), () => {
+      if (this.#stopped) return;
+      const kind = this.#kinds[this.#random.integer(this.#kinds.length)];
+      if (kind !== undefined) this.#happen(kind);
+      this.#next();
+    });
+  }
+
+  /** Nothing more goes wrong, and what is broken is mended. Disks that are lost stay so. */
+  stop(): void {
+    this.#stopped = true;
+    const cluster = this.#cluster;
+    cluster.fabric.conditions = this.#calm;
+    cluster.heal();
+    for (const process of cluster.names()) {
+      process.resume();
+      cluster.restart(process.name);
+    }
+  }
+
+  #between(min: number, max: number): number {
+    return min + this.#random.integer(Math.round((max - min) * 1000) + 1) / 1000;
+  }
+
+  #later(minMs: number, maxMs: number, act: () => void): void {
+    this.#cluster.time.after(this.#between(minMs, maxMs), () => {
+      if (!this.#stopped) act();
+    });
+  }
+
+  #pick(among: readonly SimulatedProcess[]): SimulatedProcess | undefined {
+    return among[this.#random.integer(Math.max(1, among.length))];
+  }
+
+  #up(kind?: "archive" | "cache"): SimulatedProcess[] {
+    return this.#cluster.names(kind).filter((process) => process.state === "up");
+  }
+
+  #happen(kind: FaultKind): void {
+    switch (kind) {
+      case "crashArchive":
+        this.#crash(this.#pick(this.#up("archive")));
+        return;
+      case "crashCache":
+        this.#crash(this.#pick(this.#up("cache")));
+        return;
+      case "crashSequencer":
+        this.#crash(this.#up("archive").find((process) => process.core?.stream.role === "sequencer"));
+        return;
+      case "crashAll":
+        this.#crashAll();
+        return;
+      case "pause":
+        this.#pause(this.#pick(this.#up()), 20, 500);
+        return;
+      case "longPause":
+        this.#pause(this.#pick(this.#up()), 3100, 3600);
+        return;
+      case "isolate":
+        this.#cut(this.#pick(this.#up()), false, 50, 900);
+        return;
+      case "oneWay":
+        this.#cut(this.#pick(this.#up()), true, 50, 900);
+        return;
+      case "longCut":
+        this.#cut(this.#pick(this.#up()), this.#random.integer(3) === 0, 3100, 3600);
+        return;
+      case "badNetwork":
+        this.#badNetwork();
+        return;
+      case "leaveCache":
+        this.#leave(this.#pick(this.#up("cache")));
+        return;
+      case "leaveArchive":
+        if (this.#up("archive").length >= votersTarget) this.#leave(this.#pick(this.#up("archive")));
+        return;
+      case "newCache":
+        if (this.#cluster.names("cache").length < 5) this.#cluster.add("cache", `C${this.#cluster.names("cache").length + 1}`).start();
+        return;
+      case "replaceArchive":
+        this.#replaceArchive();
+        return;
+      case "trim":
+        for (const process of this.#up("archive")) void process.disk?.trim();
+        return;
+      case "damage":
+        this.#damage();
+        return;
+    }
+  }
+
+  #crash(process: SimulatedProcess | undefined): void {
+    if (process === undefined) return;
+    this.#cluster.crash(process.name);
+    this.#later(5, 700, () => this.#cluster.restart(process.name));
+  }
+
+  #crashAll(): void {
+    const all = this.#cluster.names().filter((process) => process.state !== "down");
+    for (const process of all) this.#cluster.crash(process.name);
+    for (const process of all) this.#later(5, 100, () => this.#cluster.restart(process.name));
+  }
+
+  #pause(process: SimulatedProcess | undefined, minMs: number, maxMs: number): void {
+    if (process === undefined) return;
+    process.pause();
+    this.#later(minMs, maxMs, () => process.resume());
+  }
+
+  #cut(process: SimulatedProcess | undefined, oneWay: boolean, minMs: number, maxMs: number): void {
+    if (process === undefined) return;
+    const others = this.#cluster.names().filter((other) => other !== process);
+    const some = this.#random.integer(2) === 0 ? others : others.filter(() => this.#random.integer(2) === 0);
+    if (oneWay && this.#random.integer(2) === 0) this.#cluster.cut(some, [process], true);
+    else this.#cluster.cut([process], some, oneWay);
+    this.#later(minMs, maxMs, () => this.#cluster.heal());
+  }
+
+  #badNetwork(): void {
+    const { fabric } = this.#cluster;
+    fabric.conditions = {
+      ...this.#calm,
+      lossPerMille: this.#random.integer(300),
+      duplicatePerMille: this.#random.integer(200),
+      reorderPerMille: this.#random.integer(300),
+      reorderDelayMs: this.#between(1, 20),
+      delayMsMax: this.#between(0.2, 8),
+    };
+    this.#later(50, 800, () => {
+      fabric.conditions = this.#calm;
+    });
+  }
+
+  #leave(process: SimulatedProcess | undefined): void {
+    if (process === undefined) return;
+    this.#cluster.leave(process.name, () => this.#later(5, 300, () => this.#cluster.restart(process.name)));
+  }
+
+  /** A voter's disk is lost for good; its place is given to a new Archive, with an empty disk. */
+  #replaceArchive(): void {
+    const voters = this.#cluster.invariants.committed.voters();
+    const healthy = this.#up("archive").filter((process) => process.isMember && voters.includes(process.disk?.nodeId ?? (0 as never)));
+    const victim = this.#pick(healthy);
+    if (victim === undefined || healthy.length < votersTarget || this.#isDiskAtRisk || this.#isReplacing) return;
+    this.#isReplacing = true;
+    this.#cluster.crash(victim.name);
+    victim.disk?.destroy();
+    this.#cluster.trace(victim.name, "has lost its disk");
+    this.#newNames++;
+    const name = `A${votersTarget + this.#newNames}`;
+    this.#removeVoter(victim, () => {
+      this.#cluster.add("archive", name).start();
+      this.#whenVoter(name);
+    });
+  }
+
+  /** As an operator would: asks until it is done. Goes on when the faults have stopped, since the database is not whole without. */
+  #removeVoter(victim: SimulatedProcess, then: () => void): void {
+    const cluster = this.#cluster;
+    const node = victim.disk?.nodeId;
+    if (node === undefined) return;
+    if (!cluster.invariants.committed.voters().includes(node)) {
+      then();
+      return;
+    }
+    const asked = this.#pick(this.#up()) ?? null;
+    asked?.engine?.removeVoter(node).then((refusal) => cluster.trace(asked.name, `removal of ${node}: ${refusal || "ordered"}`));
+    cluster.time.after(200, () => this.#removeVoter(victim, then));
+  }
+
+  #whenVoter(name: string): void {
+    const node = this.#cluster.process(name).disk?.nodeId;
+    if (node !== undefined && this.#cluster.invariants.committed.voters().includes(node)) this.#isReplacing = false;
+    else this.#cluster.time.after(50, () => this.#whenVoter(name));
+  }
+
+  get isReplacing(): boolean {
+    return this.#isReplacing;
+  }
+
+  /** The end of a crashed voter's journal cannot be read any more; the others have it. */
+  #damage(): void {
+    const up = this.#up("archive").filter((process) => process.isMember);
+    const victim = this.#pick(up);
+    const disk = victim?.disk;
+    if (victim === undefined || disk === undefined || disk === null || up.length < votersTarget || this.#isDiskAtRisk || this.#isReplacing) return;
+    this.#isDiskAtRisk = true;
+    const seq = this.#cluster.invariants.committed.lastSeq;
+    this.#cluster.crash(victim.name);
+    disk.damage(1 + this.#random.integer(20));
+    this.#cluster.trace(victim.name, "has a damaged journal");
+    this.#later(5, 200, () => this.#cluster.restart(victim.name));
+    this.#whenRepaired(victim, seq);
+  }
+
+  #whenRepaired(victim: SimulatedProcess, seq: number): void {
+    const { disk } = victim;
+    const hash = this.#cluster.invariants.committed.entries[seq - 1]?.hash ?? "";
+    if (disk?.hasDurably(seq as never, hash) === true) this.#isDiskAtRisk = false;
+    else this.#cluster.time.after(50, () => this.#whenRepaired(victim, seq));
+  }
+}

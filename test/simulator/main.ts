@@ -1,0 +1,170 @@
+/**
+ * `npm run sim -- --seeds N [--from S] [--profile P] [--mutant M] [--jobs J] [--trace]`: seeds S … S + N − 1, each a whole database under
+ * faults. On a failure it prints the broken invariant, the seed and the command that replays it, and exits with 1. It also fails where a row
+ * of a decision table was never met in a run that should have met it. `--coverage-off` leaves that out (short runs cannot meet everything).
+ */
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { InvariantError } from "./committed-stream.js";
+import { Coverage, type CoverageCounts } from "./coverage.js";
+import { missingRows } from "./expected-coverage.js";
+import { isMutant, type Mutant, profileOfMutant } from "./mutants.js";
+import { isProfileName, type ProfileName, profileOfSeed } from "./profiles.js";
+import { simulate } from "./simulation.js";
+
+interface Settings {
+  readonly seeds: number;
+  readonly from: number;
+  /** null: each seed its own. */
+  readonly profile: ProfileName | null;
+  readonly mutant: Mutant | null;
+  readonly jobs: number;
+  readonly trace: boolean;
+  readonly checksCoverage: boolean;
+}
+
+interface Failure {
+  readonly seed: number;
+  readonly profile: ProfileName;
+  readonly invariant: string;
+  readonly message: string;
+}
+
+/** What a worker tells after each seed. */
+interface Report {
+  readonly seed: number;
+  readonly failure: Failure | null;
+  /** With its last seed. */
+  readonly counts: CoverageCounts | null;
+}
+
+/** Failures told in full; a broken build has thousands. */
+const failuresToldMax = 10;
+const progressEveryMs = 10_000;
+
+function settingsOf(args: readonly string[]): Settings {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      seeds: { type: "string", default: "100" },
+      from: { type: "string", default: "1" },
+      profile: { type: "string" },
+      mutant: { type: "string" },
+      jobs: { type: "string", default: "2" },
+      trace: { type: "boolean", default: false },
+      "coverage-off": { type: "boolean", default: false },
+    },
+  });
+  const { profile, mutant } = values;
+  if (profile !== undefined && !isProfileName(profile)) throw new Error(`no profile ${profile}`);
+  if (mutant !== undefined && !isMutant(mutant)) throw new Error(`no mutant ${mutant}`);
+  return {
+    seeds: numberOf("seeds", values.seeds),
+    from: numberOf("from", values.from),
+    profile: profile ?? (mutant === undefined ? null : profileOfMutant[mutant]),
+    mutant: mutant ?? null,
+    jobs: numberOf("jobs", values.jobs),
+    trace: values.trace,
+    checksCoverage: !values["coverage-off"],
+  };
+}
+
+function numberOf(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} ${text}: not a whole number`);
+  return value;
+}
+
+async function runSeed(seed: number, settings: Settings, coverage: Coverage): Promise<Failure | null> {
+  const profile = settings.profile ?? profileOfSeed(seed);
+  const trace = settings.trace ? (line: string): void => void process.stdout.write(`${line}\n`) : undefined;
+  try {
+    await simulate({ seed, profile, mutant: settings.mutant, coverage, ...(trace === undefined ? {} : { trace }) });
+    return null;
+  } catch (error) {
+    const invariant = error instanceof InvariantError ? error.invariant : "the simulator itself";
+    return { seed, profile, invariant, message: error instanceof InvariantError ? error.message : String((error as Error).stack) };
+  }
+}
+
+function tell(failure: Failure, settings: Settings): void {
+  const mutant = settings.mutant === null ? "" : ` --mutant ${settings.mutant}`;
+  process.stdout.write(`FAILED seed ${failure.seed}, profile ${failure.profile}\n  ${failure.message}\n`);
+  process.stdout.write(`  replay: npm run sim -- --seeds 1 --from ${failure.seed} --profile ${failure.profile}${mutant} --trace\n`);
+}
+
+/** Takes every jobs-th seed, and reports each to the parent. */
+async function work(settings: Settings, place: number): Promise<void> {
+  const coverage = new Coverage();
+  const send = (report: Report): Promise<void> => new Promise((resolve) => process.send?.(report, () => resolve()));
+  for (let seed = settings.from + place; seed < settings.from + settings.seeds; seed += settings.jobs) {
+    const failure = await runSeed(seed, settings, coverage);
+    await send({ seed, failure, counts: null });
+  }
+  await send({ seed: -1, failure: null, counts: coverage.counts() });
+  process.disconnect();
+}
+
+async function runAll(args: readonly string[], settings: Settings): Promise<{ failures: Failure[]; coverage: Coverage; seconds: number }> {
+  const beganMs = performance.now();
+  const coverage = new Coverage();
+  const failures: Failure[] = [];
+  let done = 0;
+  const note = (failure: Failure | null): void => {
+    done++;
+    if (failure === null) return;
+    failures.push(failure);
+    if (failures.length <= failuresToldMax) tell(failure, settings);
+  };
+  const progress = setInterval(() => {
+    const seconds = (performance.now() - beganMs) / 1000;
+    process.stdout.write(`${done} of ${settings.seeds} seeds, ${(done / seconds).toFixed(1)} per second, ${failures.length} failed\n`);
+  }, progressEveryMs);
+  if (settings.jobs <= 1 || settings.seeds === 1 || settings.trace) {
+    for (let seed = settings.from; seed < settings.from + settings.seeds; seed++) note(await runSeed(seed, settings, coverage));
+  } else {
+    const places = Array.from({ length: settings.jobs }, (_, place) => place);
+    await Promise.all(
+      places.map(
+        (place) =>
+          new Promise<void>((resolve, reject) => {
+            const child = fork(fileURLToPath(import.meta.url), [...args], { env: { ...process.env, ATOMCAST_SIM_PLACE: String(place) } });
+            let ended = false;
+            child.on("message", (report: Report) => {
+              if (report.counts === null) note(report.failure);
+              else {
+                coverage.add(report.counts);
+                ended = true;
+              }
+            });
+            child.on("exit", (code) => (ended ? resolve() : reject(new Error(`a simulator process ended with code ${code}`))));
+          }),
+      ),
+    );
+  }
+  clearInterval(progress);
+  return { failures, coverage, seconds: (performance.now() - beganMs) / 1000 };
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const settings = settingsOf(args);
+  const place = process.env.ATOMCAST_SIM_PLACE;
+  if (place !== undefined && process.send !== undefined) {
+    await work(settings, Number(place));
+    return;
+  }
+  const { failures, coverage, seconds } = await runAll(args, settings);
+  for (const { name, count } of coverage.all()) process.stdout.write(`${String(count).padStart(10)}  ${name}\n`);
+  process.stdout.write(
+    `${settings.seeds} seeds in ${seconds.toFixed(1)} s, ${(settings.seeds / seconds).toFixed(2)} per second, ${failures.length} failed\n`,
+  );
+  if (failures.length > 0) process.exitCode = 1;
+  if (!settings.checksCoverage || settings.mutant !== null || settings.seeds === 1) return;
+  for (const name of missingRows(coverage, settings.profile)) {
+    process.stdout.write(`NEVER MET: ${name}\n`);
+    process.exitCode = 1;
+  }
+}
+
+await main(process.argv.slice(2));

@@ -1,0 +1,47 @@
+/**
+ * Deliberate bugs, put into the real engines for the time of a seed. Each must be caught by an invariant that knows nothing of it: a simulator
+ * that lets one pass would let such a bug of ours pass too.
+ */
+import { PermissionTable } from "../../src/atoms/permission-table.js";
+import { Catalog } from "../../src/catalog/catalog.js";
+import type { ProfileName } from "./profiles.js";
+
+export const mutants = ["ack-before-fsync", "grant-outlives-leave", "fence-not-checked"] as const;
+export type Mutant = (typeof mutants)[number];
+
+/** The profile that is made for it. */
+export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
+  "ack-before-fsync": "power",
+  "grant-outlives-leave": "originators",
+  "fence-not-checked": "originators",
+};
+
+export function isMutant(name: string): name is Mutant {
+  return mutants.includes(name as Mutant);
+}
+
+/** `ack-before-fsync` is the simulated disk's own. Returns what mends it. */
+export function withMutant(mutant: Mutant | null): () => void {
+  switch (mutant) {
+    case "grant-outlives-leave": {
+      const { departed } = PermissionTable.prototype;
+      PermissionTable.prototype.departed = () => {};
+      return () => {
+        PermissionTable.prototype.departed = departed;
+      };
+    }
+    case "fence-not-checked": {
+      const { objection } = Catalog.prototype;
+      Catalog.prototype.objection = function (proposal) {
+        const found = objection.call(this, proposal);
+        return found === "fence" ? null : found;
+      };
+      return () => {
+        Catalog.prototype.objection = objection;
+      };
+    }
+    case "ack-before-fsync":
+    case null:
+      return () => {};
+  }
+}

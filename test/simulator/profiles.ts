@@ -1,0 +1,169 @@
+/** What a seed is run under: how many engines, what clients do, what goes wrong, how slow disks and network are. */
+import { calmConditions, type FabricConditions } from "../../src/messages/network/memory-fabric-types.js";
+import type { FaultPlan } from "./faults.js";
+import type { DiskTimes } from "./simulated-disk.js";
+import type { Mix } from "./workload.js";
+
+export interface Profile {
+  readonly archives: number;
+  readonly caches: number;
+  readonly clients: number;
+  /** How long clients work and faults happen, in virtual milliseconds. */
+  readonly workMs: number;
+  readonly thinkMsMax: number;
+  readonly mix: Mix;
+  readonly faults: FaultPlan;
+  readonly conditions: FabricConditions;
+  readonly diskTimes: DiskTimes;
+  readonly storeMsMax: number;
+  /** Share of the seeds of `all`. */
+  readonly share: number;
+}
+
+const mixed: Mix = {
+  transfer: 8,
+  sum: 4,
+  item: 6,
+  explicitItem: 2,
+  claim: 4,
+  rename: 2,
+  replace: 1,
+  unclaim: 2,
+  child: 4,
+  parent: 3,
+  orphan: 2,
+  hot: 4,
+  code: 2,
+  codeIndex: 1,
+  table: 1,
+  big: 1,
+};
+const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.8 };
+const slowDisk: DiskTimes = { syncMsMin: 1, syncMsMax: 30 };
+const noFaults: FaultPlan = { weights: {}, everyMsMin: 1000, everyMsMax: 1000 };
+const base: Profile = {
+  archives: 3,
+  caches: 2,
+  clients: 5,
+  workMs: 1500,
+  thinkMsMax: 25,
+  mix: mixed,
+  faults: noFaults,
+  // A cut ends its connections soon, so that what TCP's patience would hide is seen within a seed.
+  conditions: { ...calmConditions, cutBreaksAfterMs: 400, openTimeoutMs: 300 },
+  diskTimes: quickDisk,
+  storeMsMax: 1,
+  share: 1,
+};
+
+export const profiles = {
+  /** One Archive, one Cache, nothing goes wrong. */
+  smallest: { ...base, archives: 1, caches: 1, clients: 3, workMs: 500 },
+  calm: { ...base, workMs: 800 },
+  normal: {
+    ...base,
+    share: 6,
+    faults: {
+      weights: {
+        crashArchive: 3,
+        crashCache: 3,
+        crashSequencer: 2,
+        crashAll: 1,
+        pause: 3,
+        isolate: 3,
+        oneWay: 2,
+        badNetwork: 4,
+        leaveCache: 1,
+        newCache: 1,
+      },
+      everyMsMin: 60,
+      everyMsMax: 500,
+    },
+  },
+  network: {
+    ...base,
+    share: 2,
+    conditions: { ...base.conditions, lossPerMille: 60, duplicatePerMille: 30, reorderPerMille: 80, reorderDelayMs: 4, delayMsMax: 2 },
+    faults: { weights: { isolate: 4, oneWay: 4, badNetwork: 6, pause: 2 }, everyMsMin: 40, everyMsMax: 300 },
+  },
+  /** The power fails, again and again, with disks that take their time. */
+  power: {
+    ...base,
+    share: 2,
+    diskTimes: slowDisk,
+    faults: { weights: { crashAll: 4, crashArchive: 3, crashSequencer: 3, crashCache: 1 }, everyMsMin: 80, everyMsMax: 400 },
+  },
+  /** Long silences: engines that live are taken for dead. */
+  eviction: {
+    ...base,
+    clients: 3,
+    workMs: 4500,
+    thinkMsMax: 60,
+    faults: { weights: { longPause: 3, longCut: 3, crashCache: 1 }, everyMsMin: 300, everyMsMax: 1500 },
+  },
+  membership: {
+    ...base,
+    share: 2,
+    workMs: 2500,
+    thinkMsMax: 50,
+    faults: {
+      weights: { replaceArchive: 4, leaveArchive: 2, leaveCache: 2, newCache: 2, trim: 3, crashArchive: 2, crashCache: 1, damage: 1 },
+      everyMsMin: 80,
+      everyMsMax: 500,
+    },
+  },
+  damage: {
+    ...base,
+    faults: { weights: { damage: 5, crashArchive: 2, crashAll: 1, trim: 1 }, everyMsMin: 100, everyMsMax: 400 },
+  },
+  /** Everybody wants the same keys. */
+  contention: {
+    ...base,
+    share: 2,
+    caches: 3,
+    clients: 9,
+    thinkMsMax: 8,
+    workMs: 700,
+    mix: { transfer: 6, sum: 2, claim: 5, rename: 4, replace: 2, unclaim: 4, child: 5, parent: 5, orphan: 3, hot: 6 },
+    conditions: { ...base.conditions, delayMsMax: 3 },
+    storeMsMax: 3,
+  },
+  /** Ids, large rows, splits. */
+  ids: {
+    ...base,
+    caches: 3,
+    mix: { item: 8, explicitItem: 4, big: 12, sum: 1, code: 3 },
+    thinkMsMax: 15,
+    workMs: 900,
+    faults: { weights: { crashCache: 2, newCache: 1, pause: 1, leaveCache: 1 }, everyMsMin: 150, everyMsMax: 600 },
+  },
+  schema: {
+    ...base,
+    mix: { ...mixed, codeIndex: 5, code: 6, table: 6, alter: 2 },
+    faults: { weights: { crashCache: 2, crashSequencer: 1, newCache: 1, badNetwork: 1 }, everyMsMin: 150, everyMsMax: 600 },
+  },
+  /** Originators come and go under those who have their permission. */
+  originators: {
+    ...base,
+    share: 2,
+    caches: 3,
+    clients: 8,
+    thinkMsMax: 10,
+    mix: { transfer: 6, sum: 2, claim: 4, rename: 3, unclaim: 3, child: 3, parent: 3, orphan: 1, hot: 6, item: 2 },
+    conditions: { ...base.conditions, delayMsMax: 4 },
+    storeMsMax: 4,
+    faults: { weights: { crashCache: 5, leaveCache: 3, crashSequencer: 1, pause: 1, isolate: 1, badNetwork: 1 }, everyMsMin: 40, everyMsMax: 250 },
+  },
+} satisfies Readonly<Record<string, Profile>>;
+
+export type ProfileName = keyof typeof profiles;
+
+/** The profile of a seed where none is asked for: each has its share. */
+export function profileOfSeed(seed: number): ProfileName {
+  const names = Object.entries(profiles).flatMap(([name, profile]) => new Array<ProfileName>(profile.share).fill(name as ProfileName));
+  return names[seed % names.length] ?? "normal";
+}
+
+export function isProfileName(name: string): name is ProfileName {
+  return Object.hasOwn(profiles, name);
+}

@@ -1,0 +1,69 @@
+/** One seed from its first process to its audit. */
+import { seededRandom } from "../../src/base/random.js";
+import { check } from "./committed-stream.js";
+import type { Coverage } from "./coverage.js";
+import { Faults } from "./faults.js";
+import { type Mutant, withMutant } from "./mutants.js";
+import { watchPermissions } from "./permission-watch.js";
+import { type Profile, type ProfileName, profiles } from "./profiles.js";
+import { SimulatedCluster } from "./simulated-cluster.js";
+import { Workload } from "./workload.js";
+import { audit } from "./workload-audit.js";
+
+export interface SimulationOptions {
+  readonly seed: number;
+  readonly profile: ProfileName;
+  readonly mutant: Mutant | null;
+  readonly coverage: Coverage;
+  readonly trace?: (line: string) => void;
+}
+
+/** After the last fault every client has its answer within this, and every engine has caught up. Virtual milliseconds. */
+export const answerMsMax = 10_000;
+
+/** Throws what is not as it must be. */
+export async function simulate(options: SimulationOptions): Promise<void> {
+  const unwatch = watchPermissions(options.coverage);
+  const mend = withMutant(options.mutant);
+  try {
+    await run(options, profiles[options.profile]);
+  } finally {
+    mend();
+    unwatch();
+  }
+}
+
+async function run(options: SimulationOptions, profile: Profile): Promise<void> {
+  const { archives, caches, conditions, diskTimes, storeMsMax } = profile;
+  const { seed, coverage, trace } = options;
+  const acksBeforeSync = options.mutant === "ack-before-fsync";
+  const cluster = new SimulatedCluster({
+    seed,
+    archives,
+    caches,
+    conditions,
+    diskTimes,
+    storeMsMax,
+    acksBeforeSync,
+    coverage,
+    ...(trace === undefined ? {} : { trace }),
+  });
+  try {
+    await cluster.start();
+    const workload = new Workload(cluster, seededRandom(cluster.random.integer(2 ** 48)), profile.mix, profile.thinkMsMax);
+    const faults = new Faults(cluster, seededRandom(cluster.random.integer(2 ** 48)), profile.faults);
+    await workload.prepare("C1");
+    for (let client = 0; client < profile.clients; client++) workload.begin();
+    faults.begin();
+    await cluster.runFor(profile.workMs);
+    workload.stop();
+    faults.stop();
+    await cluster.runUntil("every client has its answer", () => workload.isDone && !faults.isReplacing, answerMsMax);
+    await cluster.expectConverged();
+    for (const { name, state } of cluster.names("cache")) if (state === "up") await audit(cluster, workload, name);
+    await cluster.expectConverged();
+    check(workload.operations.length > 0, "everything finishes", () => "no client did anything");
+  } finally {
+    cluster.end();
+  }
+}

@@ -1,0 +1,268 @@
+/**
+ * Seeded clients of a simulated database, and what they know of it: which of their statements were acknowledged, which failed, and of which
+ * they were told that the outcome is unknown (or their Cache was killed). Nothing of unknown outcome is ever sent again. At the end
+ * `workload-audit.ts` compares what they know with what is there.
+ */
+import type { Random } from "../../src/base/random.js";
+import type { SqlValue } from "../../src/base/values.js";
+import type { BatchAnswer } from "../../src/engines/core-types.js";
+import type { Step } from "../../src/sql/local-store.js";
+import { check } from "./committed-stream.js";
+import { type SimulatedCluster, step } from "./simulated-cluster.js";
+
+export const operationKinds = [
+  "transfer",
+  "sum",
+  "item",
+  "explicitItem",
+  "claim",
+  "rename",
+  "replace",
+  "unclaim",
+  "child",
+  "parent",
+  "orphan",
+  "hot",
+  "code",
+  "codeIndex",
+  "table",
+  "alter",
+  "big",
+] as const;
+export type OperationKind = (typeof operationKinds)[number];
+export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
+
+export type Outcome = "ok" | "failed" | "unknown";
+
+/** One statement or batch of a client, and what became of it. */
+export interface Operation {
+  readonly id: number;
+  readonly kind: OperationKind;
+  outcome: Outcome | "pending";
+  /** A fault's or a failure's code. */
+  code: string;
+  /** What it was about: a name, an amount, a table. */
+  readonly about: readonly number[];
+  /** An INSERT's row id; a hot row's value. */
+  value: bigint | null;
+  /** Its Cache, and when. */
+  readonly at: string;
+  readonly beganMs: number;
+}
+
+export const accountCount = 8;
+export const accountInitial = 100n;
+const nameCount = 6;
+const parentCount = 4;
+const bigBytes = 6 * 1024;
+
+export class Workload {
+  readonly operations: Operation[] = [];
+  readonly #cluster: SimulatedCluster;
+  readonly #random: Random;
+  readonly #mix: readonly OperationKind[];
+  readonly #thinkMsMax: number;
+  #stopped = false;
+  #working = 0;
+  #tables = 0;
+  readonly #ownTables: string[] = [];
+
+  constructor(cluster: SimulatedCluster, random: Random, mix: Mix, thinkMsMax: number) {
+    this.#cluster = cluster;
+    this.#random = random;
+    this.#thinkMsMax = thinkMsMax;
+    this.#mix = operationKinds.flatMap((kind) => new Array<OperationKind>(mix[kind] ?? 0).fill(kind));
+  }
+
+  /** Through any Cache, before the clients begin. */
+  async prepare(name: string): Promise<void> {
+    const accounts = Array.from({ length: accountCount }, (_, index) => `(${index + 1}, ${accountInitial})`).join(", ");
+    const parents = Array.from({ length: parentCount }, (_, index) => `(${index + 1})`).join(", ");
+    await this.#cluster.sql(
+      name,
+      "create table accounts (id integer primary key, balance integer not null)",
+      "create table moves (id integer primary key, source integer not null, target integer not null, amount integer not null)",
+      "create table items (id integer primary key, tag integer not null, note text)",
+      "create table names (id integer primary key, name text unique, owner integer)",
+      "create table parents (id integer primary key)",
+      "create table children (id integer primary key, parent integer not null references parents(id))",
+      "create index children_parent on children(parent)",
+      "create table counters (id integer primary key, n integer not null)",
+      "create table codes (id integer primary key, code integer)",
+      `insert into accounts values ${accounts}`,
+      `insert into parents values ${parents}`,
+      "insert into counters values (1, 0)",
+    );
+  }
+
+  /** A client that goes on until `stop`. */
+  begin(): void {
+    this.#working++;
+    this.#live().then(
+      () => this.#working--,
+      (error: unknown) => this.#cluster.fail(error as Error),
+    );
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  get isDone(): boolean {
+    return this.#working === 0;
+  }
+
+  async #live(): Promise<void> {
+    while (!this.#stopped) {
+      await this.#cluster.sleep(this.#random.integer(this.#thinkMsMax * 1000 + 1) / 1000);
+      const caches = this.#cluster.names("cache").filter((process) => process.state !== "down" && process.cache !== null);
+      const cache = caches[this.#random.integer(Math.max(1, caches.length))];
+      const kind = this.#mix[this.#random.integer(this.#mix.length)];
+      if (cache === undefined || kind === undefined || this.#stopped) continue;
+      await this.#operate(cache.name, kind);
+    }
+  }
+
+  #below(count: number): number {
+    return 1 + this.#random.integer(count);
+  }
+
+  async #operate(at: string, kind: OperationKind): Promise<void> {
+    const id = this.operations.length + 1;
+    const { about, steps } = this.#compose(kind, id);
+    if (steps.length === 0) return;
+    const operation: Operation = { id, kind, outcome: "pending", code: "", about, value: null, at, beganMs: this.#cluster.nowMs };
+    this.operations.push(operation);
+    const answer = await this.#cluster.batch(at, steps);
+    this.#conclude(operation, answer);
+    this.#cluster.trace(at, `op ${id} ${kind} ${about.join(",")}: ${operation.outcome} ${operation.code}`);
+  }
+
+  #conclude(operation: Operation, answer: BatchAnswer): void {
+    if (answer.kind === "failed") {
+      operation.code = answer.code;
+      operation.outcome = answer.code === "ATOMCAST_OUTCOME_UNKNOWN" ? "unknown" : "failed";
+      if (answer.code === "ATOMCAST_OUTCOME_UNKNOWN") this.#cluster.coverage.count("transactions", "starts over: outcome unknown");
+      if (answer.code === "ATOMCAST_UNAVAILABLE") this.#cluster.coverage.count("transactions", "starts over: nothing changed");
+      return;
+    }
+    const fault = answer.outcomes.find((outcome) => outcome.kind === "error");
+    operation.outcome = fault === undefined ? "ok" : "failed";
+    if (fault?.kind === "error") {
+      operation.code = fault.fault.code;
+      this.#judgeFault(operation, fault.fault.code, fault.fault.message);
+      return;
+    }
+    const last = answer.outcomes.filter((outcome) => outcome.kind === "ok").at(-1);
+    if (last?.kind !== "ok") return;
+    const rows = last.result.rows;
+    if (operation.kind === "sum") this.#judgeSum(operation, rows);
+    else if (operation.kind === "orphan")
+      check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
+    else if (operation.kind === "hot") operation.value = rows[0]?.[0] as bigint;
+    else operation.value = last.result.lastInsertRowid;
+    if (operation.kind === "orphan") this.#cluster.coverage.count("invariants", "no orphans");
+  }
+
+  #judgeSum(operation: Operation, rows: readonly (readonly SqlValue[])[]): void {
+    const expected = BigInt(accountCount) * accountInitial;
+    check(rows[0]?.[0] === expected, "totals are right", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}, not ${expected}`);
+    this.#cluster.coverage.count("invariants", "totals are right");
+  }
+
+  /** Constraints and schema races are a client's daily bread; anything else is not. */
+  #judgeFault(operation: Operation, code: string, message: string): void {
+    const isExpected =
+      code.startsWith("SQLITE_CONSTRAINT") ||
+      (code.startsWith("SQLITE_ERROR") && /no such (table|column|index)|already exists|duplicate column/.test(message));
+    check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
+  }
+
+  #compose(kind: OperationKind, id: number): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+    const number = BigInt(id);
+    switch (kind) {
+      case "transfer":
+        return this.#transfer(number);
+      case "sum":
+        return { about: [], steps: [step("select sum(balance) from accounts")] };
+      case "item":
+        return { about: [], steps: [step("insert into items (tag, note) values (?, ?)", number, `note ${id}`)] };
+      case "explicitItem": {
+        const at = this.#below(400);
+        return { about: [at], steps: [step("insert into items (id, tag, note) values (?, ?, 'explicit')", BigInt(at), number)] };
+      }
+      case "big":
+        return { about: [], steps: [step("insert into items (tag, note) values (?, ?)", number, "x".repeat(bigBytes))] };
+      case "claim": {
+        const name = this.#below(nameCount);
+        return { about: [name], steps: [step("insert into names (name, owner) values (?, ?)", `n${name}`, number)] };
+      }
+      case "rename": {
+        const [from, to] = [this.#below(nameCount), this.#below(nameCount)];
+        return { about: [from, to], steps: [step("update names set name = ?, owner = ? where name = ?", `n${to}`, number, `n${from}`)] };
+      }
+      case "replace": {
+        const name = this.#below(nameCount);
+        return { about: [name], steps: [step("insert or replace into names (name, owner) values (?, ?)", `n${name}`, number)] };
+      }
+      case "unclaim": {
+        const name = this.#below(nameCount);
+        return { about: [name], steps: [step("delete from names where name = ?", `n${name}`)] };
+      }
+      case "child": {
+        const parent = this.#below(parentCount);
+        return { about: [parent], steps: [step("insert into children values (?, ?)", number, BigInt(parent))] };
+      }
+      case "parent": {
+        const parent = BigInt(this.#below(parentCount));
+        const choice = this.#random.integer(3);
+        if (choice === 0) return { about: [], steps: [step("insert or ignore into parents values (?)", parent)] };
+        if (choice === 1) return { about: [], steps: [step("delete from parents where id = ?", parent)] };
+        return { about: [], steps: [step("delete from children where parent = ?", parent)] };
+      }
+      case "orphan":
+        return { about: [], steps: [step("select count(*) from children where parent not in (select id from parents)")] };
+      case "hot":
+        return { about: [], steps: [step("update counters set n = n + 1 where id = 1 returning n")] };
+      case "code":
+        return { about: [], steps: [step("insert into codes (code) values (?)", BigInt(this.#below(60)))] };
+      case "codeIndex": {
+        const choice = this.#random.integer(3);
+        if (choice === 0) return { about: [], steps: [step("create unique index codes_code on codes(code)")] };
+        if (choice === 1) return { about: [], steps: [step("drop index codes_code")] };
+        return { about: [], steps: [step("delete from codes where id not in (select min(id) from codes group by code)")] };
+      }
+      case "table":
+        return this.#table(number);
+      case "alter":
+        return { about: [], steps: [step(`alter table items add column c${id} integer default ${id}`)] };
+    }
+  }
+
+  #transfer(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+    const source = this.#below(accountCount);
+    const target = 1 + ((source + this.#random.integer(accountCount - 1)) % accountCount);
+    const amount = this.#below(9);
+    const statements = [
+      step("begin"),
+      step("update accounts set balance = balance - ? where id = ?", BigInt(amount), BigInt(source)),
+      step("update accounts set balance = balance + ? where id = ?", BigInt(amount), BigInt(target)),
+      step("insert into moves values (?, ?, ?, ?)", id, BigInt(source), BigInt(target), BigInt(amount)),
+      step("commit"),
+    ];
+    return { about: [source, target, amount], steps: statements };
+  }
+
+  /** Makes, fills or drops a table of its own. */
+  #table(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+    const choice = this.#random.integer(3);
+    const known = this.#ownTables[this.#random.integer(Math.max(1, this.#ownTables.length))];
+    if (choice === 0 || known === undefined) {
+      const name = `own${++this.#tables}`;
+      this.#ownTables.push(name);
+      return { about: [], steps: [step(`create table ${name} (id integer primary key, v integer unique)`)] };
+    }
+    if (choice === 1) return { about: [], steps: [step(`insert into ${known} (v) values (?)`, id)] };
+    return { about: [], steps: [step(`drop table ${known}`)] };
+  }
+}
