@@ -1,0 +1,105 @@
+/** Engines killed under load, and no acknowledged transfer lost, none twice, no read ever wrong. */
+import { describe, expect, test } from "vitest";
+import { expectConverged, query } from "./convergence.js";
+import { type Engine, openSite, type Site } from "./processes.js";
+import { openTransferLoad, type TransferLoad } from "./transfers.js";
+
+const isLong = process.env.ATOMCAST_LONG === "1";
+/** Transfers acknowledged before and after each fault. */
+const steady = isLong ? 3000 : 300;
+const progressMs = isLong ? 120_000 : 20_000;
+const rounds = isLong ? 10 : 1;
+
+interface Cluster {
+  readonly site: Site;
+  readonly engines: Map<string, Engine>;
+}
+
+async function openCluster(archives: number, caches: number): Promise<Cluster> {
+  const site = openSite();
+  const engines = new Map<string, Engine>();
+  for (let index = 1; index <= archives; index++) engines.set(`archive-${index}`, await site.archive(`archive-${index}`));
+  await Promise.all(Array.from({ length: caches }, async (_, index) => engines.set(`cache-${index + 1}`, await site.cache(`cache-${index + 1}`))));
+  return { site, engines };
+}
+
+function urlsOf({ engines }: Cluster): string[] {
+  return [...engines.values()].filter((engine) => engine.kind === "cache").map((engine) => engine.url);
+}
+
+async function killAndRestart(cluster: Cluster, name: string, load: TransferLoad): Promise<void> {
+  const engine = engineOf(cluster, name);
+  engine.kill("SIGKILL");
+  await engine.ended();
+  await load.progress(steady, progressMs);
+  const again = await engine.restart();
+  cluster.engines.set(name, again);
+  // Its clients find it where it was.
+  await load.progress(again.kind === "cache" ? steady / 2 : steady, progressMs, again.kind === "cache" ? again.url : undefined);
+}
+
+function engineOf({ engines }: Cluster, name: string): Engine {
+  const engine = engines.get(name);
+  if (engine === undefined) throw new Error(`no engine ${name}`);
+  return engine;
+}
+
+/** The name of the engine with this pid. */
+function nameOf({ engines }: Cluster, pid: unknown): string {
+  for (const [name, engine] of engines) if (engine.pid === Number(pid)) return name;
+  throw new Error(`no engine has pid ${pid}`);
+}
+
+async function originatorOf(cluster: Cluster, table: string): Promise<string> {
+  const [url = ""] = urlsOf(cluster);
+  const [row] = await query(
+    url,
+    `select e.pid, e.kind from system.atoms a join system.engines e on e.id = a.originator where a.table_name = '${table}' and a.kind = 'rows'`,
+  );
+  return nameOf(cluster, row?.[0]);
+}
+
+async function sequencerOf(cluster: Cluster): Promise<string> {
+  const [url = ""] = urlsOf(cluster);
+  const [row] = await query(url, "select pid from system.engines where is_sequencer");
+  return nameOf(cluster, row?.[0]);
+}
+
+async function expectWhole(cluster: Cluster, load: TransferLoad): Promise<void> {
+  await load.stop();
+  const urls = urlsOf(cluster);
+  for (const url of urls) await load.expectTold(url);
+  await expectConverged(urls, cluster.engines.size);
+}
+
+describe("kill -9 under load", () => {
+  test("the originating Cache, an Archive, the sequencer; each comes back", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
+    const cluster = await openCluster(3, 2);
+    const load = await openTransferLoad(urlsOf(cluster));
+    await load.progress(steady, progressMs);
+    for (let round = 0; round < rounds; round++) {
+      const originator = await originatorOf(cluster, "accounts");
+      expect(originator).toMatch(/^cache/);
+      await killAndRestart(cluster, originator, load);
+      const sequencer = await sequencerOf(cluster);
+      const follower = [...cluster.engines.keys()].find((name) => name.startsWith("archive") && name !== sequencer);
+      await killAndRestart(cluster, follower ?? "", load);
+      load.takeLongestGapMs();
+      await killAndRestart(cluster, await sequencerOf(cluster), load);
+      expect(load.takeLongestGapMs()).toBeLessThan(10_000);
+    }
+    await expectWhole(cluster, load);
+  });
+
+  test("all engines at once", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
+    const cluster = await openCluster(3, 2);
+    const load = await openTransferLoad(urlsOf(cluster));
+    for (let round = 0; round < rounds; round++) {
+      await load.progress(steady, progressMs);
+      for (const engine of cluster.engines.values()) engine.kill("SIGKILL");
+      await Promise.all([...cluster.engines].map(async ([name, engine]) => cluster.engines.set(name, await engine.restart())));
+      for (const url of urlsOf(cluster)) await load.progress(steady / 2, progressMs, url);
+    }
+    await expectWhole(cluster, load);
+  });
+});
