@@ -1,0 +1,167 @@
+/** `npm run bench`: measures, prints, and ends what it has started. docs/benchmark.md says what the figures mean. */
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { killAll } from "./child-processes.js";
+import { type Cluster, type ClusterKind, startCluster } from "./cluster.js";
+import { readProfiles, type ThreadProfile } from "./cpu-profile.js";
+import { type FailoverRun, measureFailover } from "./failover.js";
+import type { Work } from "./load-messages.js";
+import { describeMachine, machineLine } from "./machine.js";
+import { type BenchOptions, parseOptions } from "./options.js";
+import { measurePeer, type PeerResult, peerNames } from "./peers.js";
+import { cpuTable, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
+import { measureThroughput, type Throughput } from "./throughput.js";
+
+interface Item {
+  readonly work: Work;
+  readonly inFlight: number;
+}
+
+const titles: Readonly<Record<ClusterKind, string>> = {
+  embedded: "Atomcast, embedded",
+  hrana: "Atomcast, Hrana",
+  libsql: "Atomcast, @libsql/client",
+};
+
+/** CPU time by process is told of this one. */
+const cpuItem: Item = { work: "insert", inFlight: 64 };
+const failoverRuns = 5;
+const profileTop = 18;
+
+function itemsOf(quick: boolean): readonly Item[] {
+  const inFlights = quick ? [1, 64] : [1, 64, 256];
+  return (["insert", "update", "read"] as const).flatMap((work) => inFlights.map((inFlight) => ({ work, inFlight })));
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function note(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+async function withCluster<T>(kind: ClusterKind, profileDirectory: string | null, use: (cluster: Cluster) => Promise<T>): Promise<T> {
+  note(`${titles[kind]}: starting 3 Archives and 2 Caches`);
+  const cluster = await startCluster({ kind, profileDirectory });
+  try {
+    return await use(cluster);
+  } finally {
+    await cluster.stop();
+  }
+}
+
+async function measureCluster(kind: ClusterKind, items: readonly Item[], seconds: number): Promise<SystemRuns> {
+  return withCluster(kind, null, async (cluster) => {
+    const runs: Throughput[] = [];
+    for (const { work, inFlight } of items) {
+      const watched = work === cpuItem.work && inFlight === cpuItem.inFlight ? cluster.children : [];
+      runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watched));
+    }
+    return { title: titles[kind], runs };
+  });
+}
+
+interface Profiled {
+  readonly run: Throughput;
+  readonly profiles: readonly (ThreadProfile & { readonly name: string })[];
+}
+
+async function profile(seconds: number): Promise<Profiled> {
+  const directory = await mkdtemp(join(tmpdir(), "atomcast-profiles-"));
+  const names = new Map<number, string>();
+  const run = await withCluster("embedded", directory, async (cluster) => {
+    const { engines } = await cluster.status();
+    const sequencer = engines.find((engine) => engine.isSequencer)?.pid;
+    for (const { pid, name } of cluster.children) names.set(pid, pid === sequencer ? `${name} (sequencer)` : name);
+    return measureThroughput(cluster.workers, cpuItem.work, cpuItem.inFlight, seconds, cluster.children);
+  });
+  note(`the profiles are kept in ${directory}`);
+  return { run, profiles: readProfiles(directory).map((one) => ({ ...one, name: names.get(one.pid) ?? `pid ${one.pid}` })) };
+}
+
+function sayProfile({ run, profiles }: Profiled): void {
+  say(`inserts, 64 in flight, embedded, profiled: ${Math.round(run.perSecond)} per second\n`);
+  say(`${cpuTable(run)}\n`);
+  // Start and set-up are in the profiles as well; they are short beside the run.
+  for (const one of [...profiles].sort((left, right) => right.busyMicros - left.busyMicros)) {
+    if (one.busyMicros < 100_000) continue;
+    say(`${profileText(one.name, one, profileTop)}\n`);
+  }
+}
+
+async function measureAll(options: BenchOptions, report: Report): Promise<void> {
+  const { seconds, quick, only } = options;
+  const items = itemsOf(quick);
+  if (only.includes("embedded")) report.systems.push(await measureCluster("embedded", items, seconds));
+  if (only.includes("hrana")) report.systems.push(await measureCluster("hrana", items, seconds));
+  const few = items.filter(({ inFlight }) => inFlight <= 64);
+  if (only.includes("libsql")) report.systems.push(await measureCluster("libsql", few, seconds));
+  if (only.includes("failover")) {
+    const runs = quick ? 1 : failoverRuns;
+    report.failover.push(
+      ...(await withCluster("embedded", null, async (cluster) => [
+        ...(await measureFailover(cluster, "originating cache", runs)),
+        ...(await measureFailover(cluster, "sequencer", runs)),
+      ])),
+    );
+  }
+  if (!options.peers) return;
+  for (const name of peerNames) {
+    note(`${name}: starting`);
+    const result = await measurePeer(name, items, seconds, say);
+    if (result !== null) report.peers.push(result);
+  }
+}
+
+interface Report {
+  readonly systems: SystemRuns[];
+  readonly failover: FailoverRun[];
+  readonly peers: PeerResult[];
+}
+
+function sayReport({ systems, failover, peers }: Report): void {
+  if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
+  for (const { title, runs } of systems) {
+    const run = runs.find((one) => one.cpu.length > 0);
+    if (run !== undefined) say(`${title}, ${cpuItem.work}, ${cpuItem.inFlight} in flight:\n${cpuTable(run)}\n`);
+  }
+  if (failover.length > 0)
+    say(`Longest time between two successful writes around a kill, 8 writers on each writing Cache:\n${failoverTable(failover)}\n`);
+  if (peers.length > 0) for (const ours of systems) say(`${ratioTable(ours, peers)}\n`);
+  for (const { title, version } of peers) say(`${title}: ${version}`);
+}
+
+async function main(): Promise<void> {
+  const args = process.argv.slice(2);
+  const options = parseOptions(args);
+  const machine = describeMachine(args);
+  const report: Report = { systems: [], failover: [], peers: [] };
+  let profiled: Profiled | null = null;
+  if (options.profile) {
+    profiled = await profile(options.seconds);
+    sayProfile(profiled);
+  } else {
+    await measureAll(options, report);
+    sayReport(report);
+  }
+  say(machineLine(machine));
+  if (options.json !== null) {
+    await writeFile(options.json, `${JSON.stringify({ machine, seconds: options.seconds, quick: options.quick, ...report, profiled }, null, 2)}\n`);
+  }
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    killAll();
+    process.exit(1);
+  });
+}
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    process.stderr.write(`bench: ${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exit(1);
+  },
+);

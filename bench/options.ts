@@ -1,0 +1,51 @@
+/** The benchmark's command line. */
+import { Command, InvalidArgumentError } from "commander";
+
+export interface BenchOptions {
+  readonly seconds: number;
+  readonly quick: boolean;
+  readonly peers: boolean;
+  readonly profile: boolean;
+  /** Where everything is written as JSON; null: nowhere. */
+  readonly json: string | null;
+  readonly only: readonly Section[];
+}
+
+export const sections = ["embedded", "hrana", "libsql", "failover"] as const;
+export type Section = (typeof sections)[number];
+
+export function parseOptions(args: readonly string[]): BenchOptions {
+  const command = new Command("npm run bench --")
+    .description("Measures a cluster of three Archives and two Caches on loopback, with real processes.")
+    .option("--seconds <n>", "of each measurement", positive)
+    .option("--quick", "one second each, fewer of them: for CI", false)
+    .option("--peers", "the same work on MariaDB Galera, PostgreSQL and etcd, and ratios", false)
+    .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
+    .option("--json <file>", "write everything to a file")
+    .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
+    .allowExcessArguments(false)
+    .parse([...args], { from: "user" });
+  const given = command.opts<{ seconds?: number; quick: boolean; peers: boolean; profile: boolean; json?: string; only?: Section[] }>();
+  return {
+    seconds: given.seconds ?? (given.quick ? 1 : 5),
+    quick: given.quick,
+    peers: given.peers,
+    profile: given.profile,
+    json: given.json ?? null,
+    only: given.only ?? sections,
+  };
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 3600)) throw new InvalidArgumentError("a number of seconds, up to 3600");
+  return value;
+}
+
+function sectionList(text: string): Section[] {
+  return text.split(",").map((name) => {
+    const section = sections.find((one) => one === name.trim());
+    if (section === undefined) throw new InvalidArgumentError(`some of ${sections.join(",")}`);
+    return section;
+  });
+}
