@@ -89,7 +89,7 @@ function removeRow(statements: StatementCache, table: LocalTable, key: Uint8Arra
 function applyDdl(state: StoreState, part: DdlPart, seq: Seq, engine: EngineId): void {
   const before = state.schema;
   const info = classify(part.sql);
-  if ("action" in info && info.action === "alter") dropCaptureTriggers(state);
+  if ("action" in info && info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
   state.mirror.exec(part.sql);
   state.main.exec(localDdlOf(part.sql, before).sql);
   adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, seq), part.upserts);

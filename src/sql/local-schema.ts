@@ -100,6 +100,14 @@ export interface LocalForeignKey {
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
 
+/** What a table is by itself, before foreign keys join it to others. */
+interface Shape {
+  readonly table: Linkable;
+  readonly foreignKeyRows: readonly ForeignKeyRow[];
+  /** In the order of the text: declared DEFERRABLE INITIALLY DEFERRED. */
+  readonly deferred: readonly boolean[];
+}
+
 interface IndexRow {
   readonly name: string;
   readonly unique: bigint;
@@ -153,7 +161,7 @@ export function schemaReader(database: Database): SchemaReader {
   );
   let generation = 0;
   /** Shapes of tables whose texts and identities are as before: DDL on one table does not read two hundred again. */
-  let shapes = new Map<string, Linkable>();
+  let shapes = new Map<string, Shape>();
 
   function shapeOf(stored: StoredObject, indexTexts: ReadonlyMap<string, SchemaRow>, spaces: SchemaObjects): Linkable {
     const { object } = stored;
@@ -237,11 +245,17 @@ export function schemaReader(database: Database): SchemaReader {
     };
   }
 
-  function link(table: Linkable, sql: string, byName: ReadonlyMap<string, Linkable>): void {
-    const rows = foreignKeysOf.all(table.name);
-    if (rows.length === 0) return;
-    const declared = localDdl(sql, () => null);
+  function readShape(stored: StoredObject, indexTexts: ReadonlyMap<string, SchemaRow>, objects: SchemaObjects): Shape {
+    const table = shapeOf(stored, indexTexts, objects);
+    const foreignKeyRows = foreignKeysOf.all(table.name);
+    if (foreignKeyRows.length === 0) return { table, foreignKeyRows, deferred: [] };
+    const declared = localDdl(stored.object.sql, () => null);
     assert(!isFault(declared), `the text of table ${table.name} does not parse`);
+    return { table, foreignKeyRows, deferred: declared.foreignKeys.map((one) => one.initiallyDeferred) };
+  }
+
+  function link(table: Linkable, shape: Shape, byName: ReadonlyMap<string, Linkable>): void {
+    const rows = shape.foreignKeyRows;
     const ids = [...new Set(rows.map((row) => row.id))];
     // SQLite lists the last declared first under the lowest id, so that descending ids are the order of the text.
     for (const [position, id] of ids.entries()) {
@@ -260,7 +274,7 @@ export function schemaReader(database: Database): SchemaReader {
         referencedPlaces: parentNames.map((name) => referencedPlace(parent, name)),
         parentKey,
         collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
-        isDeferred: declared.foreignKeys[position]?.initiallyDeferred ?? false,
+        isDeferred: shape.deferred[position] ?? false,
       };
       table.foreignKeys.push(foreignKey);
       parent.referencedBy.push(foreignKey);
@@ -280,22 +294,28 @@ export function schemaReader(database: Database): SchemaReader {
         if (list === undefined) texts.set(foldName(row.tbl_name), [text]);
         else list.push(text);
       }
-      const kept = new Map<string, Linkable>();
+      const indexSpaces = new Map<string, (string | number)[]>();
+      for (const { object } of objects.values()) {
+        if (object.type !== "index") continue;
+        const table = foldName(object.tableName);
+        indexSpaces.set(table, [...(indexSpaces.get(table) ?? []), object.name, object.space]);
+      }
+      const kept = new Map<string, Shape>();
+      const linked: { readonly table: Linkable; readonly shape: Shape }[] = [];
       const byName = new Map<string, Linkable>();
       const tables = new Map<SpaceId, LocalTable>();
       for (const [folded, stored] of objects) {
         if (stored.object.type !== "table") continue;
-        const indexSpaces = [...objects.values()].filter((one) => one.object.type === "index" && foldName(one.object.tableName) === folded);
-        const signature = JSON.stringify([stored, indexSpaces.map((one) => [one.object.name, one.object.space]), texts.get(folded)]);
-        const shape = shapes.get(signature) ?? shapeOf(stored, indexTexts, objects);
+        const signature = JSON.stringify([stored, indexSpaces.get(folded), texts.get(folded)]);
+        const shape = shapes.get(signature) ?? readShape(stored, indexTexts, objects);
         kept.set(signature, shape);
-        const selected = [...shape.selected];
-        const table: Linkable = { ...shape, selected, foreignKeys: [], referencedBy: [], referencedNames: [] };
+        const table: Linkable = { ...shape.table, selected: [...shape.table.selected], foreignKeys: [], referencedBy: [], referencedNames: [] };
+        linked.push({ table, shape });
         byName.set(folded, table);
         tables.set(table.space, table);
       }
       shapes = kept;
-      for (const [folded, table] of byName) link(table, objects.get(folded)?.object.sql ?? "", byName);
+      for (const { table, shape } of linked) link(table, shape, byName);
       const tablesByRoot = new Map<number, LocalTable>();
       for (const row of rows) {
         const table = byName.get(foldName(row.tbl_name));

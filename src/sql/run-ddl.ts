@@ -91,7 +91,7 @@ function carryOut(
   const altered = local.alter === null ? null : { name: info.name ?? "", alter: local.alter };
   const change = schemaChange(state, before.objects, altered);
   if (change.upserts.length === 0 && change.drops.length === 0) return { kind: "ok" };
-  if (info.action === "alter") dropCaptureTriggers(state);
+  if (info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
   const touches = execCaptured(state, split === null ? local.sql : localDdlOf(text, before).sql);
   const touched = touchedTables(text, change, before, before);
   const tentative = changedObjects(before.objects, change.upserts, change.drops, touched, noSeq);

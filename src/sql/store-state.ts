@@ -6,8 +6,8 @@ import { captureTriggers } from "./capture.js";
 import { type Connections, foreignKeyFlag, type Hooks, type StatementCache, statementCache } from "./connection.js";
 import { HeldRanges } from "./held-ranges.js";
 import { IdBlocks } from "./id-blocks.js";
-import { emptySchema, type LocalSchema, type LocalTable, type SchemaReader, schemaReader } from "./local-schema.js";
-import { quoteName } from "./parse/names.js";
+import { emptySchema, type LocalColumn, type LocalSchema, type LocalTable, type SchemaReader, schemaReader } from "./local-schema.js";
+import { foldName, quoteName } from "./parse/names.js";
 import { fault, StatementFault } from "./statement-faults.js";
 import { type PlanCache, planCache } from "./statement-plans.js";
 
@@ -98,9 +98,11 @@ interface TriggerRow {
   readonly sql: string;
 }
 
-/** Drops the capture triggers of every table: ALTER TABLE would look into them. */
-export function dropCaptureTriggers(state: StoreState): void {
-  for (const { name } of installedTriggers(state)) state.main.exec(`DROP TRIGGER temp.${quoteName(name)}`);
+/** Drops the capture triggers of a table that is altered: SQLite would refuse to drop a column that they name. */
+export function dropCaptureTriggers(state: StoreState, name: string): void {
+  const table = state.schema.tablesByName.get(foldName(name));
+  if (table === undefined) return;
+  for (const trigger of triggersOf(table).keys()) state.main.exec(`DROP TRIGGER IF EXISTS temp.${quoteName(trigger)}`);
 }
 
 /** Makes the capture triggers what the schema asks for; those that are right stay. */
@@ -122,12 +124,14 @@ function installedTriggers(state: StoreState): TriggerRow[] {
   return state.main.prepare<[], TriggerRow>("SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger'").all();
 }
 
-const triggerTexts = new WeakMap<LocalTable, ReadonlyMap<string, string>>();
+/** By what they are made from but for the foreign keys, and by these: a schema that is read again makes its tables anew. */
+const triggerTexts = new WeakMap<readonly LocalColumn[], { readonly links: string; readonly texts: ReadonlyMap<string, string> }>();
 
 function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
-  const known = triggerTexts.get(table);
-  if (known !== undefined) return known;
+  const links = JSON.stringify([table.referencedNames, table.foreignKeys.map((foreignKey) => foreignKey.childNames)]);
+  const known = triggerTexts.get(table.columns);
+  if (known?.links === links) return known.texts;
   const texts = captureTriggers(table);
-  triggerTexts.set(table, texts);
+  triggerTexts.set(table.columns, { links, texts });
   return texts;
 }

@@ -9,8 +9,7 @@ export const systemSchema = "system";
 
 /**
  * Functions that rewritten SQL calls: none of a client's business, and to it they do not exist. `_nid` gives the next id of a table, `_touch` notes
- * a row that changes, `_user` is false
- * while committed rows are applied, `_tick` ends a statement that runs too long.
+ * a row that changes, `_user` is false while committed rows are applied, `_tick` ends a statement that runs too long.
  */
 export const internalFunctions = ["_nid", "_touch", "_user", "_tick"] as const;
 
