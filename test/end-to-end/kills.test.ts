@@ -1,31 +1,14 @@
 /** Engines killed under load, and no acknowledged transfer lost, none twice, no read ever wrong. */
 import { describe, expect, test } from "vitest";
-import { expectConverged, query } from "./convergence.js";
-import { type Engine, openSite, type Site } from "./processes.js";
+import { type Cluster, engineOf, openCluster, originatorOf, sequencerOf, urlsOf } from "./cluster.js";
+import { expectConverged } from "./convergence.js";
 import { openTransferLoad, type TransferLoad } from "./transfers.js";
 
 const isLong = process.env.ATOMCAST_LONG === "1";
 /** Transfers acknowledged before and after each fault. */
-const steady = isLong ? 3000 : 300;
-const progressMs = isLong ? 120_000 : 20_000;
+const steady = isLong ? 2000 : 100;
+const progressMs = isLong ? 120_000 : 30_000;
 const rounds = isLong ? 10 : 1;
-
-interface Cluster {
-  readonly site: Site;
-  readonly engines: Map<string, Engine>;
-}
-
-async function openCluster(archives: number, caches: number): Promise<Cluster> {
-  const site = openSite();
-  const engines = new Map<string, Engine>();
-  for (let index = 1; index <= archives; index++) engines.set(`archive-${index}`, await site.archive(`archive-${index}`));
-  await Promise.all(Array.from({ length: caches }, async (_, index) => engines.set(`cache-${index + 1}`, await site.cache(`cache-${index + 1}`))));
-  return { site, engines };
-}
-
-function urlsOf({ engines }: Cluster): string[] {
-  return [...engines.values()].filter((engine) => engine.kind === "cache").map((engine) => engine.url);
-}
 
 async function killAndRestart(cluster: Cluster, name: string, load: TransferLoad): Promise<void> {
   const engine = engineOf(cluster, name);
@@ -36,33 +19,6 @@ async function killAndRestart(cluster: Cluster, name: string, load: TransferLoad
   cluster.engines.set(name, again);
   // Its clients find it where it was.
   await load.progress(again.kind === "cache" ? steady / 2 : steady, progressMs, again.kind === "cache" ? again.url : undefined);
-}
-
-function engineOf({ engines }: Cluster, name: string): Engine {
-  const engine = engines.get(name);
-  if (engine === undefined) throw new Error(`no engine ${name}`);
-  return engine;
-}
-
-/** The name of the engine with this pid. */
-function nameOf({ engines }: Cluster, pid: unknown): string {
-  for (const [name, engine] of engines) if (engine.pid === Number(pid)) return name;
-  throw new Error(`no engine has pid ${pid}`);
-}
-
-async function originatorOf(cluster: Cluster, table: string): Promise<string> {
-  const [url = ""] = urlsOf(cluster);
-  const [row] = await query(
-    url,
-    `select e.pid, e.kind from system.atoms a join system.engines e on e.id = a.originator where a.table_name = '${table}' and a.kind = 'rows'`,
-  );
-  return nameOf(cluster, row?.[0]);
-}
-
-async function sequencerOf(cluster: Cluster): Promise<string> {
-  const [url = ""] = urlsOf(cluster);
-  const [row] = await query(url, "select pid from system.engines where is_sequencer");
-  return nameOf(cluster, row?.[0]);
 }
 
 async function expectWhole(cluster: Cluster, load: TransferLoad): Promise<void> {
