@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { BugError } from "../base/errors.js";
-import { noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
 import { checkpointLargeWal, openConnections } from "./connection.js";
@@ -34,9 +34,7 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
       return state.appliedSeq;
     },
     reset: (seq, schema) => reset(state, seq, schema),
-    become(engine) {
-      state.engine = engine;
-    },
+    become: (engine) => become(state, engine),
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
     describe: (sql) => describe(state, sql),
@@ -70,8 +68,6 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
   state.held.clear();
   state.ids.clear();
   state.engine = noEngine;
-  state.spacesMade = 0;
-  state.atomsMade = 0;
   const objects = new Map<string, StoredObject>();
   try {
     for (const stored of schema) {
@@ -89,6 +85,15 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
   useSchema(state, state.schema);
   state.main.prepare(setSeq).run(BigInt(seq));
   state.appliedSeq = seq;
+}
+
+/** Another id has another range, from its beginning; within one, no number is taken twice, whatever is reset. */
+function become(state: StoreState, engine: EngineId): void {
+  state.engine = engine;
+  if (state.numberedFor === engine) return;
+  state.numberedFor = engine;
+  state.spacesMade = 0;
+  state.atomsMade = 0;
 }
 
 interface NamedRow {

@@ -29,6 +29,8 @@ export interface StoreState {
   heldGeneration: number;
   schema: LocalSchema;
   engine: EngineId;
+  /** Whose range the next two count in. */
+  numberedFor: EngineId;
   appliedSeq: Seq;
   /** Never taken back, so that a run that was rolled back and one that is being proposed never share an id. */
   spacesMade: number;
@@ -52,6 +54,7 @@ export function storeState(connections: Connections): StoreState {
     heldGeneration: 0,
     schema: emptySchema,
     engine: noEngine,
+    numberedFor: noEngine,
     appliedSeq: noSeq,
     spacesMade: 0,
     atomsMade: 0,

@@ -93,6 +93,13 @@ export class Cluster {
     return result;
   }
 
+  /** The engine starts over, as a new one: the schema as it is, no rows. */
+  restart(index: number): void {
+    const engine = this.engine(index);
+    engine.store.reset(this.seq, [...this.schema.values()]);
+    engine.store.become(engine.id);
+  }
+
   /** By copying the rows of an engine that holds the table whole. */
   pull(engine: Engine, table: SpaceId): void {
     engine.store.beginHold(table, everything, null);
