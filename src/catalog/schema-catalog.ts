@@ -33,7 +33,6 @@ function recordName(type: SchemaObject["type"], name: string): string {
 export class SchemaCatalog {
   readonly #records = new Map<string, SchemaRecord>();
   readonly #tables = new Map<SpaceId, TableRecord>();
-  #orderNext = 1;
 
   get tables(): ReadonlyMap<SpaceId, TableRecord> {
     return this.#tables;
@@ -62,7 +61,7 @@ export class SchemaCatalog {
     }
     for (const object of part.upserts) {
       const key = recordName(object.type, object.name);
-      const order = this.#records.get(key)?.order ?? orders.get(object.space) ?? this.#orderNext++;
+      const order = this.#records.get(key)?.order ?? orders.get(object.space) ?? this.#nextOrder();
       this.#records.set(key, { object, version: seq, order });
       touch(key);
       if (object.type === "table")
@@ -76,6 +75,13 @@ export class SchemaCatalog {
     const gone = [...before].filter((space) => !after.has(space));
     for (const space of gone) this.#tables.delete(space);
     return gone;
+  }
+
+  /** From what is there, not counted: an engine that began from a copy of the catalog must come to the same. */
+  #nextOrder(): number {
+    let last = 0;
+    for (const { order } of this.#records.values()) last = Math.max(last, order);
+    return last + 1;
   }
 
   #spaces(): Set<SpaceId> {
@@ -118,7 +124,6 @@ export class SchemaCatalog {
     const object = readSchemaObject(reader);
     reader.end();
     this.#records.set(name, { object, version, order });
-    this.#orderNext = Math.max(this.#orderNext, order + 1);
   }
 
   loadTable(bytes: Uint8Array): void {
