@@ -71,6 +71,8 @@ interface Batch {
   readonly outcomes: StepOutcome[];
   settings: SessionSettings;
   cancelled: boolean;
+  /** Units whose entries are applied. */
+  committedUnits: number;
   unit: Unit | null;
 }
 
@@ -127,7 +129,7 @@ export class Transactions {
       this.#answer(request, { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` });
       return;
     }
-    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, unit: null };
+    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, committedUnits: 0, unit: null };
     this.#batches.set(request, batch);
     this.#nextUnit(batch);
   }
@@ -413,6 +415,7 @@ export class Transactions {
   #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, seq: Seq, result: Extract<RunResult, { kind: "commit" }>): void {
     if (outcome === "applied") {
       this.counters.commits++;
+      batch.committedUnits++;
       unit.phase = "settling";
       this.#byTransaction.delete(unit.transaction);
       this.#local.whenApplied(seq, () => {
@@ -506,7 +509,8 @@ export class Transactions {
   /** The engine starts over: what was proposed may or may not be in the stream; the rest certainly is not. */
   failAll(reason: string): void {
     for (const batch of [...this.#batches.values()]) {
-      const unknown = batch.unit?.phase === "proposed";
+      // A unit that is committed, and only settles, or that others follow, is in the stream for certain: "nothing was changed" would be a lie.
+      const unknown = batch.unit?.phase === "proposed" || batch.committedUnits > 0;
       this.#end(batch, {
         kind: "failed",
         code: unknown ? "ATOMCAST_OUTCOME_UNKNOWN" : "ATOMCAST_UNAVAILABLE",
