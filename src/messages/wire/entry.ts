@@ -145,7 +145,10 @@ export interface SchemaObject {
   readonly sql: string;
   /** A table's or a unique index's key space; 0 for views, triggers and plain indexes. */
   readonly space: SpaceId;
-  /** A table's columns with their stable ids, in SQLite's order; empty for the rest. */
+  /**
+   * A table's columns with their stable ids, in SQLite's order; empty for the rest. Ids are never used again: where the column with the highest was
+   * dropped, a last one without a name keeps its place.
+   */
   readonly columns: readonly SchemaColumn[];
   /** Unique constraints without a name of their own (sqlite_autoindex_…) of a table, each with its key space. */
   readonly uniques: readonly { readonly name: string; readonly space: SpaceId }[];
