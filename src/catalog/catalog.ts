@@ -6,7 +6,7 @@
  *
  * | entry | effect on ownership |
  * |---|---|
- * | boot | the node's former engine departs (as leave); atoms that nobody could originate go to a live Archive |
+ * | boot | the node's former engine departs (as leave), and one that had the endpoint; atoms that nobody could originate go to a live Archive |
  * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank |
  * | hold, ready, drop | the holder's place begins, counts, ends |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
@@ -126,11 +126,13 @@ export class Catalog {
   }
 
   #applyBoot(seq: Seq, entry: BootEntry): CatalogEvent[] {
-    const former = this.memberOfNode(entry.nodeId);
+    // Nor can a former engine be alive where this one is reached: a Cache that comes back on its port would be heard in its former self's place.
+    const isFormer = (member: Member): boolean => member.endpoint === entry.endpoint || (entry.nodeId !== 0 && member.nodeId === entry.nodeId);
+    const formers = [...this.#members.values()].filter(isFormer);
     const { engineKind, nodeId, nonce, endpoint, http, pid } = entry;
     const member: Member = { id: seq as number as EngineId, kind: engineKind, nodeId, nonce, endpoint, http, pid, decided: 0 as ProposalSeq };
     this.#setMember(member);
-    const events = former === undefined ? [] : this.#depart(seq, former.id);
+    const events = formers.flatMap((former) => this.#depart(seq, former.id));
     if (engineKind === "archive")
       for (const atom of this.atoms.all()) if (atom.originator === noEngine) this.#setAtom(this.#withOriginator(atom, seq));
     return [...events, { kind: "joined", member }];

@@ -359,7 +359,11 @@ export class Transactions {
         return;
       case "moved":
         this.counters.moved++;
-        this.#whenReached(batch, unit, outcome.reach, () => this.#askAgain(batch, unit));
+        this.#whenReached(batch, unit, outcome.reach, () => {
+          // Where nothing has changed here either, asking at once would go round in a circle.
+          if (unit.fences.every((fence) => this.#context.catalog.fenceHolds(fence))) this.#rest(batch, unit, 2 + this.#context.random.integer(10));
+          else this.#askAgain(batch, unit);
+        });
         return;
       case "tooYoung":
         this.counters.tooYoung++;
