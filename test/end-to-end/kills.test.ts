@@ -6,9 +6,9 @@ import { openTransferLoad, type TransferLoad } from "./transfers.js";
 
 const isLong = process.env.ATOMCAST_LONG === "1";
 /** Transfers acknowledged before and after each fault. */
-const steady = isLong ? 2000 : 100;
+const steady = isLong ? 400 : 100;
 const progressMs = isLong ? 120_000 : 30_000;
-const rounds = isLong ? 10 : 1;
+const rounds = isLong ? 6 : 1;
 
 async function killAndRestart(cluster: Cluster, name: string, load: TransferLoad): Promise<void> {
   const engine = engineOf(cluster, name);
@@ -55,6 +55,28 @@ describe("kill -9 under load", () => {
       for (const engine of cluster.engines.values()) engine.kill("SIGKILL");
       await Promise.all([...cluster.engines].map(async ([name, engine]) => cluster.engines.set(name, await engine.restart())));
       for (const url of urlsOf(cluster)) await load.progress(steady / 2, progressMs, url);
+    }
+    await expectWhole(cluster, load);
+  });
+
+  test("engines that hang are replaced, and welcome back", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
+    const cluster = await openCluster(3, 2);
+    const load = await openTransferLoad(urlsOf(cluster));
+    await load.progress(steady, progressMs);
+    for (let round = 0; round < rounds; round++) {
+      const sequencer = engineOf(cluster, await sequencerOf(cluster));
+      sequencer.kill("SIGSTOP");
+      await load.progress(steady, progressMs);
+      // What it still has to say is of an old term.
+      sequencer.kill("SIGCONT");
+      await load.progress(steady, progressMs);
+      const cache = engineOf(cluster, await originatorOf(cluster, "accounts"));
+      const [other] = urlsOf(cluster).filter((url) => url !== cache.url);
+      cache.kill("SIGSTOP");
+      await load.progress(steady, progressMs, other);
+      // What it had granted and proposed is over: it starts over, in the same process.
+      cache.kill("SIGCONT");
+      await load.progress(steady / 2, progressMs, cache.url);
     }
     await expectWhole(cluster, load);
   });
