@@ -9,7 +9,8 @@
  * | the same, and it holds nothing anywhere | waits: who holds nothing closes no circle |
  * | the same, otherwise | refused for its age: it gives up everything and comes back with the same age |
  *
- * A grant ends with the transaction's entry applied, with its release, or with its engine. A release closes its attempt: what arrives late of it is void.
+ * A grant ends with the transaction's entry applied, with its release, or with its engine. A release closes its attempt, and an entry its
+ * transaction: what arrives late of them is void. A release that is sent again must not end what a later attempt was granted meanwhile.
  */
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import type { KeyUse, RecentKeys } from "./recent-keys.js";
@@ -52,7 +53,10 @@ export interface PermissionAnswer {
 
 /** Requests that wait at one originator. Beyond it a request is refused for its age, and comes back. */
 export const waitingRequestsMax = 4096;
-/** Closed attempts remembered, the oldest forgotten first: only a request that was overtaken by its own release needs one. */
+/**
+ * Closed attempts remembered, and as many decided transactions, the oldest forgotten first: only a request that was overtaken by its own
+ * release or entry needs one.
+ */
 export const closedAttemptsMax = 8192;
 
 interface Lock {
@@ -65,6 +69,8 @@ interface Lock {
 interface Grant {
   readonly id: string;
   readonly engine: EngineId;
+  /** The last that was granted. */
+  attempt: number;
   readonly age: Age;
   readonly names: Set<string>;
   readonly spaces: Set<SpaceId>;
@@ -90,6 +96,8 @@ export class PermissionTable {
   /** Oldest first. */
   #waiting: PermissionRequest[] = [];
   readonly #closed = new Map<string, number>();
+  /** Of those that had or wanted something here. */
+  readonly #decided = new Set<string>();
   readonly #blocks = new Set<Block>();
 
   constructor(recent: RecentKeys) {
@@ -108,7 +116,7 @@ export class PermissionTable {
   /** null: it waits; the answer comes from a later call. */
   request(request: PermissionRequest): PermissionOutcome | null {
     const id = grantId(request.engine, request.transaction);
-    if ((this.#closed.get(id) ?? -1) >= request.attempt) return { kind: "tooYoung" };
+    if ((this.#closed.get(id) ?? -1) >= request.attempt || this.#decided.has(id)) return { kind: "tooYoung" };
     const outcome = this.#decide(request, this.#waiting);
     if (outcome !== null) return outcome;
     if (this.#waiting.length >= waitingRequestsMax) return { kind: "tooYoung" };
@@ -161,9 +169,10 @@ export class PermissionTable {
     const id = grantId(request.engine, request.transaction);
     let grant = this.#grants.get(id);
     if (grant === undefined) {
-      grant = { id, engine: request.engine, age: request.age, names: new Set(), spaces: new Set(), wholeSpaces: new Set() };
+      grant = { id, engine: request.engine, attempt: request.attempt, age: request.age, names: new Set(), spaces: new Set(), wholeSpaces: new Set() };
       this.#grants.set(id, grant);
     }
+    grant.attempt = Math.max(grant.attempt, request.attempt);
     for (const { space, key, use } of request.items) {
       this.#enter(grant, space);
       const name = lockName(space, key);
@@ -214,27 +223,37 @@ export class PermissionTable {
 
   /** Its entry is applied (RecentKeys knows of it already). Answers those who waited; call `answerWaiting` after a batch of these. */
   decided(engine: EngineId, transaction: number): void {
-    const grant = this.#grants.get(grantId(engine, transaction));
+    const id = grantId(engine, transaction);
+    const grant = this.#grants.get(id);
     if (grant !== undefined) this.#end(grant);
+    // What it wanted here it was given elsewhere, the atom having moved.
+    const waited = this.#waiting.length > 0 && this.#dropWaiting(engine, transaction, Number.POSITIVE_INFINITY);
+    if (grant === undefined && !waited) return;
+    this.#decided.add(id);
+    forgetOldest(this.#decided);
   }
 
   release(engine: EngineId, transaction: number, attempt: number): void {
     const id = grantId(engine, transaction);
+    const closed = Math.max(attempt, this.#closed.get(id) ?? attempt);
     this.#closed.delete(id);
-    this.#closed.set(id, attempt);
-    if (this.#closed.size > closedAttemptsMax)
-      for (const oldest of this.#closed.keys()) {
-        this.#closed.delete(oldest);
-        break;
-      }
+    this.#closed.set(id, closed);
+    forgetOldest(this.#closed);
+    this.#dropWaiting(engine, transaction, attempt);
+    const grant = this.#grants.get(id);
+    if (grant !== undefined && grant.attempt <= attempt) this.#end(grant);
+  }
+
+  #dropWaiting(engine: EngineId, transaction: number, attempt: number): boolean {
+    const before = this.#waiting.length;
     this.#waiting = this.#waiting.filter((one) => one.engine !== engine || one.transaction !== transaction || one.attempt > attempt);
-    this.decided(engine, transaction);
+    return this.#waiting.length < before;
   }
 
   departed(engine: EngineId): void {
     this.#waiting = this.#waiting.filter((one) => one.engine !== engine);
     for (const grant of [...this.#grants.values()]) if (grant.engine === engine) this.#end(grant);
-    for (const id of this.#closed.keys()) if (id.startsWith(`${engine}/`)) this.#closed.delete(id);
+    for (const ids of [this.#closed, this.#decided]) for (const id of ids.keys()) if (id.startsWith(`${engine}/`)) ids.delete(id);
   }
 
   /** Decides again for all who wait, oldest first. */
@@ -275,6 +294,14 @@ export class PermissionTable {
 
 function grantId(engine: EngineId, transaction: number): string {
   return `${engine}/${transaction}`;
+}
+
+function forgetOldest(ids: Map<string, unknown> | Set<string>): void {
+  if (ids.size <= closedAttemptsMax) return;
+  for (const oldest of ids.keys()) {
+    ids.delete(oldest);
+    return;
+  }
 }
 
 function lockName(space: SpaceId, key: string): string {

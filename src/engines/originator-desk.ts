@@ -97,7 +97,10 @@ export class OriginatorDesk {
   }
 
   onEvent(event: CatalogEvent): void {
-    if (event.kind === "decided" && event.outcome === "applied" && event.transaction > 0) this.table.decided(event.engine, event.transaction);
+    if (event.kind === "decided" && event.outcome === "applied" && event.transaction > 0) {
+      this.table.decided(event.engine, event.transaction);
+      this.#askers.delete(`${event.engine}/${event.transaction}`);
+    }
     if (event.kind === "spaceGone") this.#wishes.delete(event.space);
     if (event.kind !== "departed") return;
     const gone = event.member.id;
