@@ -11,11 +11,15 @@ import type { MemoryFabric } from "../../src/messages/network/memory-network.js"
 /** Rounds of promise continuations between two events. What is chained deeper goes on after the next event: later, and still always alike. */
 const microtaskRounds = 6;
 
+/** Events at one moment; more are a circle that never ends. */
+const stillCountMax = 100_000;
+
 export class VirtualTime {
   readonly fabric: MemoryFabric;
   readonly #events = new EventQueue();
   #nowMs = 0;
-  eventCount = 0;
+  /** Events since time last went on. */
+  #stillCount = 0;
 
   constructor(fabric: MemoryFabric) {
     this.fabric = fabric;
@@ -42,8 +46,9 @@ export class VirtualTime {
     const theirs = this.fabric.nextDueMs();
     if (this.#isEmpty) return false;
     const atMs = Math.min(ours ?? Number.POSITIVE_INFINITY, theirs ?? Number.POSITIVE_INFINITY);
+    if (atMs > this.#nowMs) this.#stillCount = 0;
+    else if (++this.#stillCount > stillCountMax) throw new Error(`time stands still at ${this.#nowMs}`);
     this.#nowMs = Math.max(this.#nowMs, atMs);
-    this.eventCount++;
     this.fabric.due(this.#nowMs);
     if (ours !== null && (theirs === null || ours < theirs)) this.#events.takeDue(this.#nowMs)?.act();
     await settle();
