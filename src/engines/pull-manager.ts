@@ -32,6 +32,8 @@ interface Task {
   at: Buffer;
   readonly minSeq: Seq;
   source: Endpoint | null;
+  /** Of the source: its number in #questions. */
+  question: number;
   askedMs: number;
   /** A reply that waits until this Cache has applied its seq, or is being installed. */
   reply: PullReplyMessage | null;
@@ -43,6 +45,8 @@ export class PullManager {
   readonly #local: LocalDriver;
   readonly #proposals: ProposalQueue;
   readonly #tasks = new Map<number, Task>();
+  /** Unanswered. Each has a number of its own: a late answer to an earlier one must not pass for the chunk that is asked for now. */
+  readonly #questions = new Map<number, Task>();
   /** Atoms whose HOLD is proposed and undecided. */
   readonly #proposed = new Set<AtomId>();
   #waiting: { readonly spaces: readonly SpaceId[]; readonly then: () => void }[] = [];
@@ -108,12 +112,13 @@ export class PullManager {
   #start(space: SpaceId, low: Buffer, high: Buffer | null, minSeq: Seq): void {
     this.#local.beginHold(space, low, high);
     const id = this.#nextId++;
-    this.#tasks.set(id, { id, space, low, high, at: low, minSeq, source: null, askedMs: 0, reply: null, installing: false });
+    this.#tasks.set(id, { id, space, low, high, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null, installing: false });
   }
 
   onReply(from: Endpoint, message: PullReplyMessage): void {
-    const task = this.#tasks.get(message.pull);
-    if (task === undefined || task.source !== from || task.reply !== null || message.seq < task.minSeq) return;
+    const task = this.#questions.get(message.pull);
+    if (task === undefined || task.source !== from || message.seq < task.minSeq) return;
+    this.#questions.delete(message.pull);
     task.reply = message;
     this.counters.chunks++;
     for (const { key, row } of message.rows) this.counters.bytes += key.length + row.length;
@@ -151,7 +156,11 @@ export class PullManager {
   }
 
   spaceGone(space: SpaceId): void {
-    for (const task of this.#tasks.values()) if (task.space === space) this.#tasks.delete(task.id);
+    for (const task of this.#tasks.values()) {
+      if (task.space !== space) continue;
+      this.#tasks.delete(task.id);
+      this.#questions.delete(task.question);
+    }
     this.#wake();
   }
 
@@ -183,8 +192,11 @@ export class PullManager {
     assert(source !== undefined, "no Archive to pull from");
     task.source = source;
     task.askedMs = this.#context.nowMs;
-    const { id, space, at, high, minSeq } = task;
-    this.#context.send(source, { kind: "pullRequest", pull: id, space, low: at, high, minSeq, bytesMax: chunkBytesMax });
+    this.#questions.delete(task.question);
+    task.question = this.#nextId++;
+    this.#questions.set(task.question, task);
+    const { question, space, at, high, minSeq } = task;
+    this.#context.send(source, { kind: "pullRequest", pull: question, space, low: at, high, minSeq, bytesMax: chunkBytesMax });
   }
 
   #proposeReady(): void {

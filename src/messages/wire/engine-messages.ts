@@ -119,6 +119,7 @@ export interface CatalogMessage {
 /** To an Archive: rows of a range, once it has stored `minSeq`. */
 export interface PullRequestMessage {
   readonly kind: "pullRequest";
+  /** The asker's number of this question; the reply names it. */
   readonly pull: number;
   readonly space: SpaceId;
   readonly low: Buffer;
