@@ -14,7 +14,7 @@
 
 import { genesisHash } from "../base/chain-hash.js";
 import { DatabaseError } from "../base/errors.js";
-import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, type Seq } from "../base/ids.js";
+import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, type Seq, type Term } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
@@ -23,7 +23,7 @@ import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../s
 import { EngineCore } from "./engine-core.js";
 import { EngineHost } from "./engine-host.js";
 import type { ArchiveDisk, Cancel, Environment } from "./environment.js";
-import { Joining, type JoiningEffect } from "./joining.js";
+import { type Acknowledged, Joining, type JoiningEffect } from "./joining.js";
 
 export interface ArchiveOptions {
   readonly environment: Environment;
@@ -99,7 +99,7 @@ export class ArchiveEngine {
     this.#journal = recovered.journal;
     // A store behind the journal's base had begun to take in a transfer when the process ended.
     const isEmpty = position.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder;
-    if (isEmpty || position.seq < recovered.journal.base.seq) this.#join();
+    if (isEmpty || position.seq < recovered.journal.base.seq) this.#join(acknowledgedBy(recovered));
     else await this.#begin(recovered);
   }
 
@@ -187,10 +187,10 @@ export class ArchiveEngine {
   }
 
   /** Seeks a peer and takes in its store. */
-  #join(): void {
+  #join(acknowledged: Acknowledged): void {
     const { environment } = this.#options;
     this.#host = null;
-    const joining = new Joining("archive", environment.random);
+    const joining = new Joining("archive", environment.random, acknowledged);
     this.#joining = joining;
     environment.log("info", "seeks an Archive to copy the database from");
     this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
@@ -240,7 +240,7 @@ export class ArchiveEngine {
     if (this.#stopped) return;
     const recovered = await disk.openJournal(this.#journalHandlers(), store.position.seq);
     this.#journal = recovered.journal;
-    if (needsState) this.#join();
+    if (needsState) this.#join(acknowledgedBy(recovered));
     else await this.#begin(recovered);
   }
 
@@ -284,6 +284,12 @@ export class ArchiveEngine {
     await this.#votes?.close();
     await disk.close();
   }
+}
+
+/** Of damaged records the term is not known, so that the seq alone decides. */
+function acknowledgedBy({ journal, damage }: RecoveredJournal): Acknowledged {
+  const { seq, term } = journal.last;
+  return damage === null ? { seq, term } : { seq: Math.max(seq, damage.through) as Seq, term: Number.MAX_SAFE_INTEGER as Term };
 }
 
 /** The journal's entries after `seq`: what the store does not have. */

@@ -1,10 +1,12 @@
 /**
  * How an engine without a state gets one to begin from: it seeks its database by multicast, and asks an Archive for the catalogs (a Cache) or
  * for the whole store (an Archive). Pure; the host carries out what it wants and gives it what arrives.
+ *
+ * A store is of one seq, whole: parts of another one, or of a source whose numbers of transfers are others, void what was taken in.
  */
 
 import { MalformedBytesError } from "../base/bytes.js";
-import type { Endpoint, EngineKind } from "../base/ids.js";
+import { type Endpoint, type EngineKind, noSeq, noTerm, type Seq, type Term } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import {
@@ -16,6 +18,15 @@ import {
   type TransferReplyMessage,
 } from "../messages/wire/engine-messages.js";
 import { formatVersion } from "../messages/wire/entry.js";
+
+/**
+ * What an Archive may have acknowledged. A voter that took an older store would take back what a majority may count on: a store will do that is of
+ * this seq at least, or of a later term, whose sequencer had all that was committed before.
+ */
+export interface Acknowledged {
+  readonly seq: Seq;
+  readonly term: Term;
+}
 
 export type JoiningEffect =
   | { readonly kind: "multicast"; readonly payload: Buffer }
@@ -39,6 +50,7 @@ const sourceSilentMs = 3000;
 export class Joining {
   readonly #kind: EngineKind;
   readonly #random: Random;
+  readonly #acknowledged: Acknowledged;
   #soughtMs = -seekAgainMs;
   readonly #sources = new Map<Endpoint, number>();
   #source: Endpoint | null = null;
@@ -50,9 +62,10 @@ export class Joining {
   readonly #told = new Set<Endpoint>();
   bytes = 0;
 
-  constructor(kind: EngineKind, random: Random) {
+  constructor(kind: EngineKind, random: Random, acknowledged: Acknowledged = { seq: noSeq, term: noTerm }) {
     this.#kind = kind;
     this.#random = random;
+    this.#acknowledged = acknowledged;
   }
 
   /** Whether anybody of the database has answered yet. */
@@ -120,7 +133,7 @@ export class Joining {
           this.#told.add(from);
           return [{ kind: "otherVersion", endpoint: from, version: message.formatVersion }];
         }
-        if (message.canServe) this.#sources.set(from, nowMs);
+        if (message.canServe && this.#covers({ seq: message.appliedSeq, term: message.term })) this.#sources.set(from, nowMs);
         return this.#source === null ? this.#choose(nowMs) : [];
       case "catalog":
         if (from !== this.#source || this.#kind !== "cache") return [];
@@ -133,17 +146,23 @@ export class Joining {
     }
   }
 
+  #covers({ seq, term }: Acknowledged): boolean {
+    return seq >= this.#acknowledged.seq || term > this.#acknowledged.term;
+  }
+
   #onPart(nowMs: number, from: Endpoint, message: TransferReplyMessage): readonly JoiningEffect[] {
+    if (message.cursor !== this.#cursor) return [];
     this.#sources.set(from, nowMs);
-    if (message.transfer === 0) {
-      // The source no longer has it: everything begins anew.
+    if (message.transfer !== 0 && !this.#covers(message.position)) this.#sources.delete(from);
+    const isOther = this.#position !== null && (message.position.seq !== this.#position.seq || message.position.hash !== this.#position.hash);
+    if (message.transfer === 0 || isOther || !this.#covers(message.position)) {
+      // The source does not have it, or has another: everything begins anew.
       this.#transfer = 0;
       this.#cursor = "";
       this.#position = null;
       this.#source = null;
       return [];
     }
-    if (message.cursor !== this.#cursor) return [];
     const restart = this.#position === null;
     this.#position = message.position;
     this.#transfer = message.transfer;
