@@ -122,8 +122,8 @@ export class ArchiveEngine {
     const { environment, disk } = this.#options;
     const { network, store, votes, journal } = this.#ports();
     // A journal that ends below the store was cut short by a crash after a transfer, or is damaged there: what is missing is committed, and the
-    // store has it.
-    if (journal.last.seq < store.position.seq) await journal.reset(store.position);
+    // store has it. One that has another entry there was not reset yet when the process ended: the tail that it gave up is behind it.
+    if (!(await hasPosition(journal, store.position))) await journal.reset(store.position);
     const entries = await readAfter(journal, store.position.seq);
     if (this.#stopped) return;
     const damage = recovered.damage !== null && recovered.damage.through > journal.last.seq ? recovered.damage : null;
@@ -290,6 +290,14 @@ export class ArchiveEngine {
 function acknowledgedBy({ journal, damage }: RecoveredJournal): Acknowledged {
   const { seq, term } = journal.last;
   return damage === null ? { seq, term } : { seq: Math.max(seq, damage.through) as Seq, term: Number.MAX_SAFE_INTEGER as Term };
+}
+
+/** Whether the journal goes on from there: what follows in it is of the same history. */
+export async function hasPosition(journal: Journal, { seq, hash }: LogPosition): Promise<boolean> {
+  if (journal.last.seq < seq) return false;
+  if (journal.base.seq >= seq) return journal.base.seq === seq && journal.base.hash === hash;
+  const read = await journal.read(seq, 1);
+  return read !== "gone" && read[0]?.hash === hash;
 }
 
 /** The journal's entries after `seq`: what the store does not have. */
