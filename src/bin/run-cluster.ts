@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { DatabaseError } from "../base/errors.js";
 import { folderState } from "../storage/data-folder.js";
 import { type CommonOptions, multicastGroup, parseCount, usage, votersOf } from "./options.js";
+import { onStopSignals } from "./signals.js";
 
 export interface ClusterCommand extends CommonOptions {
   readonly data: string;
@@ -32,14 +33,23 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   multicastGroup(options);
   await mkdir(options.data, { recursive: true });
   const children: Child[] = [];
-  const stop = stopper(children);
-  process.on("SIGTERM", stop.onSignal);
-  process.on("SIGINT", stop.onSignal);
+  let isStopping = false;
+  // The first signal stops Caches, then Archives, cleanly; the second ends all at once.
+  onStopSignals(
+    () => {
+      isStopping = true;
+      void stopAll(children).then(() => process.exit(0));
+    },
+    () => {
+      for (const child of children) child.process.kill("SIGKILL");
+      process.exit(1);
+    },
+  );
   try {
     await startAll(options, archives, caches, port, children);
   } catch (error) {
     // A signal while it starts lets children end before they are ready: that is no failure, and the signal's own way leads out.
-    if (stop.isStopping()) return;
+    if (isStopping) return;
     await stopAll(children);
     throw error;
   }
@@ -115,22 +125,6 @@ function startChild(children: Child[], name: string, args: readonly string[]): P
     child.process.on("exit", (code, signal) => ended(signal ?? `code ${code}`));
     child.process.on("error", (error) => ended(error.message));
   });
-}
-
-/** The first signal stops Caches, then Archives, cleanly; the second ends all at once. */
-function stopper(children: readonly Child[]): { onSignal(): void; isStopping(): boolean } {
-  let stopping = false;
-  return {
-    isStopping: () => stopping,
-    onSignal() {
-      if (stopping) {
-        for (const child of children) child.process.kill("SIGKILL");
-        process.exit(1);
-      }
-      stopping = true;
-      void stopAll(children).then(() => process.exit(0));
-    },
-  };
 }
 
 async function stopAll(children: readonly Child[]): Promise<void> {

@@ -6,12 +6,36 @@ export interface Stoppable {
   stop(): Promise<void>;
 }
 
+/**
+ * SIGINTs closer than this are one: at Ctrl-C the terminal sends it to the whole process group, and npm once more to its child. No person is
+ * so quick. Milliseconds.
+ */
+const samePressMs = 200;
+
+/** Calls `first` at the first signal, `second` at each further one. */
+export function onStopSignals(first: () => void, second: () => void): void {
+  let signalled = false;
+  let interruptedMs = Number.NEGATIVE_INFINITY;
+  const onSignal = (): void => {
+    if (signalled) second();
+    else {
+      signalled = true;
+      first();
+    }
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", () => {
+    const nowMs = performance.now();
+    if (nowMs - interruptedMs < samePressMs) return;
+    interruptedMs = nowMs;
+    onSignal();
+  });
+  if (process.connected) process.once("disconnect", onSignal);
+}
+
 /** What is added to `stops` later is stopped too. The promise never resolves: the process exits. */
 export function stopOnSignals(stops: readonly Stoppable[]): Promise<never> {
-  let stopping = false;
-  const onSignal = (): void => {
-    if (stopping) process.exit(1);
-    stopping = true;
+  const stop = (): void => {
     stopAll(stops).then(
       () => process.exit(0),
       (error: unknown) => {
@@ -20,9 +44,7 @@ export function stopOnSignals(stops: readonly Stoppable[]): Promise<never> {
       },
     );
   };
-  process.on("SIGTERM", onSignal);
-  process.on("SIGINT", onSignal);
-  if (process.connected) process.once("disconnect", onSignal);
+  onStopSignals(stop, () => process.exit(1));
   return new Promise(() => {});
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createClient } from "@libsql/client";
 import { describe, expect, test } from "vitest";
 import { type Engine, type Finished, freePort, openSite, type Site } from "./processes.js";
-import { eventually } from "./waiting.js";
+import { eventually, pause } from "./waiting.js";
 
 async function rows(url: string, sql: string): Promise<unknown[][]> {
   const client = createClient({ url });
@@ -57,7 +57,7 @@ describe("ready, and the end", () => {
     archive.kill("SIGKILL");
     await archive.ended();
     cache.kill("SIGTERM");
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await pause(300);
     expect(cache.isRunning).toBe(true);
     cache.kill("SIGTERM");
     expect(await cache.ended(1000)).toEqual({ code: 1, signal: null });
@@ -77,6 +77,9 @@ describe("ready, and the end", () => {
     const second = site.spawn("start again", args);
     const again = await second.says(ready);
     expect(await rows(again[5] ?? "", "select id from kept")).toEqual([[7]]);
+    // Ctrl-C under npm: the terminal's, and npm's own.
+    second.kill("SIGINT");
+    await pause(20);
     second.kill("SIGINT");
     expect(await second.ended()).toEqual({ code: 0, signal: null });
   });
