@@ -31,7 +31,18 @@ import {
   schemaSpace,
 } from "../base/ids.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
-import type { BootEntry, DdlPart, Entry, Fence, ProposalEntry, RefusalReason, RowsPart, SchemaVersion, SplitBody } from "../messages/wire/entry.js";
+import type {
+  BootEntry,
+  DdlPart,
+  Entry,
+  Fence,
+  Part,
+  ProposalEntry,
+  RefusalReason,
+  RowsPart,
+  SchemaVersion,
+  SplitBody,
+} from "../messages/wire/entry.js";
 import { AtomMap } from "./atom-map.js";
 import { SchemaCatalog } from "./schema-catalog.js";
 
@@ -321,13 +332,30 @@ export class Catalog {
       case "split":
         return this.#splitObjection(proposal, body);
       case "transaction":
-        for (const part of body.parts) {
-          if (part.kind === "ddl" && part.newAtoms.some((one) => this.atoms.get(one.atom) !== undefined)) return "malformed";
-        }
-        return null;
+        return this.#areApplicable(body.parts) ? null : "malformed";
       default:
         return unreachable(body);
     }
+  }
+
+  /** What would not apply must never be ordered: it would end every engine, each at the same seq. */
+  #areApplicable(parts: readonly Part[]): boolean {
+    const tables = new Set<SpaceId>();
+    const spaces = new Set<SpaceId>();
+    const atoms = new Set<AtomId>();
+    for (const part of parts) {
+      if (part.kind === "rows") {
+        if (!tables.has(part.table) && !this.schema.tables.has(part.table)) return false;
+        continue;
+      }
+      for (const object of part.upserts) if (object.type === "table") tables.add(object.space);
+      for (const { atom, space } of part.newAtoms) {
+        if (atoms.has(atom) || spaces.has(space) || this.atoms.get(atom) !== undefined || this.atoms.ofSpace(space).length > 0) return false;
+        atoms.add(atom);
+        spaces.add(space);
+      }
+    }
+    return true;
   }
 
   #splitObjection(proposal: ProposalEntry, body: SplitBody): RefusalReason | null {
@@ -335,6 +363,7 @@ export class Catalog {
     if (atom === undefined || !proposal.fences.some((fence) => fence.atom === body.atom)) return "fence";
     const high = this.atoms.highOf(atom);
     let low: Buffer = atom.low;
+    if (new Set(body.pieces.map((piece) => piece.atom)).size < body.pieces.length) return "malformed";
     for (const piece of body.pieces) {
       if (this.atoms.get(piece.atom) !== undefined || Buffer.compare(piece.low, low) <= 0) return "malformed";
       low = Buffer.from(piece.low);

@@ -9,6 +9,7 @@
  * | a proposal beyond the next | nothing; asks for the hole |
  * | a proposal of no member | nothing; tells its sender |
  * | a BOOT whose nonce is not in the log | the BOOT |
+ * | a BOOT of another format | nothing; tells its own log |
  * | a member whose connection is lost and whose port refuses, or that has been silent | LEAVE |
  * | a live Archive that has caught up, and a place among the voters | VOTERS with it |
  */
@@ -19,7 +20,7 @@ import type { LogEntry } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
 import type { ProposeMessage } from "../messages/wire/engine-messages.js";
-import { decodeEntry, type Entry, encodeEntry, type RefusalReason } from "../messages/wire/entry.js";
+import { decodeEntry, type Entry, encodeEntry, formatVersion, type RefusalReason } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 
 /** A member that has not been heard for this long is taken for dead (a busy machine is not a dead one). */
@@ -53,6 +54,8 @@ export class Sequencer {
   #sinceMs = 0;
   /** Nonces of BOOTs in the log, so that a request is ordered once. */
   readonly #booted = new Set<number>();
+  /** The last that was not let in, so that it is told once. */
+  #refusedBoot = 0;
   readonly #probing = new Set<Endpoint>();
   #votersSeq = 0;
   #nextLookMs = 0;
@@ -119,6 +122,14 @@ export class Sequencer {
     if (this.#log === null) return;
     const entry = decodeEntry(bytes);
     if (entry.kind !== "boot" || this.#booted.has(entry.nonce)) return;
+    // What it would journal, propose and grant, nobody else could read; and a voter must have a name.
+    if (entry.formatVersion !== formatVersion || (entry.engineKind === "archive") !== (entry.nodeId !== 0)) {
+      if (this.#refusedBoot !== entry.nonce) {
+        this.#context.log("warn", "an engine is not let in: it speaks another format", { endpoint: entry.endpoint, version: entry.formatVersion });
+      }
+      this.#refusedBoot = entry.nonce;
+      return;
+    }
     this.#append(entry, bytes);
   }
 
