@@ -172,7 +172,8 @@ export class Catalog {
       for (const member of this.#members.values()) {
         if (member.kind !== "archive") continue;
         const rank = archiveRank(atom.id, member.nodeId);
-        if (rank > best) [best, originator] = [rank, member.id];
+        // Not the first of equals: engines that began from a copy know the members in another order.
+        if (rank > best || (rank === best && member.id < originator)) [best, originator] = [rank, member.id];
       }
     }
     return { ...atom, originator, ownershipVersion: seq };
@@ -245,7 +246,8 @@ export class Catalog {
     let bytes = 0;
     let rows = 0;
     const store = (): void => {
-      if (atom !== undefined) this.#setAtom({ ...atom, bytes: atom.bytes + bytes, rows: atom.rows + rows });
+      // Estimates; below nothing they are not stored, and a copy would go on from another figure.
+      if (atom !== undefined) this.#setAtom({ ...atom, bytes: Math.max(0, atom.bytes + bytes), rows: Math.max(0, atom.rows + rows) });
       [bytes, rows] = [0, 0];
     };
     let largest = "";
@@ -391,6 +393,11 @@ export class Catalog {
     return records;
   }
 
+  /** Where nobody stores them: the names would gather for ever. */
+  forgetDirty(): void {
+    this.#dirty.clear();
+  }
+
   /** Every record. */
   dump(): Map<string, Uint8Array> {
     const names = ["v"];
@@ -403,7 +410,8 @@ export class Catalog {
 
   static load(records: ReadonlyMap<string, Uint8Array>): Catalog {
     const catalog = new Catalog();
-    if (records.size > 0) catalog.atoms.removeSpace(schemaSpace);
+    // A store that has nothing of the schema catalog yet has it as it is in the beginning.
+    if (records.has(`a:${schemaAtom}`)) catalog.atoms.removeSpace(schemaSpace);
     for (const [name, bytes] of records) {
       const id = name.slice(2);
       if (name === "v") catalog.#voters = new ByteReader(bytes).list((r) => r.varint() as NodeId);

@@ -17,8 +17,10 @@ export class CacheSide {
   readonly pulls: PullManager;
   readonly ids: IdBlocks;
   readonly transactions: Transactions;
+  readonly #context: CoreContext;
 
   constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk) {
+    this.#context = context;
     this.local = new LocalDriver(context);
     this.pulls = new PullManager(context, this.local, proposals);
     this.ids = new IdBlocks(context, this.local, desk);
@@ -59,6 +61,7 @@ export class CacheSide {
   }
 
   turnEnd(): void {
+    this.#context.catalog.forgetDirty();
     this.pulls.turnEnd();
     this.local.flush();
   }

@@ -233,6 +233,7 @@ export class Sequencer {
   turnEnd(): void {
     if (this.#log === null) return;
     if (this.#view.uncommittedBytes < uncommittedBytesMax) for (const [engine, lane] of this.#lanes) this.#drain(engine, lane, this.#log);
+    this.#log.forgetDirty();
     if (this.#batch.length === 0) return;
     const batch = this.#batch;
     const expected = this.#view.last.seq + 1;
