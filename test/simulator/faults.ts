@@ -18,6 +18,7 @@ export const faultKinds = [
   "oneWay",
   "longCut",
   "badNetwork",
+  "reset",
   "leaveCache",
   "leaveArchive",
   "newCache",
@@ -132,6 +133,9 @@ export class Faults {
       case "badNetwork":
         this.#badNetwork();
         return;
+      case "reset":
+        this.#reset(this.#pick(this.#up()), this.#pick(this.#up()));
+        return;
       case "leaveCache":
         this.#leave(this.#pick(this.#up("cache")));
         return;
@@ -193,6 +197,13 @@ export class Faults {
     this.#later(50, 800, () => {
       fabric.conditions = this.#calm;
     });
+  }
+
+  /** Connections between two that live: what was on its way is lost. */
+  #reset(left: SimulatedProcess | undefined, right: SimulatedProcess | undefined): void {
+    if (left === undefined || right === undefined || left === right) return;
+    this.#cluster.trace("net", `connection of ${left.name} and ${right.name} ends`);
+    left.engine?.network?.disconnect(right.endpoint);
   }
 
   #leave(process: SimulatedProcess | undefined): void {
@@ -260,7 +271,7 @@ export class Faults {
   #whenRepaired(victim: SimulatedProcess, seq: number): void {
     const { disk } = victim;
     const hash = this.#cluster.invariants.committed.entries[seq - 1]?.hash ?? "";
-    if (disk?.hasDurably(seq as never, hash) === true) this.#isDiskAtRisk = false;
+    if (disk?.isSafe(seq as never, hash) === true) this.#isDiskAtRisk = false;
     else this.#cluster.time.after(50, () => this.#whenRepaired(victim, seq));
   }
 }

@@ -12,8 +12,8 @@ import type { SimulatedDisk } from "./simulated-disk.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
 /** One look in so many compares hashes of catalogs, or of rows. */
-const catalogEvery = 40;
-const rowsEvery = 1500;
+const catalogEvery = 150;
+const rowsEvery = 2500;
 
 interface TransactionCounters {
   commits: number;

@@ -35,8 +35,9 @@ interface Failure {
 interface Report {
   readonly seed: number;
   readonly failure: Failure | null;
-  /** With its last seed. */
+  /** After its last seed. */
   readonly counts: CoverageCounts | null;
+  readonly cpuSeconds: number;
 }
 
 /** Failures told in full; a broken build has thousands. */
@@ -100,17 +101,30 @@ async function work(settings: Settings, place: number): Promise<void> {
   const send = (report: Report): Promise<void> => new Promise((resolve) => process.send?.(report, () => resolve()));
   for (let seed = settings.from + place; seed < settings.from + settings.seeds; seed += settings.jobs) {
     const failure = await runSeed(seed, settings, coverage);
-    await send({ seed, failure, counts: null });
+    await send({ seed, failure, counts: null, cpuSeconds: 0 });
   }
-  await send({ seed: -1, failure: null, counts: coverage.counts() });
+  await send({ seed: -1, failure: null, counts: coverage.counts(), cpuSeconds: cpuSeconds() });
   process.disconnect();
 }
 
-async function runAll(args: readonly string[], settings: Settings): Promise<{ failures: Failure[]; coverage: Coverage; seconds: number }> {
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+interface Run {
+  readonly failures: readonly Failure[];
+  readonly coverage: Coverage;
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+async function runAll(args: readonly string[], settings: Settings): Promise<Run> {
   const beganMs = performance.now();
   const coverage = new Coverage();
   const failures: Failure[] = [];
   let done = 0;
+  let childrenCpuSeconds = 0;
   const note = (failure: Failure | null): void => {
     done++;
     if (failure === null) return;
@@ -135,6 +149,7 @@ async function runAll(args: readonly string[], settings: Settings): Promise<{ fa
               if (report.counts === null) note(report.failure);
               else {
                 coverage.add(report.counts);
+                childrenCpuSeconds += report.cpuSeconds;
                 ended = true;
               }
             });
@@ -144,7 +159,8 @@ async function runAll(args: readonly string[], settings: Settings): Promise<{ fa
     );
   }
   clearInterval(progress);
-  return { failures, coverage, seconds: (performance.now() - beganMs) / 1000 };
+  const seconds = (performance.now() - beganMs) / 1000;
+  return { failures, coverage, seconds, cpuSeconds: childrenCpuSeconds + cpuSeconds() };
 }
 
 async function main(args: readonly string[]): Promise<void> {
@@ -154,11 +170,10 @@ async function main(args: readonly string[]): Promise<void> {
     await work(settings, Number(place));
     return;
   }
-  const { failures, coverage, seconds } = await runAll(args, settings);
+  const { failures, coverage, seconds, cpuSeconds: cpu } = await runAll(args, settings);
   for (const { name, count } of coverage.all()) process.stdout.write(`${String(count).padStart(10)}  ${name}\n`);
-  process.stdout.write(
-    `${settings.seeds} seeds in ${seconds.toFixed(1)} s, ${(settings.seeds / seconds).toFixed(2)} per second, ${failures.length} failed\n`,
-  );
+  const speed = `${(settings.seeds / seconds).toFixed(2)} per second, ${(cpu / settings.seeds).toFixed(2)} s of CPU each`;
+  process.stdout.write(`${settings.seeds} seeds in ${seconds.toFixed(1)} s, ${speed}, ${failures.length} failed\n`);
   if (failures.length > 0) process.exitCode = 1;
   if (!settings.checksCoverage || settings.mutant !== null || settings.seeds === 1) return;
   for (const name of missingRows(coverage, settings.profile)) {

@@ -63,6 +63,7 @@ export const profiles = {
   normal: {
     ...base,
     share: 6,
+    workMs: 1200,
     faults: {
       weights: {
         crashArchive: 3,
@@ -84,12 +85,13 @@ export const profiles = {
     ...base,
     share: 2,
     conditions: { ...base.conditions, lossPerMille: 60, duplicatePerMille: 30, reorderPerMille: 80, reorderDelayMs: 4, delayMsMax: 2 },
-    faults: { weights: { isolate: 4, oneWay: 4, badNetwork: 6, pause: 2 }, everyMsMin: 40, everyMsMax: 300 },
+    faults: { weights: { isolate: 4, oneWay: 4, badNetwork: 6, reset: 12, pause: 2 }, everyMsMin: 20, everyMsMax: 300 },
   },
   /** The power fails, again and again, with disks that take their time. */
   power: {
     ...base,
     share: 2,
+    workMs: 1200,
     diskTimes: slowDisk,
     faults: { weights: { crashAll: 4, crashArchive: 3, crashSequencer: 3, crashCache: 1 }, everyMsMin: 80, everyMsMax: 400 },
   },
@@ -104,7 +106,7 @@ export const profiles = {
   membership: {
     ...base,
     share: 2,
-    workMs: 2500,
+    workMs: 2000,
     thinkMsMax: 50,
     faults: {
       weights: { replaceArchive: 4, leaveArchive: 2, leaveCache: 2, newCache: 2, trim: 3, crashArchive: 2, crashCache: 1, damage: 1 },
@@ -127,6 +129,7 @@ export const profiles = {
     mix: { transfer: 6, sum: 2, claim: 5, rename: 4, replace: 2, unclaim: 4, child: 5, parent: 5, orphan: 3, hot: 6 },
     conditions: { ...base.conditions, delayMsMax: 3 },
     storeMsMax: 3,
+    faults: { weights: { reset: 1 }, everyMsMin: 20, everyMsMax: 100 },
   },
   /** Ids, large rows, splits. */
   ids: {
@@ -147,12 +150,17 @@ export const profiles = {
     ...base,
     share: 2,
     caches: 3,
-    clients: 8,
-    thinkMsMax: 10,
+    clients: 6,
+    workMs: 900,
+    thinkMsMax: 12,
     mix: { transfer: 6, sum: 2, claim: 4, rename: 3, unclaim: 3, child: 3, parent: 3, orphan: 1, hot: 6, item: 2 },
     conditions: { ...base.conditions, delayMsMax: 4 },
     storeMsMax: 4,
-    faults: { weights: { crashCache: 5, leaveCache: 3, crashSequencer: 1, pause: 1, isolate: 1, badNetwork: 1 }, everyMsMin: 40, everyMsMax: 250 },
+    faults: {
+      weights: { crashCache: 5, leaveCache: 3, crashSequencer: 1, pause: 1, isolate: 1, badNetwork: 1, reset: 4 },
+      everyMsMin: 40,
+      everyMsMax: 250,
+    },
   },
 } satisfies Readonly<Record<string, Profile>>;
 

@@ -44,6 +44,8 @@ export class SimulatedDisk {
   #base: LogPosition = genesis;
   /** Really durable: everything of `#hashes` up to here. */
   #durableSeq = 0;
+  /** Was durable, and may have been counted, before the disk itself forgot it: such faults are outside what fsync promises. */
+  readonly #forgotten = new Map<number, string>();
   #lost = false;
 
   constructor(options: SimulatedDiskOptions) {
@@ -70,9 +72,13 @@ export class SimulatedDisk {
     this.#lost = true;
   }
 
-  /** Whether (seq, hash) and so all before it would survive a crash now. */
+  /** Whether (seq, hash) and so all before it is what a crash cannot take: it has been durable. */
   hasDurably(seq: Seq, hash: string): boolean {
-    if (this.#lost) return false;
+    return this.isSafe(seq, hash) || this.#forgotten.get(seq) === hash;
+  }
+
+  /** Likewise, and the disk has not forgotten it since. */
+  isSafe(seq: Seq, hash: string): boolean {
     return this.#base.seq >= seq || (this.#durableSeq >= seq && this.#hashes.get(seq) === hash);
   }
 
@@ -102,7 +108,10 @@ export class SimulatedDisk {
     );
     const { journal } = recovered;
     await this.#readAgain(journal);
-    this.#options.coverage.count("recovery", this.#recoveryRow(recovered, appliedSeq));
+    const { coverage } = this.#options;
+    coverage.count("recovery", this.#recoveryRow(recovered, appliedSeq));
+    if (appliedSeq > 0 && recovered.damage === null) coverage.count("archive", "store and sound journal");
+    if (journal.last.seq < appliedSeq) coverage.count("archive", "journal ends below the store");
     return { ...recovered, journal: this.#wrap(journal, handlers) };
   }
 
@@ -181,6 +190,10 @@ export class SimulatedDisk {
     const from = Math.max(this.#base.seq + 1, this.#durableSeq - count + 1);
     this.#journal.lose(from as Seq);
     this.#durableSeq = Math.min(this.#durableSeq, from - 1);
-    for (const seq of this.#hashes.keys()) if (seq >= from) this.#hashes.delete(seq);
+    for (const [seq, hash] of this.#hashes) {
+      if (seq < from) continue;
+      this.#forgotten.set(seq, hash);
+      this.#hashes.delete(seq);
+    }
   }
 }
