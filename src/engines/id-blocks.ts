@@ -12,6 +12,9 @@ const blockIdsMax = 4096;
 /** A block that has not come is asked for again: the originator may have changed. Milliseconds. */
 const askAgainMs = 300;
 
+/** The largest rowid; the sequence ends before it. */
+const idMax = 2n ** 63n - 1n;
+
 interface Wish {
   askedMs: number;
   readonly waiting: (() => void)[];
@@ -31,7 +34,7 @@ export class IdBlocks {
     this.#desk = desk;
   }
 
-  /** `then` is called when a block has come, or the table is gone. */
+  /** `then` is called when a block has come, or none can come: the table is gone, or its ids are exhausted. */
   want(space: SpaceId, then: () => void): void {
     const wish = this.#wishes.get(space);
     if (wish !== undefined) {
@@ -40,6 +43,11 @@ export class IdBlocks {
     }
     this.#wishes.set(space, { askedMs: this.#context.nowMs, waiting: [then] });
     this.#ask(space);
+  }
+
+  /** The sequence has come to the largest rowid: no block can be had any more. */
+  isExhausted(space: SpaceId): boolean {
+    return (this.#context.catalog.schema.tables.get(space)?.sequenceNext ?? 0n) >= idMax;
   }
 
   #ask(space: SpaceId): void {
@@ -77,7 +85,7 @@ export class IdBlocks {
     for (const [space, wish] of this.#wishes) {
       if (this.#context.nowMs - wish.askedMs < askAgainMs) continue;
       wish.askedMs = this.#context.nowMs;
-      if (this.#context.catalog.schema.tables.has(space)) this.#ask(space);
+      if (this.#context.catalog.schema.tables.has(space) && !this.isExhausted(space)) this.#ask(space);
       else this.#wake(space);
     }
   }

@@ -18,7 +18,10 @@
  * | proposed | REFUSED for a schema version | running |
  * | any | the engine starts over | failed; "outcome unknown" where it was proposed |
  *
- * A unit never fails for a conflict: it runs again until it succeeds or its time is over.
+ * | fetching, asking, resting | its time is over, or its client is gone | everything is released; failed |
+ *
+ * A unit never fails for a conflict: it runs again until it succeeds or its time is over. What is proposed has no such end: it is decided by the
+ * stream alone. A batch that fails behind units that are committed says so, step by step.
  */
 import type { Atom } from "../atoms/atom.js";
 import type { Age, PermissionItem, PermissionRequest } from "../atoms/permission-table.js";
@@ -38,7 +41,7 @@ import type { PullManager } from "./pull-manager.js";
 
 /** Batches under way; more are refused as overload. */
 export const batchesMax = 16_384;
-/** A unit that has not been proposed after this fails as busy. Milliseconds. */
+/** A unit that has not been proposed after this fails as busy, its first run and what it fetched not counted; and one that fetches when nothing has come for so long. Milliseconds. */
 const unitDeadlineMs = 30_000;
 /** An originator that has not answered is asked again. Milliseconds. */
 const askAgainMs = 500;
@@ -52,7 +55,10 @@ interface Unit {
   readonly age: Age;
   readonly firstStep: number;
   readonly seed: number;
-  readonly beganMs: number;
+  /** Later by the time of each fetch and of the first run: a large table takes its time. */
+  beganMs: number;
+  /** While running or fetching. */
+  phaseSinceMs: number;
   attempt: number;
   fetches: number;
   /** Originators that may hold permissions of this unit. */
@@ -104,6 +110,9 @@ export class Transactions {
   readonly #releases = new Map<string, Release>();
   #nextTransaction = 1;
   #nextLookMs = 0;
+  /** Chunks pulled, as seen last, and since when there are so many. */
+  #chunks = 0;
+  #chunksSinceMs = 0;
   readonly #reaching = new Map<Batch, { readonly seq: Seq; readonly then: () => void }>();
   readonly counters = { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 };
 
@@ -146,6 +155,7 @@ export class Transactions {
   #end(batch: Batch, answer: BatchAnswer): void {
     this.#batches.delete(batch.request);
     this.#resting.delete(batch);
+    this.#reaching.delete(batch);
     if (batch.unit !== null) this.#byTransaction.delete(batch.unit.transaction);
     batch.unit = null;
     this.#answer(batch.request, answer);
@@ -161,6 +171,7 @@ export class Transactions {
       firstStep: batch.outcomes.length,
       seed: random.integer(2 ** 31),
       beganMs: nowMs,
+      phaseSinceMs: 0,
       attempt: 0,
       fetches: 0,
       asked: new Set(),
@@ -180,6 +191,7 @@ export class Transactions {
       return;
     }
     unit.phase = "running";
+    unit.phaseSinceMs = this.#context.nowMs;
     const request = {
       steps: batch.steps,
       firstStep: unit.firstStep,
@@ -193,14 +205,32 @@ export class Transactions {
   }
 
   #giveUp(batch: Batch, unit: Unit): void {
+    const seconds = unitDeadlineMs / 1000;
+    if (batch.cancelled) this.#fail(batch, unit, "ATOMCAST_CANCELLED", "the request was given up by its client");
+    else if (unit.phase === "fetching")
+      this.#fail(
+        batch,
+        unit,
+        "ATOMCAST_UNAVAILABLE",
+        `nothing of what the statement needs has come for ${seconds} s; is a majority of the Archives up?`,
+      );
+    else this.#fail(batch, unit, "SQLITE_BUSY", `database is locked: the statement met conflicting changes for ${seconds} s`);
+  }
+
+  /** Nothing of the unit is or will be in the stream. What the units before it have done is: their outcomes are told. */
+  #fail(batch: Batch, unit: Unit, code: string, message: string): void {
     this.#release(unit);
-    const message = batch.cancelled
-      ? "the request was given up by its client"
-      : `database is locked: the statement met conflicting changes for ${unitDeadlineMs / 1000} s`;
-    this.#end(batch, { kind: "failed", code: batch.cancelled ? "ATOMCAST_CANCELLED" : "SQLITE_BUSY", message });
+    if (batch.committedUnits === 0) {
+      this.#end(batch, { kind: "failed", code, message });
+      return;
+    }
+    batch.outcomes.push({ kind: "error", fault: { code, message, offset: -1 } });
+    while (batch.outcomes.length < batch.steps.length) batch.outcomes.push({ kind: "skipped" });
+    this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: batch.settings });
   }
 
   #ran(batch: Batch, unit: Unit, result: RunResult): void {
+    if (unit.attempt === 0) unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
     switch (result.kind) {
       case "done":
         this.#release(unit);
@@ -227,13 +257,19 @@ export class Transactions {
 
   #fetch(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "pull" | "ids" }>): void {
     if (++unit.fetches > fetchesInARowMax) {
-      this.#release(unit);
-      this.#end(batch, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "the rows that the statement needs could not be held; try again" });
+      this.#fail(batch, unit, "ATOMCAST_UNAVAILABLE", "the rows that the statement needs could not be held; try again");
+      return;
+    }
+    if (result.kind === "ids" && this.#ids.isExhausted(result.table)) {
+      this.#fail(batch, unit, "SQLITE_FULL", "database or disk is full: the table's ids have reached 9223372036854775807; name an id that is free");
       return;
     }
     unit.phase = "fetching";
+    unit.phaseSinceMs = this.#context.nowMs;
     const again = (): void => {
-      if (batch.unit === unit) this.#run(batch, unit);
+      if (batch.unit !== unit) return;
+      unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
+      this.#run(batch, unit);
     };
     if (result.kind === "pull") this.#pulls.ensure(result.tables, again);
     else this.#ids.want(result.table, again);
@@ -242,8 +278,7 @@ export class Transactions {
   /** Asks every originator concerned at once. */
   #ask(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
     if (result.changes.body.length > entryBytesMax - 65_536) {
-      this.#release(unit);
-      this.#end(batch, { kind: "failed", code: "SQLITE_TOOBIG", message: `the transaction's changes are larger than ${entryBytesMax >> 20} MiB` });
+      this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB`);
       return;
     }
     const groups = this.#groups(result.changes);
@@ -429,10 +464,8 @@ export class Transactions {
     }
     this.counters.refused++;
     if (outcome === "fence") this.#askAgain(batch, unit);
-    else if (outcome === "malformed") {
-      this.#release(unit);
-      this.#end(batch, { kind: "failed", code: "ATOMCAST_REFUSED", message: "the sequencer could not read the proposal" });
-    } else this.#run(batch, unit);
+    else if (outcome === "malformed") this.#fail(batch, unit, "ATOMCAST_REFUSED", "the sequencer could not read the proposal");
+    else this.#run(batch, unit);
   }
 
   /** Gives back every permission of the unit, at every originator that may have granted one. */
@@ -498,15 +531,34 @@ export class Transactions {
     }
     if (nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 100;
+    const { chunks } = this.#pulls.counters;
+    if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
     for (const release of this.#releases.values()) if (nowMs - release.sentMs > releaseAgainMs) this.#sendRelease(release);
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
-      if (unit === null || unit.phase !== "asking") continue;
-      for (const askedMs of unit.pending.values()) {
-        if (nowMs - askedMs <= askAgainMs) continue;
-        this.#askAgain(batch, unit);
-        break;
-      }
+      if (unit !== null && this.#isOverdue(batch, unit)) this.#giveUp(batch, unit);
+      else if (unit?.phase === "asking") this.#askWhoIsSilent(batch, unit);
+    }
+  }
+
+  #isOverdue(batch: Batch, unit: Unit): boolean {
+    const { nowMs } = this.#context;
+    switch (unit.phase) {
+      case "fetching":
+        return batch.cancelled || nowMs - Math.max(unit.phaseSinceMs, this.#chunksSinceMs) > unitDeadlineMs;
+      case "asking":
+      case "resting":
+        return batch.cancelled || nowMs - unit.beganMs > unitDeadlineMs;
+      default:
+        return false;
+    }
+  }
+
+  #askWhoIsSilent(batch: Batch, unit: Unit): void {
+    for (const askedMs of unit.pending.values()) {
+      if (this.#context.nowMs - askedMs <= askAgainMs) continue;
+      this.#askAgain(batch, unit);
+      return;
     }
   }
 
