@@ -6,7 +6,7 @@ import type { Status } from "../../src/engines/database.js";
 import { type Cluster, engineOf, openCluster, sequencerOf, urlsOf } from "./cluster.js";
 import { expectConverged } from "./convergence.js";
 import { openTransferLoad } from "./transfers.js";
-import { eventually } from "./waiting.js";
+import { eventually, pause } from "./waiting.js";
 
 const steady = 100;
 const progressMs = 30_000;
@@ -34,6 +34,21 @@ test("a Cache added under load serves at once, and is equal", { timeout: 120_000
   }
   await load.stop();
   for (const url of urlsOf(cluster)) await load.expectTold(url);
+  await expectConverged(urlsOf(cluster), cluster.engines.size);
+});
+
+test("Archives join a database that has stood alone for a while, and its sequencer stays", async () => {
+  const cluster = await openCluster(1, 1);
+  const load = await openTransferLoad(urlsOf(cluster));
+  // Longer than an election timeout.
+  await pause(2500);
+  for (const name of ["archive-2", "archive-3"]) {
+    cluster.engines.set(name, await cluster.site.archive(name));
+    await eventually(`${name} votes`, 10_000, async () => expect(await nodeOf(cluster, name)).not.toBe(0));
+    await load.progress(20, progressMs);
+  }
+  expect(engineOf(cluster, "archive-1").stderr.match(/"msg":"(is the|follows a) sequencer"/g)).toEqual(['"msg":"is the sequencer"']);
+  await load.stop();
   await expectConverged(urlsOf(cluster), cluster.engines.size);
 });
 

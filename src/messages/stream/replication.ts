@@ -19,10 +19,11 @@ const unansweredHeartbeatsMax = 2;
 /** And gets copies by unicast for this many heartbeats, before the multicast alone is tried again. */
 const copiedHeartbeats = 50;
 
-/** What the sequencer knows of a voter in this term. */
+/** What the sequencer knows of a voter in this term, since it votes. */
 interface Voter {
   durableSeq: Seq;
   round: number;
+  /** At first, when it became a voter: until then its acks did not count, so it has not been silent. */
   heardMs: number;
   /** Copies go out until then. */
   copiesUntilMs: number;
@@ -46,7 +47,8 @@ export class Replication {
   readonly noopSeq: Seq;
   readonly #voters = new Map<NodeId, Voter>();
   readonly #cursor: SendCursor;
-  readonly #startedMs: number;
+  /** The time of the last input. */
+  #nowMs: number;
   #round = 0;
   #heartbeatMs: number;
   /** Rounds of the last heartbeats, oldest first. */
@@ -59,7 +61,7 @@ export class Replication {
     this.#host = host;
     this.noopSeq = noopSeq;
     this.#cursor = { seq: noopSeq, offset: 0 };
-    this.#startedMs = nowMs;
+    this.#nowMs = nowMs;
     this.#heartbeatMs = nowMs;
   }
 
@@ -78,6 +80,7 @@ export class Replication {
   }
 
   onAck(ack: AckMessage, nowMs: number): void {
+    this.#nowMs = nowMs;
     const voter = this.#voter(ack.nodeId);
     voter.heardMs = nowMs;
     voter.round = Math.min(this.#round, Math.max(voter.round, ack.round));
@@ -91,7 +94,7 @@ export class Replication {
   #voter(node: NodeId): Voter {
     let voter = this.#voters.get(node);
     if (voter === undefined) {
-      voter = { durableSeq: 0 as Seq, round: 0, heardMs: this.#startedMs, copiesUntilMs: 0 };
+      voter = { durableSeq: 0 as Seq, round: 0, heardMs: this.#nowMs, copiesUntilMs: 0 };
       this.#voters.set(node, voter);
     }
     return voter;
@@ -100,6 +103,9 @@ export class Replication {
   /** Whether a majority of the voters, itself included, was heard within the election timeout. */
   hearsMajority(nowMs: number): boolean {
     const { nodeId, limits, log } = this.#host;
+    this.#nowMs = nowMs;
+    // A node that is given its vote back begins anew.
+    for (const node of this.#voters.keys()) if (!log.voters.includes(node)) this.#voters.delete(node);
     const isHeard = (node: NodeId) => node === nodeId || nowMs - this.#voter(node).heardMs < limits.electionTimeoutMsMin;
     return log.voters.filter(isHeard).length * 2 > log.voters.length;
   }
