@@ -4,6 +4,7 @@
  */
 
 import { atomBytesTarget } from "../atoms/atom.js";
+import { MalformedBytesError } from "../base/bytes.js";
 import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
@@ -42,6 +43,7 @@ const probeTimeoutMs = 250;
 /** Transfers of the whole store that may be open; each keeps one read transaction. A further one is told to come back. */
 const transfersMax = 4;
 const transferIdleMs = 60_000;
+const transferLookMs = 10_000;
 const transferPartBytes = 512 * 1024;
 /** Entries that the journal keeps behind what the store has flushed, for engines that catch up. */
 const journalKeptEntries = 200_000;
@@ -68,6 +70,7 @@ export class EngineHost {
     this.#ports = ports;
     const { clock } = ports.environment;
     this.#cancels.push(clock.every(tickMs, () => this.input({ kind: "tick", nowMs: clock.nowMs() })));
+    if (ports.store !== null) this.#cancels.push(clock.every(transferLookMs, () => this.#closeIdleTransfers()));
     if (ports.journal !== null) this.#cancels.push(clock.every(journalTrimMs, () => this.#trimJournal()));
     this.#endTurnSoon();
   }
@@ -176,7 +179,7 @@ export class EngineHost {
       case "serveRows":
       case "serveCuts":
       case "serveTransfer":
-        this.#serve(effect);
+        this.#serveIfReadable(effect);
         return;
       case "local":
         this.#ports.local?.post(effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call);
@@ -232,6 +235,16 @@ export class EngineHost {
     this.#ports.network.sendReliable(to, encodeEngineMessage(message));
   }
 
+  /** Keys and cursors are a peer's: what the store cannot read of them must not end this Archive. */
+  #serveIfReadable(effect: Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>): void {
+    try {
+      this.#serve(effect);
+    } catch (error) {
+      if (!(error instanceof MalformedBytesError)) throw error;
+      this.#ports.environment.log("warn", "a request could not be read", { from: effect.to, kind: effect.kind, error: error.message });
+    }
+  }
+
   #serve(effect: Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>): void {
     const { store } = this.#ports;
     if (store === null) return;
@@ -246,12 +259,17 @@ export class EngineHost {
     } else this.#serveTransfer(store, effect.to, effect.transfer, effect.cursor);
   }
 
-  #serveTransfer(store: AtomStore, to: Endpoint, id: number, cursor: string): void {
-    for (const [other, open] of this.#transfers) {
+  /** An open one keeps the store's old pages from being used again: the file would grow for ever. */
+  #closeIdleTransfers(): void {
+    for (const [id, open] of this.#transfers) {
       if (this.#nowMs - open.usedMs < transferIdleMs) continue;
       open.transfer.close();
-      this.#transfers.delete(other);
+      this.#transfers.delete(id);
     }
+  }
+
+  #serveTransfer(store: AtomStore, to: Endpoint, id: number, cursor: string): void {
+    this.#closeIdleTransfers();
     let transferId = id;
     if (id === 0 && this.#transfers.size < transfersMax) {
       transferId = this.#nextTransfer++;
