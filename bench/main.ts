@@ -11,7 +11,7 @@ import { describeMachine, machineLine } from "./machine.js";
 import { type BenchOptions, parseOptions } from "./options.js";
 import { measurePeer, type PeerResult, peerNames } from "./peers.js";
 import { cpuTable, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
-import { measureThroughput, type Throughput } from "./throughput.js";
+import { measureThroughput, type Throughput, type Watched } from "./throughput.js";
 
 interface Item {
   readonly work: Work;
@@ -55,12 +55,13 @@ async function withCluster<T>(kind: ClusterKind, profileDirectory: string | null
 async function measureCluster(kind: ClusterKind, items: readonly Item[], seconds: number): Promise<SystemRuns> {
   return withCluster(kind, null, async (cluster) => {
     const runs: Throughput[] = [];
-    for (const { work, inFlight } of items) {
-      const watched = work === cpuItem.work && inFlight === cpuItem.inFlight ? cluster.children : [];
-      runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watched));
-    }
+    for (const { work, inFlight } of items) runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watchedOf(cluster)));
     return { title: titles[kind], runs };
   });
+}
+
+function watchedOf(cluster: Cluster): Watched[] {
+  return cluster.children.map(({ name, pid }) => ({ name, pids: () => [pid] }));
 }
 
 interface Profiled {
@@ -75,7 +76,7 @@ async function profile(seconds: number): Promise<Profiled> {
     const { engines } = await cluster.status();
     const sequencer = engines.find((engine) => engine.isSequencer)?.pid;
     for (const { pid, name } of cluster.children) names.set(pid, pid === sequencer ? `${name} (sequencer)` : name);
-    return measureThroughput(cluster.workers, cpuItem.work, cpuItem.inFlight, seconds, cluster.children);
+    return measureThroughput(cluster.workers, cpuItem.work, cpuItem.inFlight, seconds, watchedOf(cluster));
   });
   note(`the profiles are kept in ${directory}`);
   return { run, profiles: readProfiles(directory).map((one) => ({ ...one, name: names.get(one.pid) ?? `pid ${one.pid}` })) };
@@ -123,8 +124,8 @@ interface Report {
 
 function sayReport({ systems, failover, peers }: Report): void {
   if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
-  for (const { title, runs } of systems) {
-    const run = runs.find((one) => one.cpu.length > 0);
+  for (const { title, runs } of [...systems, ...peers]) {
+    const run = runs.find((one) => one.work === cpuItem.work && one.inFlight === cpuItem.inFlight);
     if (run !== undefined) say(`${title}, ${cpuItem.work}, ${cpuItem.inFlight} in flight:\n${cpuTable(run)}\n`);
   }
   if (failover.length > 0)

@@ -100,10 +100,12 @@ export async function measurePeer(
       await worker.ask("open", peer.target);
     }
     await workers[0]?.ask("setUp", null);
+    const watched = [
+      { name: "servers", pids: () => withDescendants(peer.pids(data)) },
+      { name: "clients", pids: () => workers.map(({ pid }) => pid) },
+    ];
     const runs: Throughput[] = [];
-    for (const { work: kind, inFlight } of work) {
-      runs.push(await measureThroughput(workers, kind, inFlight, seconds));
-    }
+    for (const { work: kind, inFlight } of work) runs.push(await measureThroughput(workers, kind, inFlight, seconds, watched));
     return { name, title: peer.title, version: versionOf(name), runs };
   } finally {
     await Promise.all(workers.map((worker) => worker.end()));

@@ -1,4 +1,4 @@
-/** CPU time of processes, from Linux's /proc; null where there is none. */
+/** CPU time of processes, from Linux's /proc. */
 import { readdirSync, readFileSync } from "node:fs";
 
 export interface CpuTime {
@@ -11,9 +11,31 @@ export interface CpuTime {
 /** Clock ticks of /proc are 1/100 s on every Linux that Node runs on (USER_HZ). */
 const microsPerTick = 10_000;
 
-export function cpuTimeOf(pid: number): CpuTime | null {
+/** Of several processes as one; those that have ended count nothing. */
+export function cpuTimeOfAll(pids: readonly number[]): CpuTime {
+  let totalMicros = 0;
+  let mainMicros = 0;
+  for (const pid of pids) {
+    try {
+      const total = ticksOf(`/proc/${pid}/stat`);
+      mainMicros += ticksOf(`/proc/${pid}/task/${pid}/stat`) * microsPerTick;
+      totalMicros += total * microsPerTick;
+    } catch {
+      // It has ended, or there is no /proc here.
+    }
+  }
+  return { totalMicros, mainMicros };
+}
+
+/** What all processes of the machine have used since it started; null where there is no /proc. */
+export function machineBusyMicros(): number | null {
   try {
-    return { totalMicros: ticksOf(`/proc/${pid}/stat`) * microsPerTick, mainMicros: ticksOf(`/proc/${pid}/task/${pid}/stat`) * microsPerTick };
+    // user nice system idle iowait irq softirq …: what waits is not busy, what a hypervisor took is not ours.
+    const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "")
+      .split(/\s+/)
+      .slice(1)
+      .map(Number);
+    return (user + nice + system + irq + softirq) * microsPerTick;
   } catch {
     return null;
   }
@@ -24,11 +46,6 @@ function ticksOf(path: string): number {
   const text = readFileSync(path, "utf8");
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return Number(fields[11]) + Number(fields[12]);
-}
-
-/** Of several processes at once, as one sum. */
-export function cpuTimeOfAll(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + (cpuTimeOf(pid)?.totalMicros ?? 0), 0);
 }
 
 /** A process and all its descendants: servers that fork for each connection. */

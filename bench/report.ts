@@ -41,10 +41,21 @@ export function throughputTable(systems: readonly SystemRuns[]): string {
       rateText(run.perSecond),
       msText(run.p50Ms),
       msText(run.p99Ms),
+      cpuText(run),
+      run.coresBusyElsewhere === null ? "-" : run.coresBusyElsewhere.toFixed(1),
       run.failed === 0 ? "0" : `${run.failed} (${run.firstError?.slice(0, 60)})`,
     ]),
   );
-  return table(["system", "work", "per second", "p50 ms", "p99 ms", "failed"], rows, 2);
+  return table(["system", "work", "per second", "p50 ms", "p99 ms", "CPU µs each", "cores busy elsewhere", "failed"], rows, 2);
+}
+
+function cpuText(run: Throughput): string {
+  return run.cpu.length === 0 ? "-" : cpuMicros(run).toFixed(0);
+}
+
+/** CPU time that one operation takes, in microseconds, over all processes. */
+function cpuMicros(run: Throughput): number {
+  return run.cpu.reduce((sum, one) => sum + one.microsPerOperation, 0);
 }
 
 export function cpuTable(run: Throughput): string {
@@ -77,17 +88,18 @@ export function failoverTable(runs: readonly FailoverRun[]): string {
   return table(["kill -9 of", "runs", "median ms", "worst ms", "writes", "failed"], rows);
 }
 
-/** How many times `ours` is of each of the others, work by work. Latencies: below 1 is sooner. */
+/** How many times `ours` is of each of the others, work by work. Latencies and CPU time: below 1 is better. */
 export function ratioTable(ours: SystemRuns, others: readonly SystemRuns[]): string {
   const rows = ours.runs.map((run) => {
     const cells = others.map(({ runs }) => {
       const other = runs.find((one) => one.work === run.work && one.inFlight === run.inFlight);
       if (other === undefined) return "-";
-      return `${timesText(ratio(run.perSecond, other.perSecond))} / ${timesText(ratio(run.p50Ms, other.p50Ms))}`;
+      const cpu = other.cpu.length === 0 ? null : ratio(cpuMicros(run), cpuMicros(other));
+      return `${timesText(ratio(run.perSecond, other.perSecond))} / ${timesText(ratio(run.p50Ms, other.p50Ms))} / ${timesText(cpu)}`;
     });
     return [workText(run.work, run.inFlight), ...cells];
   });
-  return table([`${ours.title}: rate / p50, as times of`, ...others.map(({ title }) => title)], rows);
+  return table([`${ours.title}: rate / p50 / CPU, as times of`, ...others.map(({ title }) => title)], rows);
 }
 
 function timesText(times: number | null): string {

@@ -4,7 +4,7 @@ import { rateText, ratioTable, table } from "../../bench/report.js";
 import type { Throughput } from "../../bench/throughput.js";
 
 function run(perSecond: number, p50Ms: number): Throughput {
-  return { work: "insert", inFlight: 1, perSecond, p50Ms, p99Ms: null, failed: 0, firstError: null, cpu: [] };
+  return { work: "insert", inFlight: 1, perSecond, p50Ms, p99Ms: null, failed: 0, firstError: null, cpu: [], coresBusyElsewhere: null };
 }
 
 test("columns are aligned: names to the left, figures to the right", () => {
@@ -24,7 +24,7 @@ test("ratios are ours over theirs, and a missing figure is a dash", () => {
     { title: "theirs", runs: [run(100, 4)] },
     { title: "other", runs: [] },
   ]);
-  expect(text.split("\n").at(-1)).toMatch(/^insert, 1 in flight +3\.00 × \/ 0\.50 × +-$/);
+  expect(text.split("\n").at(-1)).toMatch(/^insert, 1 in flight +3\.00 × \/ 0\.50 × \/ - +-$/);
 });
 
 test("rates", () => {
