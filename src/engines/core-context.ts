@@ -5,6 +5,7 @@ import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Catalog } from "../catalog/catalog.js";
 import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
+import type { Entry } from "../messages/wire/entry.js";
 import type { CoreEffect, Self } from "./core-types.js";
 
 export class CoreContext {
@@ -16,6 +17,8 @@ export class CoreContext {
   /** The last entry that the catalog has applied. */
   position: LogPosition;
   readonly recent: RecentKeys;
+  /** Entries that the sequencer here has read already, by their bytes: applying them need not read them again. */
+  readonly decoded = new WeakMap<Uint8Array, Entry>();
   #effects: CoreEffect[] = [];
   #atomsMade = 0;
 

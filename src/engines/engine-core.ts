@@ -398,7 +398,7 @@ export class EngineCore {
   #apply(log: LogEntry): void {
     const { context } = this;
     assert(log.seq === context.position.seq + 1, `entry ${log.seq} after ${context.position.seq}`);
-    const entry = decodeEntry(log.bytes);
+    const entry = context.decoded.get(log.bytes) ?? decodeEntry(log.bytes);
     const events = context.catalog.apply(log.seq, entry);
     context.position = { seq: log.seq, term: log.term, hash: log.hash };
     if (entry.kind === "proposal" && entry.body.kind === "transaction") noteChanges(context, log.seq, entry.body);

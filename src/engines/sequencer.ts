@@ -99,6 +99,7 @@ export class Sequencer {
 
   #append(entry: Entry, bytes: Buffer = encodeEntry(entry)): void {
     this.#batch.push(bytes);
+    this.#context.decoded.set(bytes, entry);
     this.#note((this.#view.last.seq + this.#batch.length) as Seq, entry);
   }
 
