@@ -108,7 +108,7 @@ export interface Changes {
   readonly body: Uint8Array;
   /** Keys to ask permission for. */
   readonly permissions: readonly PermissionKey[];
-  /** Tables that must be unchanged since the snapshot, whole (DDL that looks at rows). */
+  /** Tables that must be unchanged since the snapshot, whole (DDL that looks at rows); the schema's own space, for DDL that looks at all of it. */
   readonly wholeTables: readonly SpaceId[];
   /** Every table that a written, read-for-constraint or DDL statement of the unit relied on, with the version that this store has. */
   readonly schemaVersions: readonly { readonly table: SpaceId; readonly version: Seq }[];

@@ -1,5 +1,5 @@
 /** A DDL statement of a tentative run: carried out, told as a part of the entry, and checked against rows where it looks at them. */
-import { noSeq, type SpaceId } from "../base/ids.js";
+import { noSeq, type SpaceId, schemaSpace } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import { collectTouches, mergeTouches, type Touches } from "./capture.js";
 import { adoptObjects, changedObjects, insertLookup, localDdlOf } from "./execute-ddl.js";
@@ -55,6 +55,7 @@ export function runDdl(state: StoreState, unit: Unit, sql: string, info: DdlStat
   try {
     outcome = carryOut(state, unit, sql, info, local, args, deferAll);
     for (const table of needed) if (!unit.made.has(table.space)) unit.wholeTables.add(table.space);
+    if (dependsOnOthers(info)) unit.wholeTables.add(schemaSpace);
   } catch (error) {
     outcome = failed(faultOf(error));
     state.mirror.exec(`ROLLBACK TO ${savepointName}`);
@@ -164,6 +165,14 @@ function checkDrop(state: StoreState, unit: Unit, before: LocalSchema, info: Ddl
     if (!due(foreignKey)) unit.orphanable.push(foreignKey);
     else if (hasReferringRow(foreignKey, state.statements)) throw new StatementFault(foreignKeyFailure());
   }
+}
+
+/**
+ * ALTER looks at every view and trigger, and rewrites them; a view has no version that tells its triggers of its end. So no other DDL may come
+ * between the run and its entry: no Cache could apply that, or the catalog would keep what SQLite has changed or dropped.
+ */
+function dependsOnOthers(info: DdlStatement): boolean {
+  return info.action === "alter" || info.objectType === "trigger" || (info.action === "drop" && info.objectType === "view");
 }
 
 /**
