@@ -5,7 +5,7 @@ import { integerKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
-import type { OriginatorDesk } from "./originator-desk.js";
+import { largestBlockIds, type OriginatorDesk } from "./originator-desk.js";
 
 const firstBlockIds = 32;
 const blockIdsMax = 4096;
@@ -17,6 +17,7 @@ const idMax = 2n ** 63n - 1n;
 
 interface Wish {
   askedMs: number;
+  readonly wanted: number;
   readonly waiting: (() => void)[];
 }
 
@@ -34,15 +35,19 @@ export class IdBlocks {
     this.#desk = desk;
   }
 
-  /** `then` is called when a block has come, or none can come: the table is gone, or its ids are exhausted. */
-  want(space: SpaceId, then: () => void): void {
+  /**
+   * `then` is called when a block has come, or none can come: the table is gone, or its ids are exhausted. `runs`: of one statement, in a row, that have asked:
+   * each asks for twice as many ids as the one before, so that a statement that makes very many rows is not run very many times.
+   */
+  want(space: SpaceId, then: () => void, runs = 1): void {
     const wish = this.#wishes.get(space);
     if (wish !== undefined) {
       wish.waiting.push(then);
       return;
     }
-    this.#wishes.set(space, { askedMs: this.#context.nowMs, waiting: [then] });
-    this.#ask(space);
+    const wanted = Math.min(largestBlockIds, firstBlockIds * 2 ** (runs - 1));
+    this.#wishes.set(space, { askedMs: this.#context.nowMs, wanted, waiting: [then] });
+    this.#ask(space, wanted);
   }
 
   /** The sequence has come to the largest rowid: no block can be had any more. */
@@ -50,12 +55,12 @@ export class IdBlocks {
     return (this.#context.catalog.schema.tables.get(space)?.sequenceNext ?? 0n) >= idMax;
   }
 
-  #ask(space: SpaceId): void {
+  #ask(space: SpaceId, wanted: number): void {
     const { catalog, engine } = this.#context;
     const table = catalog.schema.tables.get(space);
     const atom = table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(table.sequenceNext)));
     if (atom === undefined) return;
-    const count = this.#counts.get(space) ?? firstBlockIds;
+    const count = Math.max(wanted, this.#counts.get(space) ?? firstBlockIds);
     const to = this.#context.endpointOf(atom.originator);
     if (atom.originator === engine) this.#desk.wantBlock(space, engine, count);
     else if (to !== null) this.#context.send(to, { kind: "blockRequest", engine, space, count });
@@ -85,7 +90,7 @@ export class IdBlocks {
     for (const [space, wish] of this.#wishes) {
       if (this.#context.nowMs - wish.askedMs < askAgainMs) continue;
       wish.askedMs = this.#context.nowMs;
-      if (this.#context.catalog.schema.tables.has(space) && !this.isExhausted(space)) this.#ask(space);
+      if (this.#context.catalog.schema.tables.has(space) && !this.isExhausted(space)) this.#ask(space, wish.wanted);
       else this.#wake(space);
     }
   }

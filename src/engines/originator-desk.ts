@@ -16,6 +16,8 @@ export type DeskOutcome = PermissionOutcome | { readonly kind: "moved"; readonly
 
 /** Requests that wait for this engine to reach their sender's seq. Beyond it: refused for their age. */
 const parkedMax = 4096;
+/** Ids in one block. Reason: more rows than this hardly fit in one entry. */
+export const largestBlockIds = 1_048_576;
 /** An atom whose cuts were asked for, and that has not been split, is looked at again after this. Milliseconds. */
 const splitAgainMs = 3000;
 /** Atoms that one look may ask cuts for. */
@@ -127,7 +129,7 @@ export class OriginatorDesk {
   /** Wants a block of ids for `taker`; nothing comes of it where this engine is not the originator (the taker asks again). */
   wantBlock(space: SpaceId, taker: EngineId, count: number): void {
     const wishes = this.#wishes.get(space) ?? [];
-    if (!wishes.some((wish) => wish.taker === taker)) wishes.push({ taker, count });
+    if (!wishes.some((wish) => wish.taker === taker)) wishes.push({ taker, count: Math.min(count, largestBlockIds) });
     this.#wishes.set(space, wishes);
     this.#handOut(space);
   }

@@ -272,7 +272,7 @@ export class Transactions {
       this.#run(batch, unit);
     };
     if (result.kind === "pull") this.#pulls.ensure(result.tables, again);
-    else this.#ids.want(result.table, again);
+    else this.#ids.want(result.table, again, unit.fetches);
   }
 
   /** Asks every originator concerned at once. */

@@ -158,6 +158,28 @@ test("a table whose ids have come to their end says so", () => {
   expect(client.answers()).toMatchObject([{ kind: "failed", code: "SQLITE_FULL" }]);
 });
 
+test("a statement that makes a million rows gets its ids in a few runs", () => {
+  const client = new Client();
+  client.begin();
+  let runs = 0;
+  while (client.ran({ kind: "ids", table: space }) && runs++ < 20) client.commitOwn();
+  expect(client.answers()).toEqual([]);
+  expect(client.context.catalog.schema.tables.get(space)?.sequenceNext).toBeGreaterThan(1_000_000n);
+});
+
+test("many small statements in a row take blocks of 4,096 ids at most", () => {
+  const client = new Client();
+  const next = (): bigint => client.context.catalog.schema.tables.get(space)?.sequenceNext ?? 0n;
+  let largest = 0n;
+  for (let n = 0; n < 20; n++) {
+    const before = next();
+    client.cache.ids.want(space, () => {});
+    client.commitOwn();
+    if (next() - before > largest) largest = next() - before;
+  }
+  expect(largest).toBe(4096n);
+});
+
 test("a unit that fails behind one that is committed: the client is told what was carried out", () => {
   const client = new Client();
   client.begin();
