@@ -40,6 +40,12 @@ export class AtomMap {
     return atoms[this.#indexAt(atoms, atom.lowKey) + 1]?.low ?? null;
   }
 
+  /** Likewise, as a string to compare keys with. */
+  highKeyOf(atom: Atom): string | null {
+    const atoms = this.ofSpace(atom.space);
+    return atoms[this.#indexAt(atoms, atom.lowKey) + 1]?.lowKey ?? null;
+  }
+
   /** The last atom that begins at or before the key. */
   #indexAt(atoms: readonly Atom[], key: string): number {
     let low = 0;

@@ -44,7 +44,7 @@ import type {
   SplitBody,
 } from "../messages/wire/entry.js";
 import { AtomMap } from "./atom-map.js";
-import { SchemaCatalog } from "./schema-catalog.js";
+import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
 
 export interface Member {
   readonly id: EngineId;
@@ -81,6 +81,7 @@ export class Catalog {
   readonly schema = new SchemaCatalog();
   readonly #members = new Map<EngineId, Member>();
   #voters: readonly NodeId[] = [];
+  readonly #sequenceKeys = new Map<SpaceId, { readonly next: bigint; readonly key: string }>();
   /** Atoms of rows above atomBytesMax: their originators split them. */
   readonly oversize = new Set<AtomId>();
   /** Names of records that changed since `takeDirty`. */
@@ -256,8 +257,7 @@ export class Catalog {
       if (atom === undefined || key < atom.lowKey || (high !== null && key >= high)) {
         store();
         atom = this.atoms.at(part.table, key);
-        const next = atom === undefined ? null : this.atoms.highOf(atom);
-        high = next === null ? null : binaryKey(next);
+        high = atom === undefined ? null : this.atoms.highKeyOf(atom);
       }
       if (change.row !== null) bytes += change.key.length + change.row.length;
       if (change.oldBytes > 0) bytes -= change.key.length + change.oldBytes;
@@ -271,11 +271,20 @@ export class Catalog {
   /** An explicit id in space that nobody was given moves the sequence. */
   #moveSequence(space: SpaceId, key: string): void {
     const table = this.schema.tables.get(space);
-    if (table === undefined || key < binaryKey(integerKey(table.sequenceNext))) return;
+    if (table === undefined || key < this.#sequenceKey(table)) return;
     const id = integerOfKey(Buffer.from(key, "latin1"));
     if (id === null) return;
     this.schema.moveSequence(space, id >= idMax ? idMax : id + 1n);
     this.#dirty.add(`t:${space}`);
+  }
+
+  /** The sort key of the next id that nobody was given: asked for with every entry, and moved by few. */
+  #sequenceKey(table: TableRecord): string {
+    const known = this.#sequenceKeys.get(table.space);
+    if (known?.next === table.sequenceNext) return known.key;
+    const key = binaryKey(integerKey(table.sequenceNext));
+    this.#sequenceKeys.set(table.space, { next: table.sequenceNext, key });
+    return key;
   }
 
   #applyDdl(seq: Seq, engine: EngineId, part: DdlPart): CatalogEvent[] {
@@ -293,6 +302,7 @@ export class Catalog {
         this.#dirty.add(`a:${atom.id}`);
       }
       this.#dirty.add(`t:${space}`);
+      this.#sequenceKeys.delete(space);
       return { kind: "spaceGone", space };
     });
   }
