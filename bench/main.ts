@@ -11,7 +11,7 @@ import { describeMachine, machineLine } from "./machine.js";
 import { type BenchOptions, parseOptions } from "./options.js";
 import { measurePeer, type PeerResult, peerNames } from "./peers.js";
 import { cpuTable, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
-import { measureThroughput, type Throughput, type Watched } from "./throughput.js";
+import { measureThroughput, type Throughput, type Watched, warmUp } from "./throughput.js";
 
 interface Item {
   readonly work: Work;
@@ -26,12 +26,13 @@ const titles: Readonly<Record<ClusterKind, string>> = {
 
 /** CPU time by process is told of this one. */
 const cpuItem: Item = { work: "insert", inFlight: 64 };
+const works: readonly Work[] = ["insert", "update", "read"];
 const failoverRuns = 5;
 const profileTop = 18;
 
 function itemsOf(quick: boolean): readonly Item[] {
   const inFlights = quick ? [1, 64] : [1, 64, 256];
-  return (["insert", "update", "read"] as const).flatMap((work) => inFlights.map((inFlight) => ({ work, inFlight })));
+  return works.flatMap((work) => inFlights.map((inFlight) => ({ work, inFlight })));
 }
 
 function say(text: string): void {
@@ -55,6 +56,7 @@ async function withCluster<T>(kind: ClusterKind, profileDirectory: string | null
 async function measureCluster(kind: ClusterKind, items: readonly Item[], seconds: number): Promise<SystemRuns> {
   return withCluster(kind, null, async (cluster) => {
     const runs: Throughput[] = [];
+    await warmUp(cluster.workers, works, seconds);
     for (const { work, inFlight } of items) runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watchedOf(cluster)));
     return { title: titles[kind], runs };
   });
@@ -76,6 +78,7 @@ async function profile(seconds: number): Promise<Profiled> {
     const { engines } = await cluster.status();
     const sequencer = engines.find((engine) => engine.isSequencer)?.pid;
     for (const { pid, name } of cluster.children) names.set(pid, pid === sequencer ? `${name} (sequencer)` : name);
+    await warmUp(cluster.workers, [cpuItem.work], seconds);
     return measureThroughput(cluster.workers, cpuItem.work, cpuItem.inFlight, seconds, watchedOf(cluster));
   });
   note(`the profiles are kept in ${directory}`);

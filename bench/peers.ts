@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { startWorker, type WorkerChild } from "./child-processes.js";
 import type { Target, Work } from "./load-messages.js";
 import { withDescendants } from "./process-cpu.js";
-import { measureThroughput, type Throughput } from "./throughput.js";
+import { measureThroughput, type Throughput, warmUp } from "./throughput.js";
 
 export type PeerName = "galera" | "postgres" | "etcd";
 
@@ -105,6 +105,7 @@ export async function measurePeer(
       { name: "clients", pids: () => workers.map(({ pid }) => pid) },
     ];
     const runs: Throughput[] = [];
+    await warmUp(workers, [...new Set(work.map((one) => one.work))], seconds);
     for (const { work: kind, inFlight } of work) runs.push(await measureThroughput(workers, kind, inFlight, seconds, watched));
     return { name, title: peer.title, version: versionOf(name), runs };
   } finally {

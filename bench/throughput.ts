@@ -33,8 +33,15 @@ export interface ProcessCpu {
   readonly mainMicrosPerOperation: number;
 }
 
-/** Each kind of work runs this long before it is measured: connections, compiled code, pulled rows, blocks of ids. Seconds. */
+/** Each measurement's own load runs this long before: connections, pulled rows, blocks of ids. Seconds. */
 const warmUpSeconds = 1;
+/** A system's processes compile what they run often only after some ten thousand operations: all get these before the first measurement. */
+const coldLanes = 32;
+
+/** Once for each system. */
+export async function warmUp(workers: readonly WorkerChild[], works: readonly Work[], seconds: number): Promise<void> {
+  for (const work of works) await Promise.all(workers.map((worker) => worker.ask("run", { work, lanes: coldLanes, seconds })));
+}
 
 export async function measureThroughput(
   workers: readonly WorkerChild[],
