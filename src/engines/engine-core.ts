@@ -295,7 +295,7 @@ export class EngineCore {
         this.#sequencer?.propose(from, message);
         return;
       case "proposeAgain":
-        if (message.engine === this.context.engine && from === this.context.sequencer) this.#proposals.sendAgain(message.from);
+        if (message.engine === this.context.engine && from === this.context.sequencer) this.#proposals.fill(message.from);
         return;
       case "notMember":
         if (message.engine === this.context.engine && from === this.context.sequencer)

@@ -22,6 +22,8 @@ export const undecidedBytesMax = 64 * 1024 * 1024;
 
 /** An undecided proposal older than this is sent again: its message may have been lost with a connection. Milliseconds. */
 const sendAgainMs = 500;
+/** So much of them at once. Reason: the sequencer may have them all and only wait for a majority; what it misses next, it asks for. Bytes. */
+const sendAgainBytes = 1024 * 1024;
 
 interface Undecided {
   readonly entry: Buffer;
@@ -65,14 +67,25 @@ export class ProposalQueue {
     if (sequencer !== null) this.#context.send(sequencer, { kind: "propose", engine, proposalSeq, entry: undecided.entry });
   }
 
-  /** All from this number on: a new sequencer, a new connection, or a hole there. */
-  sendAgain(from = 0): void {
-    for (const [proposalSeq, undecided] of this.#undecided) if (proposalSeq >= from) this.#send(proposalSeq, undecided);
+  /** All: a new sequencer has none of them. */
+  sendAgain(): void {
+    for (const [proposalSeq, undecided] of this.#undecided) this.#send(proposalSeq, undecided);
+  }
+
+  /** The sequencer misses this one, and has later ones. */
+  fill(from: ProposalSeq): void {
+    let left = sendAgainBytes;
+    for (const [proposalSeq, undecided] of this.#undecided) {
+      if (proposalSeq < from) continue;
+      this.#send(proposalSeq, undecided);
+      left -= undecided.entry.length;
+      if (left <= 0) return;
+    }
   }
 
   tick(): void {
-    for (const undecided of this.#undecided.values()) {
-      if (this.#context.nowMs - undecided.sentMs >= sendAgainMs) this.sendAgain();
+    for (const [proposalSeq, undecided] of this.#undecided) {
+      if (this.#context.nowMs - undecided.sentMs >= sendAgainMs) this.fill(proposalSeq);
       return;
     }
   }

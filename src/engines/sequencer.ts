@@ -31,7 +31,10 @@ const firstProbeMs = 150;
 const holeMs = 20;
 /** Ordered and uncommitted bytes beyond which proposals wait. */
 const uncommittedBytesMax = 32 * 1024 * 1024;
-/** Proposals of one engine that wait for their turn; beyond it later ones are dropped, and sent again by their engine. */
+/**
+ * Proposals of one engine that may wait for their turn, counted from the one whose turn it is, which is always taken; later ones are dropped, and
+ * sent again by their engine.
+ */
 const waitingPerEngineMax = 8192;
 /** An Archive may vote once it is durable to within this of the commit seq. */
 const voterLagMax = 256;
@@ -116,7 +119,7 @@ export class Sequencer {
       this.#lanes.set(message.engine, lane);
     }
     lane.from = from;
-    if (lane.waiting.size < waitingPerEngineMax) lane.waiting.set(message.proposalSeq, message.entry);
+    if (message.proposalSeq <= member.decided + waitingPerEngineMax) lane.waiting.set(message.proposalSeq, message.entry);
   }
 
   boot(bytes: Buffer): void {

@@ -164,3 +164,21 @@ test("rows of a table that is not there are refused: no Cache could apply them",
   expect(s.propose(proposal(maker, 3, of(space)))).toMatchObject({ kind: "proposal" });
   expect(s.propose(proposal(maker, 4 as ProposalSeq, of(space)))).toMatchObject({ kind: "proposal" });
 });
+
+test("the one that is missing is taken though very many wait behind it: otherwise none of them would ever be ordered", () => {
+  const { s, maker } = tableMade();
+  const propose = (n: number): void => {
+    const entry = encodeEntry(proposal(maker, n, { kind: "hold", atoms: [atom] }));
+    s.sequencer.propose("e2" as Endpoint, { kind: "propose", engine: maker, proposalSeq: n as ProposalSeq, entry });
+  };
+  for (let n = 3; n <= 9000; n++) propose(n);
+  s.sequencer.turnEnd();
+  propose(2);
+  s.sequencer.turnEnd();
+  const decided = s.context.catalog.members.get(maker)?.decided ?? 0;
+  expect(decided).toBeGreaterThan(8000);
+  // What was beyond the bound is sent again by its engine.
+  for (let n = decided + 1; n <= 9000; n++) propose(n);
+  s.sequencer.turnEnd();
+  expect(s.context.catalog.members.get(maker)?.decided).toBe(9000);
+});
