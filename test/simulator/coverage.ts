@@ -24,6 +24,7 @@ export const coverageRows = {
     "failed effects are not there",
     "unknown effects at most once",
     "totals are right",
+    "what is acknowledged comes before what begins then",
     "no orphans",
     "unique names",
     "everything finishes",

@@ -25,6 +25,7 @@ export const faultKinds = [
   "replaceArchive",
   "trim",
   "damage",
+  "diskFails",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export type FaultWeights = Partial<Readonly<Record<FaultKind, number>>>;
@@ -43,7 +44,6 @@ export class Faults {
   readonly #kinds: readonly FaultKind[];
   readonly #calm: FabricConditions;
   #stopped = false;
-  #newNames = 0;
   /** A voter's disk is damaged or lost, and not whole again yet: no other may be meanwhile. */
   #isDiskAtRisk = false;
   /** Being removed and replaced, one at a time. */
@@ -154,12 +154,23 @@ export class Faults {
       case "damage":
         this.#damage();
         return;
+      case "diskFails":
+        this.#diskFails(this.#pick(this.#up("archive")));
+        return;
     }
   }
 
   #crash(process: SimulatedProcess | undefined): void {
     if (process === undefined) return;
     this.#cluster.crash(process.name);
+    this.#later(5, 700, () => this.#cluster.restart(process.name));
+  }
+
+  /** An fsync fails: the Archive ends itself, whatever it had written since is in doubt, and comes back with a disk that works. */
+  #diskFails(process: SimulatedProcess | undefined): void {
+    if (process === undefined) return;
+    this.#cluster.trace(process.name, "its disk fails");
+    this.#cluster.failDisk(process.name);
     this.#later(5, 700, () => this.#cluster.restart(process.name));
   }
 
@@ -221,8 +232,7 @@ export class Faults {
     this.#cluster.crash(victim.name);
     victim.disk?.destroy();
     this.#cluster.trace(victim.name, "has lost its disk");
-    this.#newNames++;
-    const name = `A${votersTarget + this.#newNames}`;
+    const name = `A${this.#cluster.names("archive").length + 1}`;
     this.#removeVoter(victim, () => {
       this.#cluster.add("archive", name).start();
       this.#whenVoter(name);
@@ -243,9 +253,10 @@ export class Faults {
     cluster.time.after(200, () => this.#removeVoter(victim, then));
   }
 
+  /** The place among the voters is taken again, by the new one or by one that stood by. */
   #whenVoter(name: string): void {
-    const node = this.#cluster.process(name).disk?.nodeId;
-    if (node !== undefined && this.#cluster.invariants.committed.voters().includes(node)) this.#isReplacing = false;
+    const isWhole = this.#cluster.invariants.committed.voters().length >= votersTarget && this.#cluster.process(name).isMember;
+    if (isWhole) this.#isReplacing = false;
     else this.#cluster.time.after(50, () => this.#whenVoter(name));
   }
 

@@ -83,6 +83,9 @@ export class SimulatedCluster {
   readonly #world: ProcessWorld;
   #failure: Error | null = null;
   #made = 0;
+  /** Its disk is made to fail just now. */
+  #failing: SimulatedProcess | null = null;
+  #hasEnded = false;
   #voterCount = 0;
 
   constructor(options: ClusterOptions) {
@@ -105,6 +108,10 @@ export class SimulatedCluster {
       touched: (process) => this.#touched.add(process),
       trace: (who, text) => this.trace(who, text),
       failed: (process, error) => {
+        if (this.#failing === process) {
+          this.#hasEnded = true;
+          return;
+        }
         this.trace(process.name, `fails: ${error.stack}`);
         this.#failure ??= new InvariantError("no engine fails", `${process.name}: ${error.stack}`);
       },
@@ -261,6 +268,17 @@ export class SimulatedCluster {
       this.#pending.delete(pending);
       pending.resolve(outcomeUnknown);
     }
+  }
+
+  /** The engine must end by itself, at once; then the process is gone as after a crash. */
+  failDisk(name: string): void {
+    const process = this.process(name);
+    this.#failing = process;
+    this.#hasEnded = false;
+    process.disk?.fail();
+    check(this.#hasEnded, "no engine fails", () => `${name} goes on with a disk that fails`);
+    this.#failing = null;
+    this.crash(name);
   }
 
   restart(name: string): void {

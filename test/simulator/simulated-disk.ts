@@ -176,6 +176,11 @@ export class SimulatedDisk {
     await this.#journal.removeThrough(this.store.flushedSeq);
   }
 
+  /** A write fails, and the process is told. */
+  fail(): void {
+    this.#journal.fail(new Error("EIO: i/o error, fdatasync"));
+  }
+
   /** kill -9, or the power fails. */
   crash(): void {
     const { random } = this.#options;

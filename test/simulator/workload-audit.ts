@@ -66,6 +66,14 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
   const orphans = await read("select count(*) from children where parent not in (select id from parents)");
   check(orphans[0]?.[0] === 0n, "no orphans", () => `${orphans[0]?.[0]} at ${at}`);
   coverage.count("invariants", "no orphans");
+  const tallies = Number((await read("select coalesce(sum(n), 0) from tallies"))[0]?.[0]);
+  const tallied = (outcome: Operation["outcome"]): number => find("tally").filter((operation) => operation.outcome === outcome).length;
+  check(tallies >= tallied("ok"), "acknowledged effects are there", () => `${tallies} tallies of ${tallied("ok")}, read at ${at}`);
+  check(tallies <= tallied("ok") + tallied("unknown"), "unknown effects at most once", () => `${tallies} tallies of ${tallied("ok")}, read at ${at}`);
+  const torn = await read("select id, lines, (select count(*) from lines where order_id = orders.id) from orders where lines <> 2");
+  check(torn.length === 0, "totals are right", () => `an order without its two lines: ${torn[0]}, read at ${at}`);
+  const unparented = await read("select count(*) from lines where order_id not in (select id from orders)");
+  check(unparented[0]?.[0] === 0n, "no orphans", () => `${unparented[0]?.[0]} lines without their order at ${at}`);
   const isIndexed = (await read("select count(*) from sqlite_schema where name = 'codes_code'"))[0]?.[0] === 1n;
   const doubles = await read("select code from codes group by code having count(*) > 1");
   check(!isIndexed || doubles.length === 0, "unique names", () => `codes ${doubles.flat()} are there twice at ${at}`);

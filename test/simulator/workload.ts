@@ -23,6 +23,10 @@ export const operationKinds = [
   "parent",
   "orphan",
   "hot",
+  "readHot",
+  "tally",
+  "order",
+  "unorder",
   "code",
   "codeIndex",
   "table",
@@ -65,6 +69,10 @@ export class Workload {
   #stopped = false;
   #working = 0;
   #tables = 0;
+  /** The largest value of the hot row that any client was told of its increment. */
+  hotAcknowledged = 0n;
+  /** Likewise by one life of a Cache, reads included. */
+  readonly #hotSeen = new Map<string, bigint>();
   readonly #ownTables: string[] = [];
 
   constructor(cluster: SimulatedCluster, random: Random, mix: Mix, thinkMsMax: number) {
@@ -89,6 +97,12 @@ export class Workload {
       "create index children_parent on children(parent)",
       "create table counters (id integer primary key, n integer not null)",
       "create table codes (id integer primary key, code integer)",
+      // Keys of text, two columns, no rowid; a trigger; a foreign key that cascades.
+      "create table tallies (place text collate nocase, day integer, n integer not null, primary key (place, day)) without rowid",
+      "create table orders (id integer primary key, customer integer not null, lines integer not null default 0)",
+      "create table lines (id integer primary key, order_id integer not null references orders(id) on delete cascade, tag integer unique)",
+      "create index lines_order on lines(order_id)",
+      "create trigger lines_count after insert on lines begin update orders set lines = lines + 1 where id = new.order_id; end",
       `insert into accounts values ${accounts}`,
       `insert into parents values ${parents}`,
       "insert into counters values (1, 0)",
@@ -133,9 +147,32 @@ export class Workload {
     if (steps.length === 0) return;
     const operation: Operation = { id, kind, outcome: "pending", code: "", about, value: null, at, beganMs: this.#cluster.nowMs };
     this.operations.push(operation);
+    const { hotAcknowledged } = this;
+    const seenBefore = this.#hotSeen.get(this.#lifeOf(at)) ?? 0n;
+    const life = this.#lifeOf(at);
     const answer = await this.#cluster.batch(at, steps);
     this.#conclude(operation, answer);
+    if (operation.outcome === "ok") this.#judgeHot(operation, life, hotAcknowledged, seenBefore);
     this.#cluster.trace(at, `op ${id} ${kind} ${about.join(",")}: ${operation.outcome} ${operation.code}`);
+  }
+
+  #lifeOf(name: string): string {
+    return `${name}/${this.#cluster.process(name).life}`;
+  }
+
+  /** An increment that begins after another was acknowledged comes after it, wherever; a Cache's reads never go back. */
+  #judgeHot({ id, kind, value, at }: Operation, life: string, acknowledged: bigint, seen: bigint): void {
+    if ((kind !== "hot" && kind !== "readHot") || value === null) return;
+    const floor = kind === "hot" && acknowledged > seen ? acknowledged : seen;
+    const isLater = kind === "hot" ? value > floor : value >= floor;
+    check(
+      isLater,
+      "what is acknowledged comes before what begins then",
+      () => `operation ${id} ${kind} at ${at} has ${value}, and ${floor} was before it`,
+    );
+    this.#cluster.coverage.count("invariants", "what is acknowledged comes before what begins then");
+    if (kind === "hot" && value > this.hotAcknowledged) this.hotAcknowledged = value;
+    if (value > (this.#hotSeen.get(life) ?? 0n)) this.#hotSeen.set(life, value);
   }
 
   #conclude(operation: Operation, answer: BatchAnswer): void {
@@ -159,7 +196,7 @@ export class Workload {
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
     else if (operation.kind === "orphan")
       check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
-    else if (operation.kind === "hot") operation.value = rows[0]?.[0] as bigint;
+    else if (operation.kind === "hot" || operation.kind === "readHot") operation.value = rows[0]?.[0] as bigint;
     else operation.value = last.result.lastInsertRowid;
     if (operation.kind === "orphan") this.#cluster.coverage.count("invariants", "no orphans");
   }
@@ -224,6 +261,17 @@ export class Workload {
         return { about: [], steps: [step("select count(*) from children where parent not in (select id from parents)")] };
       case "hot":
         return { about: [], steps: [step("update counters set n = n + 1 where id = 1 returning n")] };
+      case "readHot":
+        return { about: [], steps: [step("select n from counters where id = 1")] };
+      case "tally": {
+        const place = `${this.#random.integer(2) === 0 ? "P" : "p"}lace${this.#below(2)}`;
+        const sql = "insert into tallies values (?, ?, 1) on conflict do update set n = n + 1";
+        return { about: [], steps: [step(sql, place, BigInt(this.#below(2)))] };
+      }
+      case "order":
+        return this.#order(number);
+      case "unorder":
+        return { about: [], steps: [step("delete from orders where id = (select min(id) from orders)")] };
       case "code":
         return { about: [], steps: [step("insert into codes (code) values (?)", BigInt(this.#below(60)))] };
       case "codeIndex": {
@@ -251,6 +299,19 @@ export class Workload {
       step("commit"),
     ];
     return { about: [source, target, amount], steps: statements };
+  }
+
+  /** A parent with an id of the sequence, and two children that name it. */
+  #order(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+    const line = "insert into lines (order_id, tag) values ((select max(id) from orders where customer = ?), ?)";
+    const statements = [
+      step("begin"),
+      step("insert into orders (customer) values (?)", id),
+      step(line, id, 2n * id),
+      step(line, id, 2n * id + 1n),
+      step("commit"),
+    ];
+    return { about: [], steps: statements };
   }
 
   /** Makes, fills or drops a table of its own. */
