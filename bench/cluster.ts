@@ -2,7 +2,8 @@
  * An Atomcast cluster of child processes on loopback: three Archives, and two load workers that either have a Cache engine each in themselves
  * ("embedded"), or speak Hrana to a Cache process each. Everything is under one temporary directory, which goes with it.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Status } from "../src/engines/database.js";
@@ -39,6 +40,9 @@ let clustersStarted = 0;
 
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const directory = await mkdtemp(join(tmpdir(), "atomcast-bench-"));
+  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
+  // The children are killed at exit before: child-processes.ts was loaded first.
+  process.once("exit", removeDirectory);
   const database = `bench-${process.pid}-${++clustersStarted}`;
   const env = { ...process.env, XDG_STATE_HOME: join(directory, "state") };
   for (const name of Object.keys(env)) if (name.startsWith("ATOMCAST_")) delete (env as NodeJS.ProcessEnv)[name];
@@ -66,7 +70,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await Promise.all(caches.map((cache) => cache.end()));
     if (options.profileDirectory === null) await Promise.all(archives.map((archive) => archive.kill()));
     else for (const archive of archives.reverse()) await archive.end();
-    await rm(directory, { recursive: true, force: true });
+    process.removeListener("exit", removeDirectory);
+    removeDirectory();
   };
 
   try {

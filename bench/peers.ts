@@ -3,8 +3,8 @@
  * standbys, three nodes of etcd. Scripts that start and stop them are outside the repository, in ../shared/peers.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startWorker, type WorkerChild } from "./child-processes.js";
@@ -89,7 +89,10 @@ export async function measurePeer(
   // The servers run as users of their own, which must be able to reach their folder.
   spawnSync("chmod", ["755", directory]);
   const data = join(directory, "data");
-  const stopOnExit = (): void => void spawnSync("bash", [script, "stop", data], { stdio: "ignore" });
+  const stopOnExit = (): void => {
+    spawnSync("bash", [script, "stop", data], { stdio: "ignore" });
+    rmSync(directory, { recursive: true, force: true });
+  };
   process.on("exit", stopOnExit);
   const workers: WorkerChild[] = [];
   try {
@@ -114,7 +117,7 @@ export async function measurePeer(
     await runScript(script, "stop", data, endTimeoutMs).catch((error: unknown) => say(String(error)));
     await waitUntilGone(pids);
     process.off("exit", stopOnExit);
-    await rm(directory, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 
