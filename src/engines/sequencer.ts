@@ -16,6 +16,7 @@
 
 import { BugError } from "../base/errors.js";
 import type { Endpoint, EngineId, NodeId, ProposalSeq, Seq } from "../base/ids.js";
+import { entryBytesMax } from "../base/limits.js";
 import type { LogEntry } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
@@ -267,6 +268,7 @@ export class Sequencer {
   }
 
   #check(engine: EngineId, proposalSeq: ProposalSeq, bytes: Buffer, log: Catalog): { entry: Entry | null; refusal: RefusalReason | null } {
+    if (bytes.length > entryBytesMax) return { entry: null, refusal: "malformed" };
     try {
       const entry = decodeEntry(bytes);
       if (entry.kind !== "proposal" || entry.engine !== engine || entry.proposalSeq !== proposalSeq) return { entry: null, refusal: "malformed" };

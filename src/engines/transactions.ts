@@ -50,6 +50,11 @@ const releaseAgainMs = 500;
 /** Runs of one unit that asked for tables or ids in a row: beyond it the store and the catalog disagree. */
 const fetchesInARowMax = 50;
 
+/** What stands before the body of a proposal: three, two and a few numbers of 8 bytes at most. */
+const fenceBytesMax = 24;
+const schemaVersionBytesMax = 16;
+const entryHeaderBytesMax = 64;
+
 interface Unit {
   readonly transaction: number;
   readonly age: Age;
@@ -277,7 +282,7 @@ export class Transactions {
 
   /** Asks every originator concerned at once. */
   #ask(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
-    if (result.changes.body.length > entryBytesMax - 65_536) {
+    if (this.#isTooLarge(result.changes, 0)) {
       this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB`);
       return;
     }
@@ -427,6 +432,10 @@ export class Transactions {
     this.#resting.add(batch);
   }
 
+  #isTooLarge({ body, schemaVersions }: Changes, fenceCount: number): boolean {
+    return body.length + fenceCount * fenceBytesMax + schemaVersions.length * schemaVersionBytesMax + entryHeaderBytesMax > entryBytesMax;
+  }
+
   #propose(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
     if (this.#proposals.isFull) {
       this.#rest(batch, unit, 5);
@@ -438,6 +447,10 @@ export class Transactions {
     }
     if (!unit.fences.every((fence) => this.#context.catalog.fenceHolds(fence))) {
       this.#askAgain(batch, unit);
+      return;
+    }
+    if (this.#isTooLarge(result.changes, unit.fences.length)) {
+      this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB with all that they rely on`);
       return;
     }
     unit.phase = "proposed";

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import { entryBytesMax } from "../../src/base/limits.js";
 import type { LogEntry } from "../../src/base/log-entry.js";
 import { seededRandom } from "../../src/base/random.js";
 import { integerKey } from "../../src/base/sort-key.js";
@@ -181,4 +182,11 @@ test("the one that is missing is taken though very many wait behind it: otherwis
   for (let n = decided + 1; n <= 9000; n++) propose(n);
   s.sequencer.turnEnd();
   expect(s.context.catalog.members.get(maker)?.decided).toBe(9000);
+});
+
+test("a proposal that is larger than an entry may be is refused: ordered, it would end one sequencer after the other", () => {
+  const { s, maker } = tableMade();
+  const rows = [{ key: integerKey(1n), row: Buffer.alloc(entryBytesMax), oldBytes: 0, indexKeys: [] }];
+  const body: ReturnType<typeof createTable> = { kind: "transaction", exists: [], parts: [{ kind: "rows", table: space, rows }] };
+  expect(s.propose(proposal(maker, 2, body))).toMatchObject(malformed);
 });

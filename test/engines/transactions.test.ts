@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { EngineId, Seq } from "../../src/base/ids.js";
+import { entryBytesMax } from "../../src/base/limits.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import { decodeEntry, encodeBody } from "../../src/messages/wire/entry.js";
@@ -197,5 +198,16 @@ test("a transaction's permissions at its own desk end with it", () => {
   client.ran(insert(client, 1, 2));
   expect(client.desk.table.grantCount).toBe(1);
   client.commitOwn();
+  expect(client.desk.table.grantCount).toBe(0);
+});
+
+test("changes that with all their fences are larger than an entry may be: too big, and nothing is proposed", () => {
+  const client = new Client();
+  client.begin();
+  const { changes, ...rest } = insert(client, 1, 2);
+  const schemaVersions = Array.from({ length: 6000 }, () => ({ table: space, version: 1 as Seq }));
+  client.ran({ ...rest, changes: { ...changes, body: new Uint8Array(entryBytesMax - 65_536), schemaVersions } });
+  expect(client.proposals.count).toBe(0);
+  expect(client.answers()).toMatchObject([{ kind: "failed", code: "SQLITE_TOOBIG" }]);
   expect(client.desk.table.grantCount).toBe(0);
 });
