@@ -56,8 +56,8 @@ export class Sequencer {
   readonly #lanes = new Map<EngineId, Lane>();
   #batch: Buffer[] = [];
   #sinceMs = 0;
-  /** Nonces of BOOTs in the log, so that a request is ordered once. */
-  readonly #booted = new Set<number>();
+  /** Nonces of BOOTs in the log, so that a request is ordered once; and when they came there: a new member is not silent before its first ack. */
+  readonly #booted = new Map<number, number>();
   /** The last that was not let in, so that it is told once. */
   #refusedBoot = 0;
   readonly #probing = new Set<Endpoint>();
@@ -85,7 +85,7 @@ export class Sequencer {
     this.#batch = [];
     this.#sinceMs = nowMs;
     this.#votersSeq = 0;
-    for (const member of catalog.members.values()) this.#booted.add(member.nonce);
+    for (const member of catalog.members.values()) this.#booted.set(member.nonce, nowMs);
     for (const entry of tail) this.#note(entry.seq, decodeEntry(entry.bytes));
   }
 
@@ -96,7 +96,7 @@ export class Sequencer {
   }
 
   #note(seq: Seq, entry: Entry): void {
-    if (entry.kind === "boot") this.#booted.add(entry.nonce);
+    if (entry.kind === "boot") this.#booted.set(entry.nonce, this.#context.nowMs);
     if (entry.kind === "voters") this.#votersSeq = seq;
     this.#log?.apply(seq, entry);
   }
@@ -210,7 +210,7 @@ export class Sequencer {
   #lookForTheDead(log: Catalog, nowMs: number): void {
     for (const member of [...log.members.values()]) {
       if (member.endpoint === this.#context.self.endpoint) continue;
-      const heardMs = Math.max(this.#sinceMs, this.#view.heardFrom(member.endpoint)?.atMs ?? 0);
+      const heardMs = Math.max(this.#sinceMs, this.#booted.get(member.nonce) ?? 0, this.#view.heardFrom(member.endpoint)?.atMs ?? 0);
       if (nowMs - heardMs > silenceMs) this.#leave(member.id, `silent for ${silenceMs} ms`);
       else if (nowMs - heardMs > firstProbeMs) this.#probe(member.endpoint);
     }
