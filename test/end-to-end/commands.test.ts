@@ -190,7 +190,7 @@ describe("wrong uses are one line on stderr and exit 1", () => {
     // The shell's own way of telling errors.
     const shell = await site.run(["sql", "http://127.0.0.1:1", "-c", "select 1"]);
     expect(shell.stderr).toMatch(/^Error: No answer from http:\/\/127\.0\.0\.1:1.*\n$/);
-    expect(shell.code).toBe(1);
+    expect(shell.code).toBe(2);
     // But for the interface, which only the network can refuse, nothing was begun.
     expect(readdirSync(site.directory).filter((name) => name !== "never" && name !== "state")).toEqual([]);
   });
