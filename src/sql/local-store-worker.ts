@@ -1,24 +1,22 @@
 /** The thread that owns a Cache's SQLite: carries out batches of calls in order, and answers each batch with one message. */
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../base/errors.js";
-import { carryOut, type LocalStoreCall, type LocalStoreReply } from "./local-store-calls.js";
+import { carryOut, type LocalStoreReply } from "./local-store-calls.js";
 import { openSqliteLocalStore } from "./sqlite-local-store.js";
+import { packReplies, type ThreadMessage, unpackCalls } from "./thread-messages.js";
 
 const port = parentPort;
 assert(port !== null, "the local store's worker runs in a thread of its own");
 const { directory } = workerData as { readonly directory: string };
 const store = openSqliteLocalStore(directory);
 
-port.on("message", (calls: readonly LocalStoreCall[] | "close") => {
-  if (calls === "close") {
-    store.close();
-    port.close();
-    return;
-  }
+port.on("message", (message: ThreadMessage) => {
   const replies: LocalStoreReply[] = [];
-  for (const call of calls) {
+  for (const call of unpackCalls(message)) {
     const reply = carryOut(store, call);
     if (reply !== null) replies.push(reply);
   }
-  if (replies.length > 0) port.postMessage(replies);
+  if (replies.length === 0) return;
+  const answer = packReplies(replies);
+  port.postMessage(answer, [answer.bytes.buffer as ArrayBuffer]);
 });

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LocalStoreCall, LocalStoreReply } from "./local-store-calls.js";
+import { packCalls, type ThreadMessage, unpackReplies } from "./thread-messages.js";
 
 export interface WorkerLocalStore {
   /** Kept until `flush`. */
@@ -43,8 +44,8 @@ export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentD
   };
   let calls: LocalStoreCall[] = [];
   process.once("exit", removeDirectory);
-  worker.on("message", (replies: LocalStoreReply[]) => {
-    if (!closing) handlers.onReplies(replies);
+  worker.on("message", (message: ThreadMessage) => {
+    if (!closing) handlers.onReplies(unpackReplies(message));
   });
   worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
   worker.on("messageerror", (error) => fail(error));
@@ -55,7 +56,8 @@ export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentD
     },
     flush() {
       if (calls.length === 0 || closing || failed) return;
-      worker.postMessage(calls);
+      const message = packCalls(calls);
+      worker.postMessage(message, [message.bytes.buffer as ArrayBuffer]);
       calls = [];
     },
     async close() {
