@@ -24,6 +24,7 @@ const mixed: Mix = {
   transfer: 8,
   sum: 4,
   item: 6,
+  pair: 3,
   explicitItem: 2,
   claim: 4,
   rename: 2,
@@ -163,7 +164,7 @@ export const profiles = {
   ids: {
     ...base,
     caches: 3,
-    mix: { item: 8, explicitItem: 4, big: 12, sum: 1, code: 3 },
+    mix: { item: 8, pair: 3, explicitItem: 4, big: 12, sum: 1, code: 3 },
     thinkMsMax: 15,
     workMs: 900,
     faults: { weights: { crashCache: 2, newCache: 1, pause: 1, leaveCache: 1 }, everyMsMin: 150, everyMsMax: 600 },

@@ -39,11 +39,16 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
   const items = await read("select tag, id from items");
   auditIds(
     "the item",
-    find("item", "explicitItem", "big"),
+    find("item", "pair", "explicitItem", "big"),
     items.map((row) => row[0] ?? null),
   );
+  auditIds(
+    "the pair's first item",
+    find("pair"),
+    items.map(([tag]) => -(tag as bigint)),
+  );
   const idOf = new Map(items.map(([tag, id]) => [Number(tag), id]));
-  for (const { id, outcome, value, kind, about } of find("item", "explicitItem", "big")) {
+  for (const { id, outcome, value, kind, about } of find("item", "pair", "explicitItem", "big")) {
     if (outcome !== "ok") continue;
     const expected = kind === "explicitItem" ? BigInt(about[0] ?? 0) : value;
     check(

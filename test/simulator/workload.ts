@@ -14,6 +14,7 @@ export const operationKinds = [
   "transfer",
   "sum",
   "item",
+  "pair",
   "explicitItem",
   "claim",
   "rename",
@@ -224,6 +225,10 @@ export class Workload {
         return { about: [], steps: [step("select sum(balance) from accounts")] };
       case "item":
         return { about: [], steps: [step("insert into items (tag, note) values (?, ?)", number, `note ${id}`)] };
+      case "pair": {
+        const insert = "insert into items (tag, note) values (?, 'pair')";
+        return { about: [], steps: [step(insert, -number), step(insert, number)] };
+      }
       case "explicitItem": {
         const at = this.#below(400);
         return { about: [at], steps: [step("insert into items (id, tag, note) values (?, ?, 'explicit')", BigInt(at), number)] };
