@@ -15,8 +15,12 @@ export interface Child {
   readonly pid: number;
   /** kill -9; resolves when it is gone. */
   kill(): Promise<void>;
-  /** By SIGTERM, and by kill -9 where that takes too long. */
+  /** Cleanly: engines by SIGTERM, workers by word; by kill -9 where that takes too long. */
   end(): Promise<void>;
+}
+
+interface Handle extends Child {
+  readonly ended: Promise<void>;
 }
 
 export interface EngineChild extends Child {
@@ -34,7 +38,7 @@ export function killAll(): void {
 
 process.on("exit", killAll);
 
-function watched(name: string, child: ChildProcess): Child {
+function watched(name: string, child: ChildProcess): Handle {
   alive.add(child);
   const ended = new Promise<void>((resolve) => {
     const done = (): void => {
@@ -47,6 +51,7 @@ function watched(name: string, child: ChildProcess): Child {
   return {
     name,
     pid: child.pid ?? 0,
+    ended,
     async kill() {
       child.kill("SIGKILL");
       await ended;
@@ -122,10 +127,10 @@ export function startWorker(name: string, nodeArgs: readonly string[], env: Node
       });
     },
     async end() {
-      // An embedded engine leaves its database before its process ends.
+      // An embedded engine leaves its database before its process ends, and a CPU profile is written at a process's own exit only.
       const timer = setTimeout(() => child.kill("SIGKILL"), endTimeoutMs);
       await this.ask("close", null).catch(() => child.kill("SIGKILL"));
-      await handle.end();
+      await handle.ended;
       clearTimeout(timer);
     },
   };

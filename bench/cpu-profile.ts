@@ -48,7 +48,7 @@ export function selfTimes(profile: CpuProfile): { readonly busyMicros: number; r
 function nameOf({ callFrame }: ProfileNode): string {
   const { functionName, url, lineNumber } = callFrame;
   if (url === "") return functionName === "" ? "(anonymous)" : functionName;
-  const file = url.replace(/^.*\/(?:dist|node_modules)\//, "").replace(/^file:\/\//, "");
+  const file = url.replace(/^.*\/(?:dist|node_modules)\/|^.*\/(?=(?:src|bench)\/)/, "").replace(/^file:\/\//, "");
   return `${functionName === "" ? "(anonymous)" : functionName} ${file}:${lineNumber + 1}`;
 }
 
