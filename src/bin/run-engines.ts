@@ -16,7 +16,7 @@ import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFil
 import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
 import { type CommonOptions, type HostPort, isLoopback, multicastGroup, parseHostPort, usage, votersOf } from "./options.js";
-import { type Stoppable, stopOnSignals } from "./signals.js";
+import { endNow, type Stoppable, stopOnSignals } from "./signals.js";
 import { version } from "./version.js";
 
 export interface ArchiveCommand extends CommonOptions {
@@ -92,7 +92,7 @@ function environmentOf(options: CommonOptions, key: DatabaseKey, logger: Logger)
 function fatal(logger: Logger, name: string): (error: Error) => void {
   return (error) => {
     logger.fatal({ err: error }, `the ${name} cannot go on`);
-    process.exit(1);
+    endNow();
   };
 }
 

@@ -2,6 +2,8 @@
  * SIGTERM and SIGINT stop what runs, in order, and end the process; a second one ends it at once. A child of `atomcast cluster` stops
  * also when its parent is gone: nobody else would.
  */
+import { strandedThreadCount } from "../sql/worker-local-store.js";
+
 export interface Stoppable {
   stop(): Promise<void>;
 }
@@ -33,18 +35,30 @@ export function onStopSignals(first: () => void, second: () => void): void {
   if (process.connected) process.once("disconnect", onSignal);
 }
 
+/**
+ * Ends the process now. process.exit() would wait for worker threads, and a statement that goes on within SQLite cannot be interrupted. What is
+ * to be done at the exit (temporary files) is done.
+ */
+export function endNow(): void {
+  process.emit("exit", 1);
+  process.kill(process.pid, "SIGKILL");
+}
+
 /** What is added to `stops` later is stopped too. The promise never resolves: the process exits. */
 export function stopOnSignals(stops: readonly Stoppable[]): Promise<never> {
   const stop = (): void => {
     stopAll(stops).then(
-      () => process.exit(0),
+      () => {
+        if (strandedThreadCount() > 0) endNow();
+        else process.exit(0);
+      },
       (error: unknown) => {
         process.stderr.write(`atomcast: stopping failed: ${error instanceof Error ? error.message : String(error)}\n`);
-        process.exit(1);
+        endNow();
       },
     );
   };
-  onStopSignals(stop, () => process.exit(1));
+  onStopSignals(stop, endNow);
   return new Promise(() => {});
 }
 

@@ -28,6 +28,13 @@ export interface WorkerLocalStoreHandlers {
  */
 export const closeGraceMs = 2000;
 
+let stranded = 0;
+
+/** Threads that were left behind by `close`: the process cannot end in order any more, since Node waits for its threads. */
+export function strandedThreadCount(): number {
+  return stranded;
+}
+
 /** `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
 export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentDirectory: string = tmpdir()): WorkerLocalStore {
   const directory = mkdtempSync(join(parentDirectory, "atomcast-cache-"));
@@ -65,7 +72,11 @@ export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentD
       closing = true;
       let timer: NodeJS.Timeout | undefined;
       const grace = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, closeGraceMs);
+        timer = setTimeout(() => {
+          stranded++;
+          worker.once("exit", () => stranded--);
+          resolve();
+        }, closeGraceMs);
       });
       await Promise.race([worker.terminate(), grace]);
       clearTimeout(timer);

@@ -60,7 +60,25 @@ describe("ready, and the end", () => {
     await pause(300);
     expect(cache.isRunning).toBe(true);
     cache.kill("SIGTERM");
-    expect(await cache.ended(1000)).toEqual({ code: 1, signal: null });
+    expect(await cache.ended(1000)).toEqual({ code: null, signal: "SIGKILL" });
+  });
+
+  test("a statement that goes on for ever holds up neither the first signal nor the second", async () => {
+    const site = openSite();
+    await site.archive("archive-1");
+    const [cache, hurried] = await Promise.all([site.cache("cache-1"), site.cache("cache-2")]);
+    const endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n";
+    const asked = [cache, hurried].map((one) => expect(rows(one.url, endless)).rejects.toThrow());
+    await pause(500);
+    cache.kill("SIGTERM");
+    hurried.kill("SIGTERM");
+    await pause(50);
+    hurried.kill("SIGTERM");
+    expect(await hurried.ended(1000)).toEqual({ code: null, signal: "SIGKILL" });
+    // It has left, and its thread is left behind: only force ends that.
+    expect(await cache.ended(15_000)).toEqual({ code: null, signal: "SIGKILL" });
+    expect(cache.stderr).not.toMatch(/FATAL|stopping failed/);
+    await Promise.all(asked);
   });
 
   test("start: both engines in one process, on what is there when run again", async () => {
