@@ -67,7 +67,7 @@ function main(): void {
 
     const store = openSqliteLocalStore(directory);
     store.reset(1 as Seq, []);
-    store.become(2 as EngineId);
+    store.become(2 as EngineId, 2 as never);
     commit(store, run(store, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, v INT)"));
     const first = run(store, "INSERT INTO t(name) VALUES ('x')");
     if (first.kind !== "ids") throw new Error("no ids were asked for");

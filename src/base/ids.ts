@@ -23,11 +23,14 @@ export type ClusterId = Brand<string, "ClusterId">;
 /** Where an engine is reached: "address:port", the same port for UDP and TCP. */
 export type Endpoint = Brand<string, "Endpoint">;
 
-/** A key space: a table's rows, or a unique index's entries. `engineId * 65_536 + n`, chosen by the proposer of the DDL; 1 is the schema catalog's names. */
+/** A key space: a table's rows, or a unique index's entries. `life * 65_536 + n`, chosen by the proposer of the DDL; 1 is the schema catalog's names. */
 export type SpaceId = Brand<number, "SpaceId">;
 
-/** `engineId * 2^20 + n`, chosen by the engine that proposes the atom's making; 1 is the schema catalog. */
+/** `life * 2^24 + n`, chosen by the engine that proposes the atom's making; 1 is the schema catalog. */
 export type AtomId = Brand<number, "AtomId">;
+
+/** The how many-eth BOOT of the database an engine's was, from 1: short, where an EngineId grows with the stream. */
+export type Life = Brand<number, "Life">;
 
 /** Counts an engine's proposals from 1, without holes. */
 export type ProposalSeq = Brand<number, "ProposalSeq">;
@@ -46,4 +49,5 @@ export const schemaSpace = 1 as SpaceId;
 export const schemaAtom = 1 as AtomId;
 
 export const spacesPerEngine = 65_536;
-export const atomsPerEngine = 1_048_576;
+/** Below 2^53 for 2^29 engines in a database's life. An engine that has used up its half of these starts over as a new one. */
+export const atomsPerEngine = 2 ** 24;

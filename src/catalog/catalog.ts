@@ -20,6 +20,7 @@ import {
   type Endpoint,
   type EngineId,
   type EngineKind,
+  type Life,
   type NodeId,
   type Nonce,
   noEngine,
@@ -48,6 +49,8 @@ import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
 
 export interface Member {
   readonly id: EngineId;
+  /** What the identities that it makes begin with. */
+  readonly life: Life;
   readonly kind: EngineKind;
   readonly nodeId: NodeId;
   readonly nonce: Nonce;
@@ -81,6 +84,8 @@ export class Catalog {
   readonly schema = new SchemaCatalog();
   readonly #members = new Map<EngineId, Member>();
   #voters: readonly NodeId[] = [];
+  /** BOOTs so far. */
+  #lives = 0;
   readonly #sequenceKeys = new Map<SpaceId, { readonly next: bigint; readonly key: string }>();
   /** Atoms of rows above atomBytesMax: their originators split them. */
   readonly oversize = new Set<AtomId>();
@@ -142,7 +147,9 @@ export class Catalog {
     const isFormer = (member: Member): boolean => member.endpoint === entry.endpoint || (entry.nodeId !== 0 && member.nodeId === entry.nodeId);
     const formers = [...this.#members.values()].filter(isFormer);
     const { engineKind, nodeId, nonce, endpoint, http, pid } = entry;
-    const member: Member = { id: seq as number as EngineId, kind: engineKind, nodeId, nonce, endpoint, http, pid, decided: 0 as ProposalSeq };
+    const life = ++this.#lives as Life;
+    this.#dirty.add("v");
+    const member: Member = { id: seq as number as EngineId, life, kind: engineKind, nodeId, nonce, endpoint, http, pid, decided: 0 as ProposalSeq };
     this.#setMember(member);
     const events = formers.flatMap((former) => this.#depart(seq, former.id));
     if (engineKind === "archive")
@@ -424,7 +431,7 @@ export class Catalog {
     if (records.has(`a:${schemaAtom}`)) catalog.atoms.removeSpace(schemaSpace);
     for (const [name, bytes] of records) {
       const id = name.slice(2);
-      if (name === "v") catalog.#voters = new ByteReader(bytes).list((r) => r.varint() as NodeId);
+      if (name === "v") catalog.#loadVoters(bytes);
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
       else if (name.startsWith("a:")) catalog.#loadAtom(decodeAtom(bytes));
       else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
@@ -437,7 +444,7 @@ export class Catalog {
   #encode(name: string): Buffer | null {
     const id = name.slice(2);
     if (name === "v") {
-      const writer = new ByteWriter().varint(this.#voters.length);
+      const writer = new ByteWriter().varint(this.#lives).varint(this.#voters.length);
       for (const voter of this.#voters) writer.varint(voter);
       return writer.finish();
     }
@@ -453,6 +460,7 @@ export class Catalog {
     if (member === undefined) return null;
     const writer = new ByteWriter(96)
       .varint(member.id)
+      .varint(member.life)
       .bool(member.kind === "archive")
       .varint(member.nodeId)
       .varint(member.nonce);
@@ -464,10 +472,18 @@ export class Catalog {
     this.#weigh(atom);
   }
 
+  #loadVoters(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes);
+    this.#lives = reader.varint();
+    this.#voters = reader.list((r) => r.varint() as NodeId);
+    reader.end();
+  }
+
   #loadMember(bytes: Uint8Array): void {
     const reader = new ByteReader(bytes);
     const member: Member = {
       id: reader.varint() as EngineId,
+      life: reader.varint() as Life,
       kind: reader.bool() ? "archive" : "cache",
       nodeId: reader.varint() as NodeId,
       nonce: reader.varint() as Nonce,

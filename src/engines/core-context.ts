@@ -1,6 +1,7 @@
 /** What the parts of an EngineCore share: the time, the effects of this step, who this engine is, and the ways to talk. */
 import { RecentKeys } from "../atoms/recent-keys.js";
-import { type AtomId, atomsPerEngine, type Endpoint, type EngineId, noEngine, type Seq } from "../base/ids.js";
+import { assert } from "../base/errors.js";
+import { type AtomId, atomsPerEngine, type Endpoint, type EngineId, type Life, noEngine, type Seq } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Catalog } from "../catalog/catalog.js";
@@ -12,6 +13,8 @@ export class CoreContext {
   nowMs: number;
   /** Its engine id; 0 until its BOOT is applied. */
   engine: EngineId = noEngine;
+  /** Of its engine id (Member.life). */
+  life = 0 as Life;
   /** Whom to propose to; null: nobody known. */
   sequencer: Endpoint | null = null;
   /** The last entry that the catalog has applied. */
@@ -60,9 +63,15 @@ export class CoreContext {
     return this.catalog.members.get(engine)?.endpoint ?? null;
   }
 
+  /** So few numbers for atoms are left that the engine should start over, as a new one. */
+  get isWornOut(): boolean {
+    return this.#atomsMade > atomsPerEngine / 2 - 65_536;
+  }
+
   /** A new atom's id. The upper half of an engine's numbers is the local store's, for DDL. */
   nextAtomId(): AtomId {
-    return (this.engine * atomsPerEngine + ++this.#atomsMade) as AtomId;
+    assert(this.life > 0, "who is no member makes no atoms");
+    return (this.life * atomsPerEngine + ++this.#atomsMade) as AtomId;
   }
 
   /** Live Archives, in an order that is random but fixed for this engine: who is asked for pulls and cuts. */

@@ -216,6 +216,7 @@ export class EngineCore {
     this.#proposals.tick();
     this.#desk.tick();
     this.cache?.tick();
+    if (this.context.isWornOut) this.#startOver("it has made as many atoms as one engine can");
     this.#askForBoot();
     if (nowMs - this.#announcedMs >= (this.context.engine === noEngine ? announceJoiningMs : announceMs)) this.#announce();
   }
@@ -391,6 +392,10 @@ export class EngineCore {
       if (this.#ended) return;
       this.#apply(log);
     }
+    if (this.cache?.local.isBehind === true) {
+      this.#startOver("its local store could not keep up with the stream");
+      return;
+    }
     this.#desk.answerWaiting();
     this.cache?.transactions.onApplied();
   }
@@ -411,8 +416,9 @@ export class EngineCore {
     const { context } = this;
     if (event.kind === "joined" && event.member.nonce === this.#bootNonce && context.engine === noEngine) {
       context.engine = event.member.id;
+      context.life = event.member.life;
       this.#step({ kind: "member", engine: context.engine });
-      this.cache?.local.become(context.engine);
+      this.cache?.local.become(context.engine, context.life);
       context.push({ kind: "member", engine: context.engine });
       this.#announce();
     }

@@ -2,7 +2,7 @@
  * The core's end of the local store: what has been posted to it, in order. The store carries out calls one after another, so a run posted
  * after the application of a seq reads at least that seq.
  */
-import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { RunRequest, RunResult } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
@@ -11,11 +11,19 @@ import type { CoreContext } from "./core-context.js";
 /** Runs posted and not answered; further ones wait here, so that applies are not queued behind thousands of statements. */
 const runsPostedMax = 128;
 
+/** Entries that the store has not applied, in bytes: beyond it the Cache starts over rather than take memory without bound. */
+const waitingBytesMax = 256 * 1024 * 1024;
+
 type InstallDone = (outcome: "held" | "full") => void;
 
 export class LocalDriver {
   readonly #context: CoreContext;
+  #posted: Seq = 0 as Seq;
   #entries: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
+  /** Batches posted and not answered, and their entries' size. */
+  readonly #batches: { readonly through: Seq; readonly byteCount: number }[] = [];
+  #addedBytes = 0;
+  #waitingBytes = 0;
   #through: Seq;
   /** Applied by the store, as it has answered. */
   applied: Seq;
@@ -33,8 +41,16 @@ export class LocalDriver {
 
   /** A committed entry; posted at the turn's end. `stores`: whether the local store has anything to do for it. */
   add(entry: LogEntry, stores: boolean): void {
-    if (stores) this.#entries.push({ seq: entry.seq, bytes: entry.bytes });
     this.#through = entry.seq;
+    if (!stores) return;
+    this.#entries.push({ seq: entry.seq, bytes: entry.bytes });
+    this.#addedBytes += entry.bytes.length;
+    this.#waitingBytes += entry.bytes.length;
+  }
+
+  /** The store is so far behind the stream that the engine should give it up and start over. */
+  get isBehind(): boolean {
+    return this.#waitingBytes > waitingBytesMax;
   }
 
   /** Posts what was added. Called before anything that must come after it, and at the turn's end. */
@@ -42,10 +58,10 @@ export class LocalDriver {
     if (this.#through === this.#posted) return;
     this.#posted = this.#through;
     this.#context.push({ kind: "local", call: { kind: "apply", entries: this.#entries, through: this.#through } });
+    this.#batches.push({ through: this.#through, byteCount: this.#addedBytes });
     this.#entries = [];
+    this.#addedBytes = 0;
   }
-  #posted: Seq = 0 as Seq;
-
   run(request: RunRequest, done: (result: RunResult) => void): void {
     if (this.#runs.size >= runsPostedMax) {
       this.#queue.push({ request, done });
@@ -58,9 +74,9 @@ export class LocalDriver {
   }
 
   /** The engine is a member: from here on statements may run. */
-  become(engine: EngineId): void {
+  become(engine: EngineId, life: Life): void {
     this.flush();
-    this.#context.push({ kind: "local", call: { kind: "become", engine } });
+    this.#context.push({ kind: "local", call: { kind: "become", engine, life } });
   }
 
   beginHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
@@ -115,6 +131,8 @@ export class LocalDriver {
       }
       case "applied": {
         this.applied = reply.through;
+        while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)
+          this.#waitingBytes -= this.#batches.shift()?.byteCount ?? 0;
         const ready = this.#waiting.filter(({ seq }) => seq <= reply.through);
         if (ready.length === 0) return;
         this.#waiting = this.#waiting.filter(({ seq }) => seq > reply.through);

@@ -16,6 +16,7 @@
  * | proposed | its entry is applied | settling: until the local store has applied it; then the next unit |
  * | proposed | REFUSED for a fence | asking, another attempt |
  * | proposed | REFUSED for a schema version | running |
+ * | proposed | nothing for outcomeDeadlineMs | failed, "outcome unknown"; the proposal stays |
  * | any | the engine starts over | failed; "outcome unknown" where it was proposed |
  *
  * | fetching, asking, resting | its time is over, or its client is gone | everything is released; failed |
@@ -43,6 +44,8 @@ import type { PullManager } from "./pull-manager.js";
 export const batchesMax = 16_384;
 /** A unit that has not been proposed after this fails as busy, its first run and what it fetched not counted; and one that fetches when nothing has come for so long. Milliseconds. */
 const unitDeadlineMs = 30_000;
+/** A unit whose proposal is undecided for so long is told as "outcome unknown". Milliseconds. */
+const outcomeDeadlineMs = 30_000;
 /** An originator that has not answered is asked again. Milliseconds. */
 const askAgainMs = 500;
 /** A release that was not acknowledged is sent again. Milliseconds. */
@@ -454,6 +457,7 @@ export class Transactions {
       return;
     }
     unit.phase = "proposed";
+    unit.phaseSinceMs = this.#context.nowMs;
     this.#proposals.propose({
       transaction: unit.transaction,
       snapshot: result.snapshot,
@@ -465,6 +469,11 @@ export class Transactions {
   }
 
   #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, seq: Seq, result: Extract<RunResult, { kind: "commit" }>): void {
+    if (batch.unit !== unit) {
+      // Its client was told that the outcome is unknown. It is known now, and nobody asks for it any more.
+      if (outcome !== "applied") this.#release(unit);
+      return;
+    }
     if (outcome === "applied") {
       this.counters.commits++;
       batch.committedUnits++;
@@ -550,8 +559,15 @@ export class Transactions {
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit !== null && this.#isOverdue(batch, unit)) this.#giveUp(batch, unit);
+      else if (unit?.phase === "proposed" && nowMs - unit.phaseSinceMs > outcomeDeadlineMs) this.#endUnknown(batch);
       else if (unit?.phase === "asking") this.#askWhoIsSilent(batch, unit);
     }
+  }
+
+  /** The proposal stays, with its permissions, until it is decided: it may be in the stream already, or come to be. */
+  #endUnknown(batch: Batch): void {
+    const message = `outcome unknown: the stream has not decided it for ${outcomeDeadlineMs / 1000} s (is a majority of the Archives up?); read before trying again`;
+    this.#end(batch, { kind: "failed", code: "ATOMCAST_OUTCOME_UNKNOWN", message });
   }
 
   #isOverdue(batch: Batch, unit: Unit): boolean {

@@ -1,14 +1,14 @@
 /** The local store's calls as messages, so that it can run in a worker thread; the simulator carries them out in place. */
 
 import { unreachable } from "../base/errors.js";
-import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables } from "./local-store.js";
 
 /** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
 export type LocalStoreCall =
   | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
-  | { readonly kind: "become"; readonly engine: EngineId }
+  | { readonly kind: "become"; readonly engine: EngineId; readonly life: Life }
   | { readonly kind: "run"; readonly id: number; readonly request: RunRequest; readonly system?: SystemTables }
   | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
   | { readonly kind: "beginHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
@@ -42,7 +42,7 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       store.reset(call.seq, call.schema);
       return null;
     case "become":
-      store.become(call.engine);
+      store.become(call.engine, call.life);
       return null;
     case "run":
       return { kind: "ran", id: call.id, result: store.run(call.request, call.system ?? nothing) };

@@ -2,7 +2,7 @@
  * The local store's contract: a Cache's SQLite, driven by messages (a worker thread in production, a call in the simulator).
  * All calls are synchronous and take effect in order. Rules and their reasons: shared `local-store.md`, docs/decisions.md.
  */
-import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 
@@ -145,7 +145,7 @@ export interface LocalStore {
   /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
   reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */
-  become(engine: EngineId): void;
+  become(engine: EngineId, life: Life): void;
   run(request: RunRequest, system: SystemTables): RunResult;
   /** Splits a script at its top-level semicolons (strings, comments and trigger bodies respected), or says what is wrong with it. */
   split(script: string): readonly string[] | SqlFault;

@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { BugError } from "../base/errors.js";
-import { type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { type EngineId, type Life, noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
 import { checkpointLargeWal, openConnections } from "./connection.js";
@@ -34,7 +34,7 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
       return state.appliedSeq;
     },
     reset: (seq, schema) => reset(state, seq, schema),
-    become: (engine) => become(state, engine),
+    become: (engine, life) => become(state, engine, life),
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
     describe: (sql) => describe(state, sql),
@@ -88,10 +88,10 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
 }
 
 /** Another id has another range, from its beginning; within one, no number is taken twice, whatever is reset. */
-function become(state: StoreState, engine: EngineId): void {
+function become(state: StoreState, engine: EngineId, life: Life): void {
   state.engine = engine;
-  if (state.numberedFor === engine) return;
-  state.numberedFor = engine;
+  if (state.life === life) return;
+  state.life = life;
   state.spacesMade = 0;
   state.atomsMade = 0;
 }

@@ -1,7 +1,7 @@
 /** What the parts of the local store share. */
 import type { Database } from "better-sqlite3";
 import { assert } from "../base/errors.js";
-import { type AtomId, atomsPerEngine, type EngineId, noEngine, noSeq, type Seq, type SpaceId, spacesPerEngine } from "../base/ids.js";
+import { type AtomId, atomsPerEngine, type EngineId, type Life, noEngine, noSeq, type Seq, type SpaceId, spacesPerEngine } from "../base/ids.js";
 import { captureTriggers } from "./capture.js";
 import { type Connections, foreignKeyFlag, type Hooks, type StatementCache, statementCache } from "./connection.js";
 import { HeldRanges } from "./held-ranges.js";
@@ -30,7 +30,7 @@ export interface StoreState {
   schema: LocalSchema;
   engine: EngineId;
   /** Whose range the next two count in. */
-  numberedFor: EngineId;
+  life: Life;
   appliedSeq: Seq;
   /** Never taken back, so that a run that was rolled back and one that is being proposed never share an id. */
   spacesMade: number;
@@ -54,7 +54,7 @@ export function storeState(connections: Connections): StoreState {
     heldGeneration: 0,
     schema: emptySchema,
     engine: noEngine,
-    numberedFor: noEngine,
+    life: 0 as Life,
     appliedSeq: noSeq,
     spacesMade: 0,
     atomsMade: 0,
@@ -87,13 +87,13 @@ export function newSpace(state: StoreState): SpaceId {
     throw new StatementFault(fault("SQLITE_FULL", message));
   }
   state.spacesMade++;
-  return (state.engine * spacesPerEngine + state.spacesMade) as SpaceId;
+  return (state.life * spacesPerEngine + state.spacesMade) as SpaceId;
 }
 
 /** The upper half of an engine's atom numbers: the lower is the engine's own, for splits. */
 export function newAtom(state: StoreState): AtomId {
   assert(state.atomsMade < atomsPerEngine / 2, "more atoms than spaces were made");
-  return (state.engine * atomsPerEngine + atomsPerEngine / 2 + state.atomsMade++) as AtomId;
+  return (state.life * atomsPerEngine + atomsPerEngine / 2 + state.atomsMade++) as AtomId;
 }
 
 interface TriggerRow {

@@ -11,7 +11,7 @@ const settings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 
 function store(engine: number): LocalStore {
   const made = openSqliteLocalStore(null);
   made.reset(0 as Seq, []);
-  made.become(engine as EngineId);
+  made.become(engine as EngineId, 2 as never);
   return made;
 }
 

@@ -106,7 +106,7 @@ export class CacheParts {
   }
 
   #onEvent(event: CatalogEvent): void {
-    if (event.kind === "joined" && event.member.nonce === 99) this.context.engine = event.member.id;
+    if (event.kind === "joined" && event.member.nonce === 99) [this.context.engine, this.context.life] = [event.member.id, event.member.life];
     this.desk.onEvent(event);
     this.cache.onEvent(event);
     if (event.kind === "decided" && event.engine === this.context.engine) this.proposals.decided(event.proposalSeq, event.outcome, event.seq);

@@ -51,7 +51,7 @@ describe("the schema catalog's part of DDL", () => {
     ]);
     expect(table?.uniques.map((one) => one.name).sort()).toEqual(["sqlite_autoindex_T_1", "sqlite_autoindex_T_2"]);
     expect(part.newAtoms.map((one) => one.indexOf).sort()).toEqual([0, table?.space, table?.space].sort());
-    expect(part.newAtoms.every((one) => one.atom >= 2 * 2 ** 20 + 2 ** 19 && one.atom < 3 * 2 ** 20)).toBe(true);
+    expect(part.newAtoms.every((one) => one.atom >= 2 * 2 ** 24 + 2 ** 23 && one.atom < 3 * 2 ** 24)).toBe(true);
     expect(changes?.permissions).toEqual([{ space: 1, key: "t", kind: "write" }]);
   });
 
@@ -227,7 +227,7 @@ describe("DDL in transactions", () => {
     );
     const store = openSqliteLocalStore(null);
     store.reset(c.seq, [...c.schema.values()]);
-    store.become(9 as never);
+    store.become(9 as never, 9 as never);
     for (const { seq, bytes } of c.log) if (seq < 0) store.apply([{ seq, bytes }], seq);
     for (const { object } of c.schema.values()) if (object.type === "table") store.holdEmpty(object.space, new Uint8Array(0), null);
     const settings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };

@@ -1,5 +1,5 @@
 /** Local stores fed with the same committed entries, as engines would: what one commits, all apply. */
-import type { EngineId, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type { Changes, LocalStore, ResultSet, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../../src/sql/local-store.js";
@@ -36,7 +36,7 @@ export class Cluster {
     this.engines = Array.from({ length: count }, (_, index) => {
       const store = openSqliteLocalStore(directories[index] ?? null);
       store.reset(100 as Seq, []);
-      store.become((index + 2) as EngineId);
+      store.become((index + 2) as EngineId, (index + 2) as Life);
       return { id: (index + 2) as EngineId, store, settings: freshSettings };
     });
   }
@@ -97,7 +97,7 @@ export class Cluster {
   restart(index: number): void {
     const engine = this.engine(index);
     engine.store.reset(this.seq, [...this.schema.values()]);
-    engine.store.become(engine.id);
+    engine.store.become(engine.id, engine.id as number as Life);
   }
 
   /** By copying the rows of an engine that holds the table whole. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { EngineId, Seq, SpaceId } from "../../src/base/ids.js";
+import type { EngineId, Life, Seq, SpaceId } from "../../src/base/ids.js";
 import type { LocalStoreCall, LocalStoreReply } from "../../src/sql/local-store-calls.js";
 import { packCalls, packReplies, unpackCalls, unpackReplies } from "../../src/sql/thread-messages.js";
 import { freshSettings, step } from "./store-harness.js";
@@ -12,7 +12,7 @@ const plain = { steps: [step("insert into t values (?, ?)", [5n, Uint8Array.of(1
 test("calls come out of the thread's message as they went in", () => {
   const bytes = Buffer.from("....entry1entry-two....");
   const calls: LocalStoreCall[] = [
-    { kind: "become", engine: 3 as EngineId },
+    { kind: "become", engine: 3 as EngineId, life: 3 as Life },
     { kind: "run", id: 1, request: plain },
     {
       kind: "apply",

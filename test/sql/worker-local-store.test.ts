@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { EngineId, Seq } from "../../src/base/ids.js";
+import type { EngineId, Life, Seq } from "../../src/base/ids.js";
 import type { LocalStoreReply } from "../../src/sql/local-store-calls.js";
 import type { openWorkerLocalStore, WorkerLocalStore } from "../../src/sql/worker-local-store.js";
 import { freshSettings, step } from "./store-harness.js";
@@ -49,7 +49,7 @@ describe.skipIf(!existsSync(compiled))("a local store in a worker thread", () =>
   test("answers a batch with one message, in order, and leaves no files", async () => {
     const opened = await open();
     opened.store.post({ kind: "reset", seq: 5 as Seq, schema: [] });
-    opened.store.post({ kind: "become", engine: 2 as EngineId });
+    opened.store.post({ kind: "become", engine: 2 as EngineId, life: 2 as Life });
     opened.store.post({ kind: "run", id: 1, request: request("SELECT ?, ?, ?", [5n, "é", Uint8Array.of(0, 1)]) });
     opened.store.post({ kind: "run", id: 2, request: request("CREATE TABLE t(x)") });
     const replies = opened.next();
