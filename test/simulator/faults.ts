@@ -12,6 +12,7 @@ export const faultKinds = [
   "crashCache",
   "crashSequencer",
   "crashAll",
+  "flicker",
   "pause",
   "longPause",
   "isolate",
@@ -115,6 +116,9 @@ export class Faults {
       case "crashAll":
         this.#crashAll();
         return;
+      case "flicker":
+        this.#flicker(this.#pick(this.#up("archive")));
+        return;
       case "pause":
         this.#pause(this.#pick(this.#up()), 20, 500);
         return;
@@ -178,6 +182,13 @@ export class Faults {
     const all = this.#cluster.names().filter((process) => process.state !== "down");
     for (const process of all) this.#cluster.crash(process.name);
     for (const process of all) this.#later(5, 100, () => this.#cluster.restart(process.name));
+  }
+
+  /** Gone and back while what was sent to it is still under way. */
+  #flicker(process: SimulatedProcess | undefined): void {
+    if (process === undefined) return;
+    this.#cluster.crash(process.name);
+    this.#later(0.2, 4, () => this.#cluster.restart(process.name));
   }
 
   #pause(process: SimulatedProcess | undefined, minMs: number, maxMs: number): void {

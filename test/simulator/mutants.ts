@@ -3,10 +3,23 @@
  * that lets one pass would let such a bug of ours pass too.
  */
 import { PermissionTable } from "../../src/atoms/permission-table.js";
+import { RecentKeys } from "../../src/atoms/recent-keys.js";
+import { noSeq } from "../../src/base/ids.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import type { ProfileName } from "./profiles.js";
 
-export const mutants = ["ack-before-fsync", "grant-outlives-leave", "fence-not-checked"] as const;
+export const mutants = [
+  /** The journal tells the engine that what it has only queued is durable. */
+  "ack-before-fsync",
+  /** Votes are answered before they are on the disk, and a crash forgets them. */
+  "vote-not-saved",
+  /** What a departed engine was granted stays granted. */
+  "grant-outlives-leave",
+  /** The sequencer orders proposals whose originator has changed. */
+  "fence-not-checked",
+  /** Originators grant keys that changed since the asker's snapshot. */
+  "snapshot-not-checked",
+] as const;
 export type Mutant = (typeof mutants)[number];
 
 /** The profile that is made for it. */
@@ -14,13 +27,15 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "ack-before-fsync": "power",
   "grant-outlives-leave": "originators",
   "fence-not-checked": "originators",
+  "vote-not-saved": "elections",
+  "snapshot-not-checked": "contention",
 };
 
 export function isMutant(name: string): name is Mutant {
   return mutants.includes(name as Mutant);
 }
 
-/** `ack-before-fsync` is the simulated disk's own. Returns what mends it. */
+/** `ack-before-fsync` and `vote-not-saved` are the simulated disk's own. Returns what mends it. */
 export function withMutant(mutant: Mutant | null): () => void {
   switch (mutant) {
     case "grant-outlives-leave": {
@@ -40,7 +55,15 @@ export function withMutant(mutant: Mutant | null): () => void {
         Catalog.prototype.objection = objection;
       };
     }
+    case "snapshot-not-checked": {
+      const { newerThan } = RecentKeys.prototype;
+      RecentKeys.prototype.newerThan = () => noSeq;
+      return () => {
+        RecentKeys.prototype.newerThan = newerThan;
+      };
+    }
     case "ack-before-fsync":
+    case "vote-not-saved":
     case null:
       return () => {};
   }

@@ -100,6 +100,15 @@ export const profiles = {
     diskTimes: slowDisk,
     faults: { weights: { crashAll: 4, crashArchive: 3, crashSequencer: 3, crashCache: 1 }, everyMsMin: 80, everyMsMax: 400 },
   },
+  /** Terms change all the time: a network about as slow as elections are patient, voters that come back at once. */
+  elections: {
+    ...base,
+    clients: 2,
+    workMs: 2500,
+    thinkMsMax: 100,
+    conditions: { ...base.conditions, delayMsMin: 0.1, delayMsMax: 60, lossPerMille: 50 },
+    faults: { weights: { flicker: 8, crashSequencer: 2, isolate: 1, oneWay: 1 }, everyMsMin: 5, everyMsMax: 60 },
+  },
   /** Long silences: engines that live are taken for dead. */
   eviction: {
     ...base,

@@ -28,6 +28,7 @@ export interface ClusterOptions {
   /** Longest virtual time of a round of the local store, in milliseconds. */
   readonly storeMsMax?: number;
   readonly acksBeforeSync?: boolean;
+  readonly forgetsVotes?: boolean;
   readonly coverage?: Coverage;
   readonly trace?: (line: string) => void;
 }
@@ -150,6 +151,7 @@ export class SimulatedCluster {
       coverage,
       times: options.diskTimes ?? quickDisk,
       acksBeforeSync: options.acksBeforeSync ?? false,
+      forgetsVotes: options.forgetsVotes ?? false,
       onEntry: (entry, previousHash) => invariants.committed.know(entry, previousHash),
     });
     this.#disks.set(nodeId, disk);

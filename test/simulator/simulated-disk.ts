@@ -28,6 +28,8 @@ export interface SimulatedDiskOptions {
   readonly coverage: Coverage;
   /** A mutant: the journal tells the engine that what it has only queued is durable. */
   readonly acksBeforeSync: boolean;
+  /** A mutant: votes count before they are durable, and a crash forgets them. */
+  readonly forgetsVotes: boolean;
   /** Every entry that any journal is given, with the hash before it. */
   readonly onEntry: (entry: LogEntry, previousHash: string) => void;
 }
@@ -36,7 +38,7 @@ export class SimulatedDisk {
   readonly nodeId: NodeId;
   readonly #options: SimulatedDiskOptions;
   readonly #journal: MemoryJournal;
-  readonly #votes: MemoryVoteStore;
+  #votes: MemoryVoteStore;
   readonly store: MemoryAtomStore;
   #clock: ProcessClock | null = null;
   /** Of the entries that the journal was given, by seq. */
@@ -188,6 +190,7 @@ export class SimulatedDisk {
     this.#journal.crash(random);
     this.#votes.crash(random.integer(2) === 0);
     this.store.crash(random);
+    if (this.#options.forgetsVotes) this.#votes = createMemoryVoteStore((complete) => void this.#clock?.after(0, complete));
   }
 
   /** After a crash: the last `count` durable entries have become unreadable. */

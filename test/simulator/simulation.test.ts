@@ -8,7 +8,7 @@ import { simulate } from "./simulation.js";
 
 const timeoutMs = 90_000;
 /** Seeds within which a mutant must be found. */
-const mutantSeeds = 100;
+const mutantSeeds = 200;
 
 async function invariantBroken(seed: number, profile: ProfileName, mutant: Mutant | null): Promise<string | null> {
   try {
@@ -45,6 +45,8 @@ describe("deliberate bugs", () => {
   /** What may find it: consequences, not the bug itself. */
   const findings: Readonly<Record<Mutant, readonly string[]>> = {
     "ack-before-fsync": ["a commit is durable on a majority", "one hash per committed seq", "acknowledged effects are there", "no engine fails"],
+    "vote-not-saved": ["one leader per term", "one hash per committed seq", "no engine fails"],
+    "snapshot-not-checked": ["no conflict between snapshot and commit", "totals are right", "no engine fails"],
     "grant-outlives-leave": ["everything finishes"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };

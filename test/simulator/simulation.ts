@@ -36,7 +36,6 @@ export async function simulate(options: SimulationOptions): Promise<void> {
 async function run(options: SimulationOptions, profile: Profile): Promise<void> {
   const { archives, caches, conditions, diskTimes, storeMsMax } = profile;
   const { seed, coverage, trace } = options;
-  const acksBeforeSync = options.mutant === "ack-before-fsync";
   const cluster = new SimulatedCluster({
     seed,
     archives,
@@ -44,7 +43,8 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
     conditions,
     diskTimes,
     storeMsMax,
-    acksBeforeSync,
+    acksBeforeSync: options.mutant === "ack-before-fsync",
+    forgetsVotes: options.mutant === "vote-not-saved",
     coverage,
     ...(trace === undefined ? {} : { trace }),
   });
