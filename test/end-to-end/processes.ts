@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,7 +75,11 @@ export function openSite(): Site {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-e2e-"));
   const database = `e2e-${randomBytes(6).toString("hex")}`;
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ATOMCAST_")));
-  const environment = { ...inherited, XDG_STATE_HOME: join(directory, "state"), ATOMCAST_DATABASE: database, NO_COLOR: "1" };
+  const state = join(directory, "state");
+  // What a killed Cache leaves in its folder for temporary files goes with the site.
+  const temporary = join(state, "tmp");
+  mkdirSync(temporary, { recursive: true });
+  const environment = { ...inherited, XDG_STATE_HOME: state, TMPDIR: temporary, ATOMCAST_DATABASE: database, NO_COLOR: "1" };
   const processes: Running[] = [];
   let hasArchive = false;
 
