@@ -15,7 +15,7 @@ export interface NoopEntry {
   readonly kind: "noop";
 }
 
-/** An engine's start. Its seq is the engine's id; it ends the node's former engine id exactly as LEAVE does. */
+/** An engine's start. Its seq is the engine's id; it ends the former engine id of the node, and that of the endpoint, exactly as LEAVE does. */
 export interface BootEntry {
   readonly kind: "boot";
   readonly engineKind: EngineKind;
