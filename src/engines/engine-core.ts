@@ -205,7 +205,7 @@ export class EngineCore {
    * memory without bound. Acks are cumulative, so the last one stands for those that were held back.
    */
   #acknowledge(): void {
-    if (this.#journaled === null || (this.archive !== null && this.archive.isBehind)) return;
+    if (this.#journaled === null || this.archive?.isBehind === true) return;
     this.#step(this.#journaled);
     this.#journaled = null;
   }
