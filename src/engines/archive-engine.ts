@@ -37,6 +37,8 @@ export const genesis: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHas
 /** Journal entries read at once at start. */
 const recoveryReadBytes = 8 * 1024 * 1024;
 const leaveTimeoutMs = 5000;
+/** A leaving Archive that has known no sequencer for this long stops without its LEAVE being ordered. */
+const aloneMs = 1000;
 const joinTickMs = 20;
 
 export class ArchiveEngine {
@@ -261,6 +263,18 @@ export class ArchiveEngine {
     });
   }
 
+  /** Without a sequencer nobody can order a LEAVE: this may be the last Archive to stop. */
+  #giveUpWithoutMajority(giveUp: () => void): void {
+    const { clock } = this.#options.environment;
+    let aloneSinceMs: number | null = null;
+    const cancel = clock.every(aloneMs / 5, () => {
+      if (this.#stopped) cancel();
+      else if (this.core?.context.sequencer !== null) aloneSinceMs = null;
+      else if (aloneSinceMs === null) aloneSinceMs = clock.nowMs();
+      else if (clock.nowMs() - aloneSinceMs >= aloneMs) giveUp();
+    });
+  }
+
   /** Leaves cleanly: LEAVE applied (or its time over), journal and store closed. */
   async stop(): Promise<void> {
     const { environment, disk } = this.#options;
@@ -272,6 +286,7 @@ export class ArchiveEngine {
           resolve();
         };
         this.#host?.input({ kind: "leave", nowMs: environment.clock.nowMs() });
+        this.#giveUpWithoutMajority(resolve);
       });
     }
     this.#stopped = true;

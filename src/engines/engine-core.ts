@@ -422,6 +422,8 @@ export class EngineCore {
       context.push({ kind: "member", engine: context.engine });
       this.#announce();
     }
+    // A new member has heard no announcement yet: its first status should not take the others for standing still.
+    else if (event.kind === "joined") this.#announcedMs = Math.min(this.#announcedMs, context.nowMs - announceMs + context.random.integer(100));
     if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
     this.#desk.onEvent(event);
     this.cache?.onEvent(event);

@@ -1,5 +1,5 @@
 /** A local store in a worker thread, in a temporary directory that goes with it. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -35,9 +35,35 @@ export function strandedThreadCount(): number {
   return stranded;
 }
 
+/** Followed by the process's id, so that what a killed one left behind can be told. */
+const directoryPrefix = "atomcast-cache-";
+
+/** Removes the stores of processes that are no more: kill -9 lets none clear up after itself. */
+function sweepOrphans(parentDirectory: string): void {
+  for (const name of readdirSync(parentDirectory)) {
+    const pid = Number(/^atomcast-cache-(\d+)-/.exec(name)?.[1] ?? Number.NaN);
+    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    try {
+      rmSync(join(parentDirectory, name), { recursive: true, force: true });
+    } catch {
+      // Another user's, or another engine is sweeping it too: left to whoever may.
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
+  }
+}
+
 /** `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
 export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentDirectory: string = tmpdir()): WorkerLocalStore {
-  const directory = mkdtempSync(join(parentDirectory, "atomcast-cache-"));
+  sweepOrphans(parentDirectory);
+  const directory = mkdtempSync(join(parentDirectory, `${directoryPrefix}${process.pid}-`));
   const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
   // Beside this file where it is compiled.
   const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });

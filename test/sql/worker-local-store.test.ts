@@ -1,4 +1,5 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -44,6 +45,16 @@ describe.skipIf(!existsSync(compiled))("a local store in a worker thread", () =>
     earlier: [],
     settings: freshSettings,
     seed: 1,
+  });
+
+  test("what a killed process left behind is removed, what a live one has is not", async () => {
+    const gone = spawnSync(process.execPath, ["-e", "0"]).pid;
+    for (const name of [`atomcast-cache-${gone}-abc`, `atomcast-cache-${process.pid}-abc`, "atomcast-other"]) mkdirSync(join(parent, name));
+    await open();
+    const names = readdirSync(parent);
+    expect(names).not.toContain(`atomcast-cache-${gone}-abc`);
+    expect(names).toContain(`atomcast-cache-${process.pid}-abc`);
+    expect(names).toContain("atomcast-other");
   });
 
   test("answers a batch with one message, in order, and leaves no files", async () => {
