@@ -3,7 +3,7 @@
  *
  * The receiver asks for at most `creditBytes`, gets them as ordinary frames (larger ones), then an end, and asks again: what is in flight
  * is bounded by the credit, whatever the speeds. A lost end or a dead server shows as a lack of progress, and the receiver turns to the
- * next source. A server that no longer has an entry says "gone"; when all sources do, the receiver needs a snapshot.
+ * next source. A server that no longer has an entry says "gone"; when all sources that answer do, the receiver needs a snapshot.
  */
 import { type ChainHash, chainHash } from "../../base/chain-hash.js";
 import type { Endpoint, Seq } from "../../base/ids.js";
@@ -195,6 +195,8 @@ export class CatchUpClient {
   #progressMs = 0;
   /** Sources that no longer have what is missing. */
   readonly #gone = new Set<Endpoint>();
+  /** Sources that were asked in vain since something came: one that is dead must not keep the others' "gone" from counting. */
+  readonly #silent = new Set<Endpoint>();
 
   /** `patienceMs`: without progress for this long, the source is given up. */
   constructor(output: CatchUpClientOutput, patienceMs: number) {
@@ -222,13 +224,19 @@ export class CatchUpClient {
     if (progress !== this.#progress) {
       this.#progress = progress;
       this.#progressMs = nowMs;
+      this.#silent.clear();
     }
-    if (this.#target !== null && nowMs - this.#progressMs >= this.#patienceMs) this.stop();
+    if (this.#target !== null && nowMs - this.#progressMs >= this.#patienceMs) this.#giveUp(this.#target);
   }
 
   onDisconnected(endpoint: Endpoint): void {
-    if (this.#target === endpoint) this.stop();
     this.#gone.delete(endpoint);
+    if (this.#target === endpoint) this.#giveUp(endpoint);
+  }
+
+  #giveUp(source: Endpoint): void {
+    this.#silent.add(source);
+    this.stop();
   }
 
   /** `others`: further sources, best first. */
@@ -236,23 +244,28 @@ export class CatchUpClient {
     if (from !== this.#target || end.requestId !== this.#requestId) return;
     if (end.outcome === "more") {
       this.#progressMs = nowMs;
-      this.#gone.clear();
+      this.#forget();
       this.#ask();
       return;
     }
     this.stop();
     if (end.outcome === "done") {
-      this.#gone.clear();
+      this.#forget();
       return;
     }
     this.#gone.add(from);
-    const next = others.find((endpoint) => !this.#gone.has(endpoint));
+    const next = others.find((endpoint) => !this.#gone.has(endpoint) && !this.#silent.has(endpoint));
     if (next !== undefined) {
       this.start(next, nowMs);
       return;
     }
-    this.#gone.clear();
+    this.#forget();
     this.#output.needSnapshot();
+  }
+
+  #forget(): void {
+    this.#gone.clear();
+    this.#silent.clear();
   }
 
   #ask(): void {
