@@ -25,6 +25,7 @@ export const faultKinds = [
   "newCache",
   "replaceArchive",
   "trim",
+  "fallBehind",
   "damage",
   "diskFails",
 ] as const;
@@ -155,6 +156,9 @@ export class Faults {
       case "trim":
         for (const process of this.#up("archive")) void process.disk?.trim();
         return;
+      case "fallBehind":
+        this.#fallBehind();
+        return;
       case "damage":
         this.#damage();
         return;
@@ -273,6 +277,18 @@ export class Faults {
 
   get isReplacing(): boolean {
     return this.#isReplacing;
+  }
+
+  /** An Archive is away until no journal goes back to where it was. */
+  #fallBehind(): void {
+    const up = this.#up("archive").filter((process) => process.isMember);
+    const victim = this.#pick(up);
+    if (victim === undefined || up.length < votersTarget) return;
+    this.#cluster.crash(victim.name);
+    this.#later(200, 500, () => {
+      for (const process of this.#up("archive")) void process.disk?.trim();
+      this.#cluster.restart(victim.name);
+    });
   }
 
   /** The end of a crashed voter's journal cannot be read any more; the others have it. */

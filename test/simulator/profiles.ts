@@ -124,14 +124,25 @@ export const profiles = {
     workMs: 2000,
     thinkMsMax: 50,
     faults: {
-      weights: { replaceArchive: 4, leaveArchive: 2, leaveCache: 2, newCache: 2, trim: 3, crashArchive: 2, crashCache: 1, damage: 1, diskFails: 1 },
+      weights: {
+        replaceArchive: 4,
+        leaveArchive: 2,
+        leaveCache: 2,
+        newCache: 2,
+        trim: 2,
+        fallBehind: 3,
+        crashArchive: 2,
+        crashCache: 1,
+        damage: 1,
+        diskFails: 1,
+      },
       everyMsMin: 80,
       everyMsMax: 500,
     },
   },
   damage: {
     ...base,
-    faults: { weights: { damage: 5, crashArchive: 2, crashAll: 1, trim: 1, diskFails: 2 }, everyMsMin: 100, everyMsMax: 400 },
+    faults: { weights: { damage: 5, crashArchive: 2, crashAll: 1, trim: 1, fallBehind: 1, diskFails: 2 }, everyMsMin: 100, everyMsMax: 400 },
   },
   /** Everybody wants the same keys. */
   contention: {

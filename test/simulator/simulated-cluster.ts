@@ -41,9 +41,9 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
   repairDelayMsMin: 1,
   repairDelayMsMax: 5,
   datagramsPerTurnMax: 16,
-  windowBytesMax: 96 * 1024,
-  keptBytesMax: 48 * 1024,
-  catchUpBytes: 48 * 1024,
+  windowBytesMax: 32 * 1024,
+  keptBytesMax: 8 * 1024,
+  catchUpBytes: 12 * 1024,
 };
 
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.6 };
