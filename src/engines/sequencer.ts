@@ -30,6 +30,8 @@ export const silenceMs = 3000;
 const firstProbeMs = 150;
 /** A hole in an engine's proposals is asked for again after this. */
 const holeMs = 20;
+/** A probe that fails sooner was refused; one that fails later had no answer (the host gives up after 250 ms). */
+const refusedWithinMs = 200;
 /** Ordered and uncommitted bytes beyond which proposals wait. */
 const uncommittedBytesMax = 32 * 1024 * 1024;
 /**
@@ -60,7 +62,8 @@ export class Sequencer {
   readonly #booted = new Map<number, number>();
   /** The last that was not let in, so that it is told once. */
   #refusedBoot = 0;
-  readonly #probing = new Set<Endpoint>();
+  /** By endpoint, since when. */
+  readonly #probing = new Map<Endpoint, number>();
   #votersSeq = 0;
   #nextLookMs = 0;
 
@@ -166,15 +169,23 @@ export class Sequencer {
 
   #probe(endpoint: Endpoint): void {
     if (endpoint === this.#context.self.endpoint || this.#probing.has(endpoint)) return;
-    this.#probing.add(endpoint);
+    this.#probing.set(endpoint, this.#context.nowMs);
     this.#context.push({ kind: "probe", endpoint });
   }
 
   probed(endpoint: Endpoint, alive: boolean): void {
+    const sinceMs = this.#probing.get(endpoint);
     this.#probing.delete(endpoint);
     const log = this.#log;
-    if (log === null || alive || !this.#view.leadsSurely) return;
-    for (const member of [...log.members.values()]) if (member.endpoint === endpoint) this.#leave(member.id, "its port refuses connections");
+    if (log === null || alive || sinceMs === undefined || !this.#view.leadsSurely) return;
+    // One lost packet makes a probe time out. Who was heard meanwhile lives; a port that refuses has nobody behind it, whatever was still on its way.
+    const refused = this.#context.nowMs - sinceMs < refusedWithinMs;
+    if (!refused && (this.#view.heardFrom(endpoint)?.atMs ?? 0) > sinceMs) return;
+    for (const member of [...log.members.values()]) {
+      // The question was about who was there before.
+      if (member.endpoint !== endpoint || (this.#booted.get(member.nonce) ?? 0) > sinceMs) continue;
+      this.#leave(member.id, refused ? "its port refuses connections" : "it cannot be reached");
+    }
   }
 
   #leave(engine: EngineId, reason: string): void {
