@@ -39,6 +39,7 @@ import type { LocalDriver } from "./local-driver.js";
 import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import type { PullManager } from "./pull-manager.js";
+import { Releases } from "./releases.js";
 
 /** Batches under way; more are refused as overload. */
 export const batchesMax = 16_384;
@@ -48,8 +49,6 @@ const unitDeadlineMs = 30_000;
 const outcomeDeadlineMs = 30_000;
 /** An originator that has not answered is asked again. Milliseconds. */
 const askAgainMs = 500;
-/** A release that was not acknowledged is sent again. Milliseconds. */
-const releaseAgainMs = 500;
 /** Runs of one unit that asked for tables or ids in a row: beyond it the store and the catalog disagree. */
 const fetchesInARowMax = 50;
 
@@ -98,13 +97,6 @@ interface Group {
   readonly atoms: Set<number>;
 }
 
-interface Release {
-  readonly engine: EngineId;
-  readonly transaction: number;
-  readonly attempt: number;
-  sentMs: number;
-}
-
 export class Transactions {
   readonly #context: CoreContext;
   readonly #local: LocalDriver;
@@ -115,7 +107,7 @@ export class Transactions {
   readonly #batches = new Map<number, Batch>();
   readonly #byTransaction = new Map<number, Batch>();
   readonly #resting = new Set<Batch>();
-  readonly #releases = new Map<string, Release>();
+  readonly #releases: Releases;
   #nextTransaction = 1;
   #nextLookMs = 0;
   /** Chunks pulled, as seen last, and since when there are so many. */
@@ -126,6 +118,7 @@ export class Transactions {
 
   constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, desk: OriginatorDesk, pulls: PullManager, ids: IdBlocks) {
     this.#context = context;
+    this.#releases = new Releases(context);
     this.#local = local;
     this.#proposals = proposals;
     this.#desk = desk;
@@ -492,38 +485,23 @@ export class Transactions {
 
   /** Gives back every permission of the unit, at every originator that may have granted one. */
   #release(unit: Unit): void {
-    const { engine, nowMs } = this.#context;
+    const { engine } = this.#context;
     for (const originator of unit.asked) {
       if (originator === engine) this.#desk.release(engine, unit.transaction, unit.attempt);
-      else {
-        const release = { engine: originator, transaction: unit.transaction, attempt: unit.attempt, sentMs: nowMs };
-        this.#releases.set(`${originator}/${unit.transaction}`, release);
-        this.#sendRelease(release);
-      }
+      else this.#releases.add(originator, unit.transaction, unit.attempt);
     }
     unit.asked.clear();
     unit.pending.clear();
   }
 
-  #sendRelease(release: Release): void {
-    release.sentMs = this.#context.nowMs;
-    const to = this.#context.endpointOf(release.engine);
-    const { transaction, attempt } = release;
-    if (to !== null) this.#context.send(to, { kind: "release", engine: this.#context.engine, transaction, attempt });
-  }
-
   onReleased(from: Endpoint, transaction: number, attempt: number): void {
-    for (const [key, release] of this.#releases) {
-      if (release.transaction !== transaction || release.attempt > attempt || this.#context.endpointOf(release.engine) !== from) continue;
-      this.#releases.delete(key);
-      return;
-    }
+    this.#releases.acknowledged(from, transaction, attempt);
   }
 
   onEvent(event: CatalogEvent): void {
     if (event.kind !== "departed") return;
     const gone = event.member.id;
-    for (const [key, release] of this.#releases) if (release.engine === gone) this.#releases.delete(key);
+    this.#releases.departed(gone);
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit === null || !unit.asked.delete(gone)) continue;
@@ -555,7 +533,7 @@ export class Transactions {
     this.#nextLookMs = nowMs + 100;
     const { chunks } = this.#pulls.counters;
     if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
-    for (const release of this.#releases.values()) if (nowMs - release.sentMs > releaseAgainMs) this.#sendRelease(release);
+    this.#releases.tick();
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit !== null && this.#isOverdue(batch, unit)) this.#giveUp(batch, unit);

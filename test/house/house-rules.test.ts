@@ -36,6 +36,7 @@ const pure = [
   "engines/originator-desk.ts",
   "engines/proposal-queue.ts",
   "engines/transactions.ts",
+  "engines/releases.ts",
   "engines/pull-manager.ts",
   "engines/id-blocks.ts",
   "engines/local-driver.ts",
