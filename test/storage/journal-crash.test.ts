@@ -199,26 +199,26 @@ describe("journal: loss of power", () => {
   test("on real files", async () => {
     const root = mkdtempSync(join(tmpdir(), "atomcast-crash-"));
     const record = new CrashRecord();
-    const onDisk = relocated(record, join(root, "live"));
-    const story = await firstLife(77, onDisk, record, 40);
+    // The life itself is on images, as above: in the real disk's own time no run would be like another.
+    const story = await firstLife(77, record.files(imageFiles(new Map())), record, 40);
     const created = story.durable[0]?.moment ?? 0;
     for (let count = 0; count < 25; count++) {
       const moment = created + seededRandom(count).integer(record.now - created);
       const folder = join(root, `image${count}`);
       mkdirSync(folder);
       for (const [path, bytes] of record.imageAt(moment, seededRandom(count))) writeFileSync(join(folder, basename(path)), bytes);
-      const { journal } = await expectSound(new Map(), story, moment, undefined, relocated(null, folder));
+      const { journal } = await expectSound(new Map(), story, moment, undefined, relocated(folder));
       await journal.close();
     }
     rmSync(root, { recursive: true });
   });
 });
 
-/** `/journal` as a folder of the real disk; recorded under its own name. */
-function relocated(record: CrashRecord | null, folder: string): FileSystem {
+/** `/journal` as a folder of the real disk. */
+function relocated(folder: string): FileSystem {
   mkdirSync(folder, { recursive: true });
   const real = (path: string): string => path.replace(directory, folder);
-  const files: FileSystem = {
+  return {
     open: (path, mode) => nodeFileSystem.open(real(path), mode),
     list: (path) => nodeFileSystem.list(real(path)),
     rename: (from, to) => nodeFileSystem.rename(real(from), real(to)),
@@ -226,7 +226,6 @@ function relocated(record: CrashRecord | null, folder: string): FileSystem {
     makeDirectory: (path) => nodeFileSystem.makeDirectory(real(path)),
     syncDirectory: (path) => nodeFileSystem.syncDirectory(real(path)),
   };
-  return record === null ? files : record.files(files);
 }
 
 describe("vote store: loss of power", () => {
