@@ -34,6 +34,16 @@ export class AtomMap {
     return atoms?.[this.#indexAt(atoms, key)];
   }
 
+  /** Those with keys of [low, high); null is the end. */
+  overlapping(space: SpaceId, low: string, high: string | null): readonly Atom[] {
+    const atoms = this.ofSpace(space);
+    if (low === "" && high === null) return atoms;
+    const first = this.#indexAt(atoms, low);
+    let end = first;
+    while (end < atoms.length && (end === first || high === null || (atoms[end] as Atom).lowKey < high)) end++;
+    return atoms.slice(first, end);
+  }
+
   /** Where the atom's range ends: the next one's low key, or null at the space's end. */
   highOf(atom: Atom): Buffer | null {
     const atoms = this.ofSpace(atom.space);

@@ -75,6 +75,8 @@ export class IdBlocks {
     const { body, space } = event;
     const taker = body.firstTaker !== 0 ? body.firstTaker : body.pieces.find((piece) => piece.taker !== 0)?.taker;
     if (taker !== this.#context.engine) return;
+    // No row has ever been there: ids of the sequence that nobody was given have none. So INSERTs with ids of the block find it held.
+    this.#local.holdEmpty(space, new Uint8Array(integerKey(body.sequenceFirst)), new Uint8Array(integerKey(body.sequenceNext)));
     this.#local.grantIds(space, body.sequenceFirst, body.sequenceNext - 1n);
     this.#counts.set(space, Math.min(blockIdsMax, (this.#counts.get(space) ?? firstBlockIds) * 2));
     this.#wake(space);

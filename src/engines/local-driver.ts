@@ -102,6 +102,12 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, rows } });
   }
 
+  /** After what is posted: the range is this engine's own from the entry on that was applied last, and has no rows. */
+  holdEmpty(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
+    this.flush();
+    this.#context.push({ kind: "local", call: { kind: "holdEmpty", space, low, high } });
+  }
+
   grantIds(space: SpaceId, first: bigint, last: bigint): void {
     this.flush();
     this.#context.push({ kind: "local", call: { kind: "grantIds", space, first, last } });

@@ -1,15 +1,17 @@
 /**
- * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull").
+ * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull"): those of whole tables, or those that named key ranges
+ * overlap.
  *
  * HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
- * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. The table can be used
- * as soon as its ranges are whole. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
+ * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
+ * as soon as nothing of what it needs is under way any more. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
  */
-import { isReadyHolder } from "../atoms/atom.js";
+import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
 import { assert } from "../base/errors.js";
 import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody } from "../messages/wire/entry.js";
+import type { BinaryRange, PullNeed } from "../sql/local-store.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
 import type { ProposalQueue } from "./proposal-queue.js";
@@ -28,6 +30,8 @@ interface Task {
   readonly space: SpaceId;
   readonly low: Buffer;
   readonly high: Buffer | null;
+  /** `low` and `high` again, to compare with. */
+  readonly range: BinaryRange;
   /** How far it has come. */
   at: Buffer;
   readonly minSeq: Seq;
@@ -49,7 +53,7 @@ export class PullManager {
   readonly #questions = new Map<number, Task>();
   /** Atoms whose HOLD is proposed and undecided. */
   readonly #proposed = new Set<AtomId>();
-  #waiting: { readonly spaces: readonly SpaceId[]; readonly then: () => void }[] = [];
+  #waiting: { readonly needs: readonly PullNeed[]; readonly then: () => void }[] = [];
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   #nextId = 1;
   #nextSource: number;
@@ -63,18 +67,17 @@ export class PullManager {
     this.#nextSource = context.random.integer(1024);
   }
 
-  /** `then` is called when every atom of the spaces is held whole, or the space is gone. */
-  ensure(spaces: readonly SpaceId[], then: () => void): void {
-    this.#waiting.push({ spaces, then });
-    for (const space of spaces) this.#hold(space);
+  /** `then` is called when every atom that a need overlaps is held whole, or its space is gone. */
+  ensure(needs: readonly PullNeed[], then: () => void): void {
+    this.#waiting.push({ needs, then });
+    for (const need of needs) this.#hold(need);
     this.#wake();
   }
 
-  #hold(space: SpaceId): void {
-    const { catalog, engine } = this.#context;
-    const missing = catalog.atoms
-      .ofSpace(space)
-      .filter((atom) => !this.#proposed.has(atom.id) && !atom.holders.some((holder) => holder.engine === engine));
+  /** The atoms of the need that nobody has asked for yet. */
+  #hold(need: PullNeed): void {
+    const { engine } = this.#context;
+    const missing = this.#atomsOf(need).filter((atom) => !this.#proposed.has(atom.id) && !atom.holders.some((holder) => holder.engine === engine));
     for (let from = 0; from < missing.length; from += atomsPerProposalMax) {
       const atoms = missing.slice(from, from + atomsPerProposalMax).map((atom) => atom.id);
       for (const atom of atoms) this.#proposed.add(atom);
@@ -85,34 +88,37 @@ export class PullManager {
         fences: [],
         schemaVersions: [],
         body,
-        onDecided: (outcome, seq) => this.#held(space, atoms, outcome === "applied", seq),
+        onDecided: (outcome, seq) => this.#held(need, atoms, outcome === "applied", seq),
       });
     }
   }
 
-  #held(space: SpaceId, ids: readonly AtomId[], applied: boolean, seq: Seq): void {
+  #atomsOf({ space, ranges }: PullNeed): readonly Atom[] {
+    const { atoms } = this.#context.catalog;
+    if (ranges === null) return atoms.ofSpace(space);
+    return [...new Set(ranges.flatMap(({ low, high }) => atoms.overlapping(space, low, high)))];
+  }
+
+  #held(need: PullNeed, ids: readonly AtomId[], applied: boolean, seq: Seq): void {
     const { catalog, engine } = this.#context;
     for (const id of ids) this.#proposed.delete(id);
-    if (!applied) {
-      this.#hold(space);
-      this.#wake();
-      return;
-    }
-    for (const id of ids) {
+    for (const id of applied ? ids : []) {
       const atom = catalog.atoms.get(id);
       if (atom === undefined || isReadyHolder(atom, engine)) continue;
       this.counters.atoms++;
-      this.#start(space, atom.low, catalog.atoms.highOf(atom), seq);
+      this.#start(need.space, atom.low, catalog.atoms.highOf(atom), seq);
     }
-    // A split between proposal and application may have left pieces that are nobody's.
-    this.#hold(space);
+    // A split between proposal and application may have left pieces that are nobody's; and others have waited for these atoms with needs of their own.
+    this.#hold(need);
+    for (const { needs } of this.#waiting) for (const other of needs) if (other.space === need.space && other !== need) this.#hold(other);
     this.#wake();
   }
 
   #start(space: SpaceId, low: Buffer, high: Buffer | null, minSeq: Seq): void {
     this.#local.beginHold(space, low, high);
     const id = this.#nextId++;
-    this.#tasks.set(id, { id, space, low, high, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null, installing: false });
+    const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
+    this.#tasks.set(id, { id, space, low, high, range, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null, installing: false });
   }
 
   onReply(from: Endpoint, message: PullReplyMessage): void {
@@ -224,18 +230,32 @@ export class PullManager {
     this.#proposals.propose({ transaction: 0, snapshot: 0 as Seq, fences: [], schemaVersions: [], body, onDecided });
   }
 
-  /** Those whose tables have nothing left to fetch go on. */
+  /** Those with nothing left to fetch go on. */
   #wake(): void {
     if (this.#waiting.length === 0) return;
-    const busy = new Set<SpaceId>();
-    for (const task of this.#tasks.values()) busy.add(task.space);
+    const busy = new Map<SpaceId, BinaryRange[]>();
+    const add = (space: SpaceId, range: BinaryRange): void => {
+      const ranges = busy.get(space);
+      if (ranges === undefined) busy.set(space, [range]);
+      else ranges.push(range);
+    };
+    const { atoms } = this.#context.catalog;
+    for (const task of this.#tasks.values()) add(task.space, task.range);
     for (const id of this.#proposed) {
-      const space = this.#context.catalog.atoms.get(id)?.space;
-      if (space !== undefined) busy.add(space);
+      const atom = atoms.get(id);
+      if (atom !== undefined) add(atom.space, { low: atom.lowKey, high: atoms.highKeyOf(atom) });
     }
-    const ready = this.#waiting.filter(({ spaces }) => spaces.every((space) => !busy.has(space)));
+    const isFree = ({ space, ranges }: PullNeed): boolean => {
+      const others = busy.get(space);
+      return others === undefined || (ranges !== null && !others.some((other) => ranges.some((range) => overlap(range, other))));
+    };
+    const ready = this.#waiting.filter(({ needs }) => needs.every(isFree));
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const { then } of ready) then();
   }
+}
+
+function overlap(left: BinaryRange, right: BinaryRange): boolean {
+  return (left.high === null || right.low < left.high) && (right.high === null || left.low < right.high);
 }

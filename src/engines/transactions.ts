@@ -7,7 +7,7 @@
  * | phase | moves on by | to |
  * |---|---|---|
  * | running | done | answer, or the next unit |
- * | running | needs tables, or ids | fetching, then running |
+ * | running | needs rows, or ids | fetching, then running |
  * | running | something to commit | asking |
  * | asking | all originators granted, fences still hold | proposed |
  * | asking | a key has changed since the snapshot | running, at that seq at least; permissions are kept |
@@ -49,7 +49,7 @@ const unitDeadlineMs = 30_000;
 const outcomeDeadlineMs = 30_000;
 /** An originator that has not answered is asked again. Milliseconds. */
 const askAgainMs = 500;
-/** Runs of one unit that asked for tables or ids in a row: beyond it the store and the catalog disagree. */
+/** Runs of one unit that asked for rows or ids in a row: beyond it the store and the catalog disagree. */
 const fetchesInARowMax = 50;
 
 /** What stands before the body of a proposal: three, two and a few numbers of 8 bytes at most. */
@@ -272,7 +272,7 @@ export class Transactions {
       unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
       this.#run(batch, unit);
     };
-    if (result.kind === "pull") this.#pulls.ensure(result.tables, again);
+    if (result.kind === "pull") this.#pulls.ensure(result.needs, again);
     else this.#ids.want(result.table, again, unit.fetches);
   }
 

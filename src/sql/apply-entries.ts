@@ -7,7 +7,7 @@ import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
 import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
-import { type BufferedChange, HeldRanges, type KeyRange } from "./held-ranges.js";
+import { type BufferedChange, binaryRange, HeldRanges, type KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { classify } from "./parse/classify.js";
 import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
@@ -122,7 +122,7 @@ export function installRows(
   // Dropped meanwhile: there is nothing to hold any more.
   if (table === undefined) return "held";
   if (ranges === undefined) return "full";
-  if (ranges.holds(range)) return "held";
+  if (ranges.holds(binaryRange(range))) return "held";
   const changes = ranges.takeJoining(range, seq);
   if (changes === null) return "full";
   const latest = new Map<string, BufferedChange>();

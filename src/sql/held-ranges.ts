@@ -1,10 +1,14 @@
 /**
  * Which key ranges of one table the local store holds, and which are joining: asked for, not yet installed, with the changes that
  * arrived meanwhile. Ranges are [low, high) of sort keys; a high of null is the end. Pure.
+ *
+ * What is held is asked for by every statement and every applied row, so it is kept as binary strings in order, for a search by halves: a Cache
+ * may hold a thousand pieces of a table. What is joining is little at a time.
  */
 import { compareBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { Seq } from "../base/ids.js";
+import type { BinaryKey, BinaryRange } from "./local-store.js";
 
 export interface KeyRange {
   readonly low: Uint8Array;
@@ -35,34 +39,56 @@ const changeOverheadBytes = 64;
 
 export class HeldRanges {
   /** Ascending, disjoint, never touching. */
-  #held: KeyRange[] = [];
+  #held: BinaryRange[] = [];
   #joining: JoiningRange[] = [];
   #joiningBytes = 0;
   /** The whole key space is held: the usual case, asked before every statement. */
   whole = false;
 
+  /** Of what is held, in order. */
+  get pieces(): readonly BinaryRange[] {
+    return this.#held;
+  }
+
   place(key: Uint8Array): "held" | "joining" | "elsewhere" {
-    if (this.whole || this.#held.some((range) => contains(range, key))) return "held";
+    if (this.whole || this.holdsKey(binary(key))) return "held";
     return this.#joining.some((range) => contains(range, key)) ? "joining" : "elsewhere";
   }
 
-  holds(range: KeyRange): boolean {
-    return this.#held.some((held) => compareBytes(held.low, range.low) <= 0 && compareEnds(held.high, range.high) >= 0);
+  holdsKey(key: BinaryKey): boolean {
+    const range = this.#held[this.#lastFrom(key)];
+    return range !== undefined && (range.high === null || key < range.high);
+  }
+
+  holds(range: BinaryRange): boolean {
+    const held = this.#held[this.#lastFrom(range.low)];
+    return held !== undefined && !endsBefore(held.high, range.high);
+  }
+
+  /** Index of the last held range that begins at or before the key; −1: none does. */
+  #lastFrom(key: BinaryKey): number {
+    let low = 0;
+    let high = this.#held.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#held[middle] as BinaryRange).low <= key) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
   }
 
   hold(range: KeyRange): void {
-    let { low, high } = range;
-    const apart: KeyRange[] = [];
-    for (const held of this.#held) {
-      if (compareEnds(held.high, low) < 0 || compareEnds(high, held.low) < 0) apart.push(held);
-      else {
-        if (compareBytes(held.low, low) < 0) low = held.low;
-        if (compareEnds(held.high, high) > 0) high = held.high;
-      }
+    let { low, high } = binaryRange(range);
+    // Those that overlap or touch stand side by side.
+    let first = this.#lastFrom(low);
+    if (first < 0 || endsBefore((this.#held[first] as BinaryRange).high, low)) first += 1;
+    let end = first;
+    for (let held = this.#held[end]; held !== undefined && (high === null || held.low <= high); held = this.#held[++end]) {
+      if (held.low < low) low = held.low;
+      if (endsBefore(high, held.high)) high = held.high;
     }
-    apart.push({ low, high });
-    this.#held = apart.sort((left, right) => compareBytes(left.low, right.low));
-    this.whole = low.length === 0 && high === null;
+    this.#held.splice(first, end - first, { low, high });
+    this.whole = low === "" && high === null;
   }
 
   beginJoining(range: KeyRange, since: Seq): void {
@@ -106,6 +132,19 @@ export class HeldRanges {
   }
 }
 
+function binary(key: Uint8Array): BinaryKey {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
+}
+
+export function binaryRange(range: KeyRange): BinaryRange {
+  return { low: binary(range.low), high: range.high === null ? null : binary(range.high) };
+}
+
+/** The first end comes before the second; null is the end of the key space. */
+function endsBefore(first: BinaryKey | null, second: BinaryKey | null): boolean {
+  return first !== null && (second === null || first < second);
+}
+
 function sizeOf(change: BufferedChange): number {
   return change.key.length + (change.row?.length ?? 0) + changeOverheadBytes;
 }
@@ -114,7 +153,7 @@ function copy(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }
 
-export function contains(range: KeyRange, key: Uint8Array): boolean {
+function contains(range: KeyRange, key: Uint8Array): boolean {
   return compareBytes(range.low, key) <= 0 && (range.high === null || compareBytes(key, range.high) < 0);
 }
 

@@ -22,6 +22,7 @@ export type LocalStoreCall =
       readonly rows: readonly PulledRow[];
     }
   | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | { readonly kind: "holdEmpty"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
@@ -56,6 +57,9 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows) };
     case "abandonHold":
       store.abandonHold(call.space, call.low, call.high);
+      return null;
+    case "holdEmpty":
+      store.holdEmpty(call.space, call.low, call.high);
       return null;
     case "grantIds":
       store.grantIds(call.space, call.first, call.last);

@@ -9,6 +9,18 @@ import type { SchemaObject } from "../messages/wire/entry.js";
 /** A sort key as a string of its bytes (latin1): cheap to compare, to hash and to send between threads. */
 export type BinaryKey = string;
 
+/** Keys low ≤ key < high; a high of null is the end of the space. One key is the range up to the key with a zero byte behind it. */
+export interface BinaryRange {
+  readonly low: BinaryKey;
+  readonly high: BinaryKey | null;
+}
+
+/** What of a key space a statement needs here; `ranges` null: all of it. */
+export interface PullNeed {
+  readonly space: SpaceId;
+  readonly ranges: readonly BinaryRange[] | null;
+}
+
 export interface Statement {
   readonly sql: string;
   readonly args: StatementArgs;
@@ -98,8 +110,8 @@ export type RunResult =
       readonly settings: SessionSettings;
       readonly changes: Changes;
     }
-  /** Needs tables that are not held whole: hold them and run again. */
-  | { readonly kind: "pull"; readonly tables: readonly SpaceId[] }
+  /** Needs rows that are not held: hold the atoms that they lie in and run again. */
+  | { readonly kind: "pull"; readonly needs: readonly PullNeed[] }
   /** Needs more ids of a table: grant a block and run again. */
   | { readonly kind: "ids"; readonly table: SpaceId };
 

@@ -1,11 +1,11 @@
 /** A DDL statement of a tentative run: carried out, told as a part of the entry, and checked against rows where it looks at them. */
-import { noSeq, type SpaceId, schemaSpace } from "../base/ids.js";
+import { noSeq, schemaSpace } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import { collectTouches, mergeTouches, type Touches } from "./capture.js";
 import { adoptObjects, changedObjects, insertLookup, localDdlOf } from "./execute-ddl.js";
 import { checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { SqlFault, StatementArgs } from "./local-store.js";
+import type { PullNeed, SqlFault, StatementArgs } from "./local-store.js";
 import { splitCreateTableAs } from "./parse/create-table-as.js";
 import { type LocalDdl, localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
@@ -23,7 +23,7 @@ export type DdlOutcome =
   /** CREATE TABLE … AS SELECT has made the table: its rows come by an INSERT of their own. */
   | { readonly kind: "insert"; readonly sql: string }
   | { readonly kind: "fault"; readonly fault: SqlFault }
-  | { readonly kind: "pull"; readonly tables: readonly SpaceId[] };
+  | { readonly kind: "pull"; readonly needs: readonly PullNeed[] };
 
 const savepointName = "_atomcast_ddl";
 
@@ -41,7 +41,7 @@ export function runDdl(state: StoreState, unit: Unit, sql: string, info: DdlStat
     return failed(faultOf(error));
   }
   const missing = needed.filter((table) => !unit.made.has(table.space) && !isHeldWhole(state, table.space));
-  if (missing.length > 0) return { kind: "pull", tables: missing.map((table) => table.space) };
+  if (missing.length > 0) return { kind: "pull", needs: missing.map((table) => ({ space: table.space, ranges: null })) };
   try {
     endSegment(state, unit);
   } catch (error) {

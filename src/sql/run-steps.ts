@@ -21,6 +21,7 @@ import type { LocalTable } from "./local-schema.js";
 import type {
   Changes,
   Condition,
+  PullNeed,
   ResultSet,
   RunRequest,
   RunResult,
@@ -53,7 +54,7 @@ import {
 } from "./unit-of-work.js";
 
 /** Why a run cannot go on here. */
-type Interruption = { readonly kind: "pull"; readonly tables: readonly SpaceId[] } | { readonly kind: "ids"; readonly table: SpaceId };
+type Interruption = { readonly kind: "pull"; readonly needs: readonly PullNeed[] } | { readonly kind: "ids"; readonly table: SpaceId };
 
 interface Run {
   readonly state: StoreState;
@@ -165,7 +166,7 @@ function isReady(run: Run, plan: RunnablePlan): boolean {
   if (plan.heldAt !== state.heldGeneration) {
     const missing = plan.tables.filter((table) => !isHeldWhole(state, table.space) && unit?.made.has(table.space) !== true);
     if (missing.length > 0) {
-      run.interruption = { kind: "pull", tables: missing.map((table) => table.space) };
+      run.interruption = { kind: "pull", needs: missing.map((table) => ({ space: table.space, ranges: null })) };
       return false;
     }
     if (unit === null) plan.heldAt = state.heldGeneration;
@@ -390,7 +391,7 @@ function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementIn
   if (info.readsRows) {
     const missing = [...state.schema.tables.keys()].filter((table) => !isHeldWhole(state, table) && unit?.made.has(table) !== true);
     if (missing.length > 0) {
-      run.interruption = { kind: "pull", tables: missing };
+      run.interruption = { kind: "pull", needs: missing.map((space) => ({ space, ranges: null })) };
       return emptyResult;
     }
   }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Seq, SpaceId } from "../../src/base/ids.js";
-import { HeldRanges, type KeyRange } from "../../src/sql/held-ranges.js";
+import { binaryRange, HeldRanges, type KeyRange } from "../../src/sql/held-ranges.js";
 import { IdBlocks } from "../../src/sql/id-blocks.js";
 
 /** Keys of one byte, so that a range is a set of 256 that a test can keep. */
@@ -18,7 +18,7 @@ function members(one: KeyRange): number[] {
 describe("held ranges", () => {
   test("are a set of keys, held before joining", () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.constantFrom("hold", "join", "abandon"), range), { maxLength: 12 }), (operations) => {
+      fc.property(fc.array(fc.tuple(fc.constantFrom("hold", "join", "abandon"), range), { maxLength: 12 }), range, (operations, probe) => {
         const ranges = new HeldRanges();
         const held = new Set<number>();
         const joining = new Set<number>();
@@ -36,6 +36,12 @@ describe("held ranges", () => {
         for (let key = 0; key < 256; key++)
           expect(ranges.place(Uint8Array.of(key))).toBe(held.has(key) ? "held" : joining.has(key) ? "joining" : "elsewhere");
         expect(ranges.whole).toBe(held.size === 256);
+        const asked = members(probe);
+        if (asked.length > 0) expect(ranges.holds(binaryRange(probe))).toBe(asked.every((key) => held.has(key)));
+        for (const [index, piece] of ranges.pieces.entries()) {
+          const before = ranges.pieces[index - 1];
+          if (before !== undefined) expect(before.high !== null && before.high < piece.low).toBe(true);
+        }
       }),
       { seed: 3, numRuns: 500 },
     );

@@ -2,11 +2,10 @@
 import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
-import type { Changes, LocalStore, ResultSet, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../../src/sql/local-store.js";
+import type { Changes, LocalStore, PullNeed, ResultSet, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../../src/sql/local-store.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
-const everything = new Uint8Array(0);
 
 export interface Engine {
   readonly id: EngineId;
@@ -31,6 +30,7 @@ export class Cluster {
   #nextIds = new Map<SpaceId, bigint>();
   #seed = 1;
   pulls = 0;
+  rowsPulled = 0;
 
   constructor(count: number, directories: readonly (string | null)[] = []) {
     this.engines = Array.from({ length: count }, (_, index) => {
@@ -87,7 +87,7 @@ export class Cluster {
     }
     if (result.kind === "pull") {
       this.pulls++;
-      for (const table of result.tables) this.pull(engine, table);
+      for (const need of result.needs) this.pull(engine, need);
       return null;
     }
     return result;
@@ -100,11 +100,17 @@ export class Cluster {
     engine.store.become(engine.id, engine.id as number as Life);
   }
 
-  /** By copying the rows of an engine that holds the table whole. */
-  pull(engine: Engine, table: SpaceId): void {
-    engine.store.beginHold(table, everything, null);
-    const outcome = engine.store.install(table, everything, null, this.seq, this.rowsOf(table));
-    if (outcome !== "held") throw new Error(`install: ${outcome}`);
+  /** As a Cache does, but by copying rows from the log: the atoms that the need overlaps, or all. */
+  pull(engine: Engine, { space, ranges }: PullNeed): void {
+    const rows = this.rowsOf(space);
+    for (const { low, high } of ranges ?? [{ low: "", high: null }]) {
+      const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
+      const inside = rows.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
+      engine.store.beginHold(space, first, end);
+      const outcome = engine.store.install(space, first, end, this.seq, inside);
+      if (outcome !== "held") throw new Error(`install: ${outcome}`);
+      this.rowsPulled += inside.length;
+    }
   }
 
   /** From the log: the newest version of each row. */

@@ -57,7 +57,7 @@ test("replies come out of the thread's message as they went in", () => {
     { kind: "applied", through: 4 as Seq },
     { kind: "ran", id: 2, result: withRows },
     { kind: "ran", id: 3, result: { ...commit, changes: { ...commit.changes, wholeTables: [5 as SpaceId] } } },
-    { kind: "ran", id: 4, result: { kind: "pull", tables: [5 as SpaceId] } },
+    { kind: "ran", id: 4, result: { kind: "pull", needs: [{ space: 5 as SpaceId, ranges: [{ low: "a", high: null }] }] } },
     { kind: "ran", id: 5, result: { ...commit, changes: { ...commit.changes, body: Uint8Array.of(9) } } },
   ];
   expect(unpackReplies(clone(packReplies(replies)))).toEqual(replies);
