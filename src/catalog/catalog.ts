@@ -2,7 +2,8 @@
  * The protocol state that every engine derives from the stream, entry by entry, at once and alike: members, voters, schema, record
  * catalogs with ownership, sequences, and which proposals are decided (design.md §2 "two speeds", §5).
  *
- * The sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6).
+ * A Cache that joined later lacks the record catalogs that it has not needed yet (AtomMap); entries say enough for what it does know. The
+ * sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6).
  *
  * | entry | effect on ownership |
  * |---|---|
@@ -17,12 +18,9 @@ import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
 import { unreachable } from "../base/errors.js";
 import {
   type AtomId,
-  type Endpoint,
   type EngineId,
-  type EngineKind,
   type Life,
   type NodeId,
-  type Nonce,
   noEngine,
   noSeq,
   type ProposalSeq,
@@ -44,22 +42,9 @@ import type {
   SchemaVersion,
   SplitBody,
 } from "../messages/wire/entry.js";
-import { AtomMap } from "./atom-map.js";
+import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
+import { decodeMember, encodeMember, type Member } from "./member.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
-
-export interface Member {
-  readonly id: EngineId;
-  /** What the identities that it makes begin with. */
-  readonly life: Life;
-  readonly kind: EngineKind;
-  readonly nodeId: NodeId;
-  readonly nonce: Nonce;
-  readonly endpoint: Endpoint;
-  readonly http: string;
-  readonly pid: number;
-  /** Its last decided proposal; the next to be ordered is one more. */
-  readonly decided: ProposalSeq;
-}
 
 export type CatalogEvent =
   | { readonly kind: "joined"; readonly member: Member }
@@ -74,7 +59,7 @@ export type CatalogEvent =
       readonly outcome: "applied" | RefusalReason;
     }
   | { readonly kind: "spaceGone"; readonly space: SpaceId }
-  | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody; readonly space: SpaceId }
+  | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody }
   | { readonly kind: "voters"; readonly voters: readonly NodeId[] };
 
 const idMax = 2n ** 63n - 1n;
@@ -315,8 +300,15 @@ export class Catalog {
   }
 
   #applySplit(seq: Seq, body: SplitBody): CatalogEvent[] {
+    if (body.sequenceNext > 0n) {
+      this.schema.moveSequence(body.space, body.sequenceNext);
+      this.#dirty.add(`t:${body.space}`);
+    }
     const atom = this.atoms.get(body.atom);
-    if (atom === undefined) return [];
+    if (atom === undefined) {
+      this.atoms.countMore(body.space, body.pieces.length);
+      return [];
+    }
     const added = body.pieces.reduce((sum, piece) => ({ bytes: sum.bytes + piece.bytes, rows: sum.rows + piece.rows }), { bytes: 0, rows: 0 });
     const kept = { ...atom, bytes: Math.max(0, atom.bytes - added.bytes), rows: Math.max(0, atom.rows - added.rows), ownershipVersion: seq };
     this.#setAtom(this.#taken(kept, body.firstTaker));
@@ -325,11 +317,7 @@ export class Catalog {
       const made = { ...kept, id: piece.atom, low, lowKey: binaryKey(low), bytes: piece.bytes, rows: piece.rows };
       this.#addAtom(this.#taken(made, piece.taker));
     }
-    if (body.sequenceNext > 0n) {
-      this.schema.moveSequence(atom.space, body.sequenceNext);
-      this.#dirty.add(`t:${atom.space}`);
-    }
-    return [{ kind: "split", seq, body, space: atom.space }];
+    return [{ kind: "split", seq, body }];
   }
 
   #taken(atom: Atom, taker: EngineId): Atom {
@@ -369,7 +357,7 @@ export class Catalog {
       }
       for (const object of part.upserts) if (object.type === "table") tables.add(object.space);
       for (const { atom, space } of part.newAtoms) {
-        if (atoms.has(atom) || spaces.has(space) || this.atoms.get(atom) !== undefined || this.atoms.ofSpace(space).length > 0) return false;
+        if (atoms.has(atom) || spaces.has(space) || this.atoms.get(atom) !== undefined || this.atoms.countOf(space) > 0) return false;
         atoms.add(atom);
         spaces.add(space);
       }
@@ -380,6 +368,7 @@ export class Catalog {
   #splitObjection(proposal: ProposalEntry, body: SplitBody): RefusalReason | null {
     const atom = this.atoms.get(body.atom);
     if (atom === undefined || !proposal.fences.some((fence) => fence.atom === body.atom)) return "fence";
+    if (atom.space !== body.space) return "malformed";
     const high = this.atoms.highOf(atom);
     let low: Buffer = atom.low;
     if (new Set(body.pieces.map((piece) => piece.atom)).size < body.pieces.length) return "malformed";
@@ -415,11 +404,12 @@ export class Catalog {
     this.#dirty.clear();
   }
 
-  /** Every record. */
+  /** Every record that is here. */
   dump(): Map<string, Uint8Array> {
     const names = ["v"];
     for (const id of this.#members.keys()) names.push(`e:${id}`);
     for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
+    for (const space of this.atoms.lacking().keys()) names.push(`c:${space}`);
     for (const [name] of this.schema.records()) names.push(`s:${name}`);
     for (const space of this.schema.tables.keys()) names.push(`t:${space}`);
     return new Map(names.map((name) => [name, this.#encode(name) ?? emptyBytes]));
@@ -433,7 +423,8 @@ export class Catalog {
       const id = name.slice(2);
       if (name === "v") catalog.#loadVoters(bytes);
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
-      else if (name.startsWith("a:")) catalog.#loadAtom(decodeAtom(bytes));
+      else if (name.startsWith("a:")) catalog.loadAtom(decodeAtom(bytes));
+      else if (name.startsWith("c:")) catalog.atoms.lack(Number(id) as SpaceId, decodeCount(bytes));
       else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
       else if (name.startsWith("t:")) catalog.schema.loadTable(bytes);
     }
@@ -443,33 +434,33 @@ export class Catalog {
 
   #encode(name: string): Buffer | null {
     const id = name.slice(2);
-    if (name === "v") {
-      const writer = new ByteWriter().varint(this.#lives).varint(this.#voters.length);
-      for (const voter of this.#voters) writer.varint(voter);
-      return writer.finish();
+    if (name === "v") return this.encodeVoters();
+    if (name.startsWith("e:")) {
+      const member = this.#members.get(Number(id) as EngineId);
+      return member === undefined ? null : encodeMember(member);
     }
-    if (name.startsWith("e:")) return this.#encodeMember(Number(id) as EngineId);
+    if (name.startsWith("c:")) return encodeCount(this.atoms.countOf(Number(id) as SpaceId));
     if (name.startsWith("s:")) return this.schema.encodeRecord(id);
     if (name.startsWith("t:")) return this.schema.encodeTable(Number(id) as SpaceId);
     const atom = this.atoms.get(Number(id) as AtomId);
     return atom === undefined ? null : encodeAtom(atom);
   }
 
-  #encodeMember(id: EngineId): Buffer | null {
-    const member = this.#members.get(id);
-    if (member === undefined) return null;
-    const writer = new ByteWriter(96)
-      .varint(member.id)
-      .varint(member.life)
-      .bool(member.kind === "archive")
-      .varint(member.nodeId)
-      .varint(member.nonce);
-    return writer.text(member.endpoint).text(member.http).varint(member.pid).varint(member.decided).finish();
+  encodeVoters(): Buffer {
+    const writer = new ByteWriter().varint(this.#lives).varint(this.#voters.length);
+    for (const voter of this.#voters) writer.varint(voter);
+    return writer.finish();
   }
 
-  #loadAtom(atom: Atom): void {
+  loadAtom(atom: Atom): void {
     this.atoms.add(atom);
     this.#weigh(atom);
+  }
+
+  /** Takes a space's record catalog over from another catalog, which is not used any more. */
+  adopt(space: SpaceId, other: Catalog): void {
+    this.atoms.adopt(space, other.atoms);
+    for (const id of other.oversize) if (this.atoms.get(id)?.space === space) this.oversize.add(id);
   }
 
   #loadVoters(bytes: Uint8Array): void {
@@ -480,19 +471,7 @@ export class Catalog {
   }
 
   #loadMember(bytes: Uint8Array): void {
-    const reader = new ByteReader(bytes);
-    const member: Member = {
-      id: reader.varint() as EngineId,
-      life: reader.varint() as Life,
-      kind: reader.bool() ? "archive" : "cache",
-      nodeId: reader.varint() as NodeId,
-      nonce: reader.varint() as Nonce,
-      endpoint: reader.text() as Endpoint,
-      http: reader.text(),
-      pid: reader.varint(),
-      decided: reader.varint() as ProposalSeq,
-    };
-    reader.end();
+    const member = decodeMember(bytes);
     this.#members.set(member.id, member);
   }
 }

@@ -30,6 +30,17 @@ function recordName(type: SchemaObject["type"], name: string): string {
   return `${type === "trigger" ? "t" : "o"}:${foldName(name)}`;
 }
 
+export function encodeSchemaRecord(record: SchemaRecord): Buffer {
+  const writer = new ByteWriter();
+  writer.varint(record.version).varint(record.order);
+  writeSchemaObject(writer, record.object);
+  return writer.finish();
+}
+
+export function encodeTableRecord(table: TableRecord): Buffer {
+  return new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext).finish();
+}
+
 export class SchemaCatalog {
   readonly #records = new Map<string, SchemaRecord>();
   readonly #tables = new Map<SpaceId, TableRecord>();
@@ -104,17 +115,12 @@ export class SchemaCatalog {
 
   encodeRecord(name: string): Buffer | null {
     const record = this.#records.get(name);
-    if (record === undefined) return null;
-    const writer = new ByteWriter();
-    writer.varint(record.version).varint(record.order);
-    writeSchemaObject(writer, record.object);
-    return writer.finish();
+    return record === undefined ? null : encodeSchemaRecord(record);
   }
 
   encodeTable(space: SpaceId): Buffer | null {
     const table = this.#tables.get(space);
-    if (table === undefined) return null;
-    return new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext).finish();
+    return table === undefined ? null : encodeTableRecord(table);
   }
 
   loadRecord(name: string, bytes: Uint8Array): void {

@@ -72,7 +72,8 @@ export class IdBlocks {
       this.#wake(event.space);
     }
     if (event.kind !== "split" || event.body.sequenceNext === 0n) return;
-    const { body, space } = event;
+    const { body } = event;
+    const { space } = body;
     const taker = body.firstTaker !== 0 ? body.firstTaker : body.pieces.find((piece) => piece.taker !== 0)?.taker;
     if (taker !== this.#context.engine) return;
     // No row has ever been there: ids of the sequence that nobody was given have none. So INSERTs with ids of the block find it held.

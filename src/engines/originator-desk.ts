@@ -180,6 +180,7 @@ export class OriginatorDesk {
       body: {
         kind: "split",
         atom: atom.id,
+        space,
         firstTaker: whole ? wish.taker : (0 as EngineId),
         pieces: whole ? [rest] : [block, rest],
         sequenceFirst: first,
@@ -226,7 +227,15 @@ export class OriginatorDesk {
       const size = message.pieces[index + 1] ?? { bytes: 0, rows: 0 };
       return { atom: this.#context.nextAtomId(), low, taker: 0 as EngineId, bytes: size.bytes, rows: size.rows };
     });
-    const body: SplitBody = { kind: "split", atom: atom.id, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n };
+    const body: SplitBody = {
+      kind: "split",
+      atom: atom.id,
+      space: atom.space,
+      firstTaker: 0 as EngineId,
+      pieces,
+      sequenceFirst: 0n,
+      sequenceNext: 0n,
+    };
     this.#proposeSplit(atom, body, () => this.#splitsAskedMs.delete(atom.id));
   }
 }

@@ -4,6 +4,7 @@ import { archiveRank } from "../../src/atoms/atom.js";
 import { type AtomId, type NodeId, type Seq, type SpaceId, schemaAtom } from "../../src/base/ids.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
+import { type CatalogRecord, rootRecords, spaceRecords } from "../../src/catalog/catalog-records.js";
 import type { Entry, ProposalBody } from "../../src/messages/wire/entry.js";
 import { atom, boot, createTable, proposal, space } from "../engines/engine-parts.js";
 
@@ -57,7 +58,7 @@ test("sizes that a SPLIT has guessed too small go no further down than to nothin
   const copied = new Copied();
   copied.apply(boot(1, 11), boot(2), proposal(2, 1, createTable()), proposal(2, 2, rows([{ key: 1, bytes: 500, oldBytes: 0 }])));
   const piece = { atom: 77 as AtomId, low: integerKey(100n), taker: 0 as never, bytes: 5000, rows: 50 };
-  copied.apply(proposal(2, 3, { kind: "split", atom, firstTaker: 0 as never, pieces: [piece], sequenceFirst: 0n, sequenceNext: 0n }));
+  copied.apply(proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as never, pieces: [piece], sequenceFirst: 0n, sequenceNext: 0n }));
   copied.apply(proposal(2, 4, rows([{ key: 1, bytes: 0, oldBytes: 500 }])));
   const restarted = copied.restarted();
   const last = proposal(2, 5, rows([{ key: 2, bytes: 300, oldBytes: 0 }]));
@@ -98,4 +99,48 @@ test("an engine without a store forgets which records have changed", () => {
   catalog.forgetDirty();
   expect(catalog.takeDirty().size).toBe(0);
   expect(space as SpaceId).toBe(131_073);
+});
+
+/** All records of an iterator. */
+function taken(records: Iterator<CatalogRecord, undefined>): Map<string, Uint8Array> {
+  const all = new Map<string, Uint8Array>();
+  for (let next = records.next(); next.done !== true; next = records.next()) all.set(...next.value);
+  return all;
+}
+
+test("a copy of the root catalog lacks the atoms of tables, and counts them, moves sequences and drops tables like a whole one", () => {
+  const copied = new Copied();
+  copied.apply(boot(1, 11), boot(2), proposal(2, 1, createTable()));
+  const records = taken(rootRecords(copied.catalog));
+  expect([...records.keys()].filter((name) => name.startsWith("a:"))).toEqual([`a:${schemaAtom}`]);
+  const root = Catalog.load(records);
+  expect(root.atoms.lacks(space)).toBe(true);
+  expect(root.atoms.total).toBe(2);
+  const piece = { atom: 77 as AtomId, low: integerKey(33n), taker: 0 as never, bytes: 0, rows: 0 };
+  const split = proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as never, pieces: [piece], sequenceFirst: 1n, sequenceNext: 33n });
+  copied.apply(split);
+  root.apply(copied.seq as Seq, split);
+  expect(root.atoms.total).toBe(copied.catalog.atoms.total);
+  expect(root.schema.tables.get(space)).toEqual(copied.catalog.schema.tables.get(space));
+  const leave: Entry = { kind: "leave", engine: 2 as never };
+  copied.apply(leave);
+  root.apply(copied.seq as Seq, leave);
+  expect(dumpOf(root)).toEqual(dumpOf(Catalog.load(taken(rootRecords(copied.catalog)))));
+  const drop = { kind: "ddl", sql: "drop table t", upserts: [], drops: ["t"], touchedTables: [space], newAtoms: [] } as const;
+  const dropped = proposal(1, 1, { kind: "transaction", exists: [], parts: [drop] });
+  expect(root.apply(9 as Seq, dropped)).toMatchObject([{ kind: "spaceGone", space }, {}]);
+  expect(root.atoms.lacks(space)).toBe(false);
+});
+
+test("records that are being sent are of the seq at which they were asked for", () => {
+  const copied = new Copied();
+  copied.apply(boot(1, 11), boot(2), proposal(2, 1, createTable()));
+  const [root, atoms] = [rootRecords(copied.catalog), spaceRecords(copied.catalog, space)];
+  const before = [dumpOf(copied.catalog), dumpOf(Catalog.load(taken(rootRecords(copied.catalog))))] as const;
+  copied.apply(proposal(2, 2, rows([{ key: 1, bytes: 300, oldBytes: 0 }])), boot(3), { kind: "leave", engine: 2 as never });
+  const sent = taken(root);
+  expect(dumpOf(Catalog.load(sent))).toEqual(before[1]);
+  for (const [name, bytes] of taken(atoms)) sent.set(name, bytes);
+  sent.delete(`c:${space}`);
+  expect(dumpOf(Catalog.load(sent))).toEqual(before[0]);
 });

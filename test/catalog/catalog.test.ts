@@ -93,6 +93,7 @@ function splitBlock(taker: number, atom: AtomId, piece: number, first: bigint, n
   return {
     kind: "split",
     atom,
+    space: table,
     firstTaker: (whole ? taker : 0) as EngineId,
     pieces: whole ? [rest] : [block, rest],
     sequenceFirst: first,

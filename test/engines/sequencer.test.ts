@@ -131,6 +131,7 @@ test("a SPLIT whose pieces have one id is refused: applied, it would end every e
   const body: SplitBody = {
     kind: "split",
     atom,
+    space,
     firstTaker: 0 as EngineId,
     pieces: [piece(77, 10), piece(77, 20)],
     sequenceFirst: 0n,

@@ -181,6 +181,8 @@ export interface DropBody {
 export interface SplitBody {
   readonly kind: "split";
   readonly atom: AtomId;
+  /** The atom's: an engine without this space's record catalog counts its atoms, and moves its sequence, all the same. */
+  readonly space: SpaceId;
   /** An id block's taker, where the atom's own first piece is the block; else 0. */
   readonly firstTaker: EngineId;
   /** In key order, without the first. */
@@ -282,7 +284,7 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
       writeList(writer, body.atoms, (atom) => writer.varint(atom));
       break;
     case "split":
-      writer.varint(body.atom).varint(body.firstTaker).i64(body.sequenceFirst).i64(body.sequenceNext);
+      writer.varint(body.atom).varint(body.space).varint(body.firstTaker).i64(body.sequenceFirst).i64(body.sequenceNext);
       writeList(writer, body.pieces, (piece) =>
         writer.varint(piece.atom).bytes(piece.low).varint(piece.taker).varint(piece.bytes).varint(piece.rows),
       );
@@ -391,6 +393,7 @@ function readBody(reader: ByteReader): ProposalBody {
       return { kind, atoms: reader.list((r) => r.varint() as AtomId) };
     case "split": {
       const atom = reader.varint() as AtomId;
+      const space = reader.varint() as SpaceId;
       const firstTaker = reader.varint() as EngineId;
       const sequenceFirst = reader.i64();
       const sequenceNext = reader.i64();
@@ -404,7 +407,7 @@ function readBody(reader: ByteReader): ProposalBody {
         }),
         5,
       );
-      return { kind, atom, firstTaker, pieces, sequenceFirst, sequenceNext };
+      return { kind, atom, space, firstTaker, pieces, sequenceFirst, sequenceNext };
     }
     default:
       return unreachable(kind);
