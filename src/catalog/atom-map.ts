@@ -91,12 +91,7 @@ export class AtomMap {
 
   /** Those with keys of [low, high); null is the end. */
   overlapping(space: SpaceId, low: string, high: string | null): readonly Atom[] {
-    const atoms = this.ofSpace(space);
-    if (low === "" && high === null) return atoms;
-    const first = this.#indexAt(atoms, low);
-    let end = first;
-    while (end < atoms.length && (end === first || high === null || (atoms[end] as Atom).lowKey < high)) end++;
-    return atoms.slice(first, end);
+    return this.#bySpace.get(space)?.overlapping(low, high) ?? [];
   }
 
   /** Where the atom's range ends: the next one's low key, or null at the space's end. */

@@ -46,6 +46,23 @@ export class SpaceAtoms {
     return atoms?.[placeIn(atoms, key)];
   }
 
+  /** Those with keys of [low, high); null is the end. */
+  overlapping(low: string, high: string | null): readonly Atom[] {
+    if (low === "" && high === null) return this.toArray();
+    const found: Atom[] = [];
+    let page = this.#pageIndexAt(low);
+    let place = placeIn(this.#pages[page]?.atoms ?? [], low);
+    for (; page < this.#pages.length; page++, place = 0) {
+      const { atoms } = this.#pages[page] as Page;
+      for (; place < atoms.length; place++) {
+        const atom = atoms[place] as Atom;
+        if (found.length > 0 && high !== null && atom.lowKey >= high) return found;
+        found.push(atom);
+      }
+    }
+    return found;
+  }
+
   /** The one behind the atom that begins at this key. */
   after(lowKey: string): Atom | undefined {
     const index = this.#pageIndexAt(lowKey);

@@ -49,6 +49,10 @@ test("atoms that are added and replaced at random are found as in a sorted list,
       const low = random.integer(5000);
       const at = expected.findLastIndex(({ id }) => id - 1 <= low);
       expect(atoms.at(keyOf(low))).toBe(expected[at]);
+      const high = low + 1 + random.integer(300);
+      const within = expected.filter(({ id }, index) => index === at || (index > at && id - 1 < high));
+      expect(lows(atoms.overlapping(keyOf(low), keyOf(high)))).toEqual(lows(within));
+      expect(lows(atoms.overlapping(keyOf(low), null))).toEqual(lows(expected.slice(at)));
       expect(atoms.after((expected[at] as Atom).lowKey)).toBe(expected[at + 1]);
     }
   }
