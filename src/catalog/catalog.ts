@@ -3,17 +3,19 @@
  * catalogs with ownership, sequences, and which proposals are decided (design.md §2 "two speeds", §5).
  *
  * A Cache that joined later lacks the record catalogs that it has not needed yet (AtomMap); entries say enough for what it does know. The
- * sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6).
+ * sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6). Who comes next as an originator
+ * is in `ownership.ts`.
  *
  * | entry | effect on ownership |
  * |---|---|
  * | boot | the node's former engine departs (as leave), and one that had the endpoint; atoms that nobody could originate go to a live Archive |
  * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank |
+ * | demote | the atoms go to the engine that it names, and their originator behind all holders |
  * | hold, ready, drop | the holder's place begins, counts, ends |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
-import { type Atom, archiveRank, atomBytesMax, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
+import { type Atom, atomBytesMax, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
 import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
 import { unreachable } from "../base/errors.js";
 import {
@@ -33,6 +35,7 @@ import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type {
   BootEntry,
   DdlPart,
+  DemoteEntry,
   Entry,
   Fence,
   Part,
@@ -44,6 +47,7 @@ import type {
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
+import { demoted, inherited, taken } from "./ownership.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
 
 export type CatalogEvent =
@@ -60,6 +64,8 @@ export type CatalogEvent =
     }
   | { readonly kind: "spaceGone"; readonly space: SpaceId }
   | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody }
+  /** Another originator, of atoms that go on as they were (those that are known here). */
+  | { readonly kind: "moved"; readonly by: "demote"; readonly from: EngineId; readonly to: EngineId; readonly atoms: readonly AtomId[] }
   | { readonly kind: "voters"; readonly voters: readonly NodeId[] };
 
 const idMax = 2n ** 63n - 1n;
@@ -102,6 +108,8 @@ export class Catalog {
         return this.#applyBoot(seq, entry);
       case "leave":
         return this.#depart(seq, entry.engine);
+      case "demote":
+        return this.#demote(seq, entry);
       case "voters":
         this.#voters = entry.voters;
         this.#dirty.add("v");
@@ -138,7 +146,7 @@ export class Catalog {
     this.#setMember(member);
     const events = formers.flatMap((former) => this.#depart(seq, former.id));
     if (engineKind === "archive")
-      for (const atom of this.atoms.all()) if (atom.originator === noEngine) this.#setAtom(this.#withOriginator(atom, seq));
+      for (const atom of this.atoms.all()) if (atom.originator === noEngine) this.#setAtom(inherited(atom, this.#members, seq));
     return [...events, { kind: "joined", member }];
   }
 
@@ -151,25 +159,21 @@ export class Catalog {
       const held = atom.holders.some((holder) => holder.engine === engine);
       if (!held && atom.originator !== engine) continue;
       const left = held ? { ...atom, holders: atom.holders.filter((holder) => holder.engine !== engine) } : atom;
-      this.#setAtom(atom.originator === engine ? this.#withOriginator(left, seq) : left);
+      this.#setAtom(atom.originator === engine ? inherited(left, this.#members, seq) : left);
     }
     return [{ kind: "departed", member }];
   }
 
-  /** The next originator: the first ready holder, else the first live Archive by rank, else nobody. */
-  #withOriginator(atom: Atom, seq: Seq): Atom {
-    const ready = atom.holders.find((holder) => holder.state === "ready" && this.#members.has(holder.engine));
-    let originator = ready?.engine ?? noEngine;
-    if (ready === undefined) {
-      let best = -1;
-      for (const member of this.#members.values()) {
-        if (member.kind !== "archive") continue;
-        const rank = archiveRank(atom.id, member.nodeId);
-        // Not the first of equals: engines that began from a copy know the members in another order.
-        if (rank > best || (rank === best && member.id < originator)) [best, originator] = [rank, member.id];
-      }
-    }
-    return { ...atom, originator, ownershipVersion: seq };
+  #demote(seq: Seq, entry: DemoteEntry): CatalogEvent[] {
+    const { from, to } = entry;
+    const atoms = entry.atoms.filter((id) => {
+      const atom = this.atoms.get(id);
+      const next = atom === undefined ? atom : demoted(atom, this.#members, from, to, seq);
+      if (next === undefined || next === atom) return false;
+      this.#setAtom(next);
+      return true;
+    });
+    return atoms.length === 0 ? [] : [{ kind: "moved", by: "demote", from, to, atoms }];
   }
 
   #setAtom(atom: Atom): void {
@@ -311,19 +315,13 @@ export class Catalog {
     }
     const added = body.pieces.reduce((sum, piece) => ({ bytes: sum.bytes + piece.bytes, rows: sum.rows + piece.rows }), { bytes: 0, rows: 0 });
     const kept = { ...atom, bytes: Math.max(0, atom.bytes - added.bytes), rows: Math.max(0, atom.rows - added.rows), ownershipVersion: seq };
-    this.#setAtom(this.#taken(kept, body.firstTaker));
+    this.#setAtom(taken(kept, this.#members, body.firstTaker));
     for (const piece of body.pieces) {
       const low = Buffer.from(piece.low);
       const made = { ...kept, id: piece.atom, low, lowKey: binaryKey(low), bytes: piece.bytes, rows: piece.rows };
-      this.#addAtom(this.#taken(made, piece.taker));
+      this.#addAtom(taken(made, this.#members, piece.taker));
     }
     return [{ kind: "split", seq, body }];
-  }
-
-  #taken(atom: Atom, taker: EngineId): Atom {
-    if (taker === noEngine || !this.#members.has(taker)) return atom;
-    const behind = atom.holders.filter((holder) => holder.engine !== taker);
-    return { ...atom, originator: taker, holders: [{ engine: taker, state: "ready" }, ...behind] };
   }
 
   /** What stands against ordering the proposal now: the sequencer's check (design.md §6 "Fence"). null: nothing. */

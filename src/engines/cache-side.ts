@@ -10,6 +10,7 @@ import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import { PullManager } from "./pull-manager.js";
+import { SilentOriginators } from "./silent-originators.js";
 import { Transactions } from "./transactions.js";
 
 export class CacheSide {
@@ -23,8 +24,9 @@ export class CacheSide {
     this.#context = context;
     this.local = new LocalDriver(context);
     this.pulls = new PullManager(context, this.local, proposals);
-    this.ids = new IdBlocks(context, this.local, desk);
-    this.transactions = new Transactions(context, this.local, proposals, desk, this.pulls, this.ids);
+    const silent = new SilentOriginators(context);
+    this.ids = new IdBlocks(context, this.local, desk, silent);
+    this.transactions = new Transactions(context, this.local, proposals, desk, this.pulls, this.ids, silent);
   }
 
   /** Before the events of the entry go round: what they post must come after it in the local store. */
@@ -36,6 +38,11 @@ export class CacheSide {
     this.ids.onEvent(event);
     this.transactions.onEvent(event);
     if (event.kind === "spaceGone") this.pulls.spaceGone(event.space);
+  }
+
+  disconnected(endpoint: Endpoint): void {
+    this.pulls.disconnected(endpoint);
+    this.transactions.disconnected(endpoint);
   }
 
   /** True where the message was one for a Cache. */

@@ -161,7 +161,7 @@ export class EngineCore {
       case "disconnected":
         this.#step(input);
         this.#sequencer?.disconnected(input.endpoint);
-        this.cache?.pulls.disconnected(input.endpoint);
+        this.cache?.disconnected(input.endpoint);
         return;
       case "probed":
         this.#sequencer?.probed(input.endpoint, input.alive);
@@ -307,6 +307,9 @@ export class EngineCore {
         return;
       case "farewell":
         this.#sequencer?.farewell(message.engine);
+        return;
+      case "silentOriginator":
+        this.#sequencer?.silentOriginator(message);
         return;
       case "permissionRequest":
         this.#desk.onMessage(from, message);

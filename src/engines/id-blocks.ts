@@ -1,22 +1,27 @@
 /** Blocks of ids for this Cache's INSERTs, taken from each table's sequence (design.md §5 "Ownership follows the writer"). */
-import { binaryKey } from "../atoms/atom.js";
+import { type Atom, binaryKey } from "../atoms/atom.js";
 import type { SpaceId } from "../base/ids.js";
 import { integerKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
 import { largestBlockIds, type OriginatorDesk } from "./originator-desk.js";
+import type { SilentOriginators } from "./silent-originators.js";
 
 const firstBlockIds = 32;
 const blockIdsMax = 4096;
 /** A block that has not come is asked for again: the originator may have changed. Milliseconds. */
 const askAgainMs = 300;
+/** An originator that has given no block for so long counts as silent: it has other requests to serve, but no reason to keep one waiting. Milliseconds. */
+const silentMs = 1000;
 
 /** The largest rowid; the sequence ends before it. */
 const idMax = 2n ** 63n - 1n;
 
 interface Wish {
   askedMs: number;
+  /** Asked, or complained of, since then. */
+  sinceMs: number;
   readonly wanted: number;
   readonly waiting: (() => void)[];
 }
@@ -25,14 +30,16 @@ export class IdBlocks {
   readonly #context: CoreContext;
   readonly #local: LocalDriver;
   readonly #desk: OriginatorDesk;
+  readonly #silent: SilentOriginators;
   readonly #wishes = new Map<SpaceId, Wish>();
   /** Size of the next block by table: doubles with each, so that a table with many inserts asks rarely. */
   readonly #counts = new Map<SpaceId, number>();
 
-  constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk) {
+  constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk, silent: SilentOriginators) {
     this.#context = context;
     this.#local = local;
     this.#desk = desk;
+    this.#silent = silent;
   }
 
   /**
@@ -46,7 +53,8 @@ export class IdBlocks {
       return;
     }
     const wanted = Math.min(largestBlockIds, firstBlockIds * 2 ** (runs - 1));
-    this.#wishes.set(space, { askedMs: this.#context.nowMs, wanted, waiting: [then] });
+    const { nowMs } = this.#context;
+    this.#wishes.set(space, { askedMs: nowMs, sinceMs: nowMs, wanted, waiting: [then] });
     this.#ask(space, wanted);
   }
 
@@ -55,10 +63,16 @@ export class IdBlocks {
     return (this.#context.catalog.schema.tables.get(space)?.sequenceNext ?? 0n) >= idMax;
   }
 
-  #ask(space: SpaceId, wanted: number): void {
-    const { catalog, engine } = this.#context;
+  /** The atom that the next block comes from. */
+  #lastAtom(space: SpaceId): Atom | undefined {
+    const { catalog } = this.#context;
     const table = catalog.schema.tables.get(space);
-    const atom = table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(table.sequenceNext)));
+    return table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(table.sequenceNext)));
+  }
+
+  #ask(space: SpaceId, wanted: number): void {
+    const { engine } = this.#context;
+    const atom = this.#lastAtom(space);
     if (atom === undefined) return;
     const count = Math.max(wanted, this.#counts.get(space) ?? firstBlockIds);
     const to = this.#context.endpointOf(atom.originator);
@@ -89,10 +103,18 @@ export class IdBlocks {
     for (const then of wish?.waiting ?? []) then();
   }
 
+  #complain(space: SpaceId, wish: Wish): void {
+    wish.sinceMs = this.#context.nowMs;
+    const atom = this.#lastAtom(space);
+    if (atom === undefined || atom.originator === this.#context.engine) return;
+    this.#silent.accuse({ atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion });
+  }
+
   tick(): void {
     for (const [space, wish] of this.#wishes) {
       if (this.#context.nowMs - wish.askedMs < askAgainMs) continue;
       wish.askedMs = this.#context.nowMs;
+      if (wish.askedMs - wish.sinceMs >= silentMs) this.#complain(space, wish);
       if (this.#context.catalog.schema.tables.has(space) && !this.isExhausted(space)) this.#ask(space, wish.wanted);
       else this.#wake(space);
     }

@@ -12,7 +12,11 @@ import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../mess
 import type { CoreContext } from "./core-context.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 
-export type DeskOutcome = PermissionOutcome | { readonly kind: "moved"; readonly reach: Seq };
+export type DeskOutcome =
+  | PermissionOutcome
+  | { readonly kind: "moved"; readonly reach: Seq }
+  /** To one that asks again: it still waits, and is answered later. */
+  | { readonly kind: "waits" };
 
 /** Requests that wait for this engine to reach their sender's seq. Beyond it: refused for their age. */
 const parkedMax = 4096;
@@ -52,12 +56,12 @@ export class OriginatorDesk {
     this.table = new PermissionTable(context.recent);
   }
 
-  /** A request of this engine or, by `onMessage`, of another. `reply` is called once, perhaps later. */
-  ask(request: PermissionRequest, fences: readonly Fence[], reply: (outcome: DeskOutcome) => void): void {
+  /** A request of this engine or, by `onMessage`, of another. `reply` is called once, perhaps later. True: it waits, and has waited before. */
+  ask(request: PermissionRequest, fences: readonly Fence[], reply: (outcome: DeskOutcome) => void): boolean {
     const { catalog, engine, appliedSeq } = this.#context;
     if (!fences.every((fence) => fence.originator === engine && catalog.fenceHolds(fence))) {
       reply({ kind: "moved", reach: appliedSeq });
-      return;
+      return false;
     }
     const key = `${request.engine}/${request.transaction}`;
     const former = this.#askers.get(key);
@@ -66,6 +70,7 @@ export class OriginatorDesk {
     const outcome = this.table.request(request);
     if (outcome !== null) reply(outcome);
     else this.#askers.set(key, { request, fences, reply });
+    return outcome === null && former !== undefined;
   }
 
   onMessage(from: Endpoint, message: PermissionRequestMessage): void {
@@ -84,7 +89,7 @@ export class OriginatorDesk {
   #admit(asker: Asker): void {
     // One that is no member any more holds nothing and is granted nothing: its LEAVE is applied here.
     if (!this.#context.catalog.members.has(asker.request.engine)) asker.reply({ kind: "moved", reach: this.#context.appliedSeq });
-    else this.ask(asker.request, asker.fences, asker.reply);
+    else if (this.ask(asker.request, asker.fences, asker.reply)) asker.reply({ kind: "waits" });
   }
 
   release(engine: EngineId, transaction: number, attempt: number): void {
@@ -104,10 +109,22 @@ export class OriginatorDesk {
       this.#askers.delete(`${event.engine}/${event.transaction}`);
     }
     if (event.kind === "spaceGone") this.#wishes.delete(event.space);
+    if (event.kind === "moved" && event.from === this.#context.engine) this.#sendOn();
     if (event.kind !== "departed") return;
     const gone = event.member.id;
     this.table.departed(gone);
     for (const key of this.#askers.keys()) if (key.startsWith(`${gone}/`)) this.#askers.delete(key);
+  }
+
+  /** Those who wait for what this engine no longer originates: nothing that happens here would answer them. */
+  #sendOn(): void {
+    const { catalog, appliedSeq } = this.#context;
+    for (const [key, { request, fences, reply }] of this.#askers) {
+      if (fences.every((fence) => catalog.fenceHolds(fence))) continue;
+      this.table.takeWaiting((one) => one.engine === request.engine && one.transaction === request.transaction);
+      this.#askers.delete(key);
+      reply({ kind: "moved", reach: appliedSeq });
+    }
   }
 
   /** After a batch of entries: who waited may go on now. */

@@ -11,6 +11,7 @@
  * | a BOOT whose nonce is not in the log | the BOOT |
  * | a BOOT of another format | nothing; tells its own log |
  * | a member whose connection is lost and whose port refuses, or that has been silent | LEAVE |
+ * | a complaint of an originator that does not answer | DEMOTE, or nothing: `demotions.ts` |
  * | a live Archive that has caught up, and a place among the voters | VOTERS with it |
  */
 
@@ -20,9 +21,10 @@ import { entryBytesMax } from "../base/limits.js";
 import type { LogEntry } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
-import type { ProposeMessage } from "../messages/wire/engine-messages.js";
+import type { ProposeMessage, SilentOriginatorMessage } from "../messages/wire/engine-messages.js";
 import { decodeEntry, type Entry, encodeEntry, formatVersion, type RefusalReason } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
+import { Demotions } from "./demotions.js";
 
 /** A member that has not been heard for this long is taken for dead (a busy machine is not a dead one). */
 export const silenceMs = 3000;
@@ -64,6 +66,7 @@ export class Sequencer {
   #refusedBoot = 0;
   /** By endpoint, since when. */
   readonly #probing = new Map<Endpoint, number>();
+  readonly #demotions = new Demotions();
   #votersSeq = 0;
   #nextLookMs = 0;
 
@@ -143,6 +146,19 @@ export class Sequencer {
 
   farewell(engine: EngineId): void {
     if (this.#log?.members.has(engine)) this.#append({ kind: "leave", engine });
+  }
+
+  silentOriginator(message: SilentOriginatorMessage): void {
+    const { engine, nowMs } = this.#context;
+    if (this.#log === null || !this.#view.leadsSurely) return;
+    for (const entry of this.#demotions.decide(this.#log, engine, message, nowMs)) {
+      this.#context.log("warn", "an originator does not answer; another takes its place", {
+        ...entry,
+        atoms: entry.atoms.length,
+        asker: message.engine,
+      });
+      this.#append(entry);
+    }
   }
 
   /** "" when it is ordered, else why not. */

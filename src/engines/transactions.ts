@@ -12,7 +12,8 @@
  * | asking | all originators granted, fences still hold | proposed |
  * | asking | a key has changed since the snapshot | running, at that seq at least; permissions are kept |
  * | asking | refused for its age | everything is released; running, after a while, with the same age |
- * | asking | an originator has moved, or departed | asking, another attempt |
+ * | asking | an originator has moved, or departed, or a connection to it has ended | asking, another attempt |
+ * | asking | an originator is silent (silent-originators.ts) | asking; the sequencer is told |
  * | proposed | its entry is applied | settling: until the local store has applied it; then the next unit |
  * | proposed | REFUSED for a fence | asking, another attempt |
  * | proposed | REFUSED for a schema version | running |
@@ -40,6 +41,7 @@ import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import type { PullManager } from "./pull-manager.js";
 import { Releases } from "./releases.js";
+import type { SilentOriginators } from "./silent-originators.js";
 
 /** Batches under way; more are refused as overload. */
 export const batchesMax = 16_384;
@@ -108,6 +110,7 @@ export class Transactions {
   readonly #byTransaction = new Map<number, Batch>();
   readonly #resting = new Set<Batch>();
   readonly #releases: Releases;
+  readonly #silent: SilentOriginators;
   #nextTransaction = 1;
   #nextLookMs = 0;
   /** Chunks pulled, as seen last, and since when there are so many. */
@@ -116,8 +119,17 @@ export class Transactions {
   readonly #reaching = new Map<Batch, { readonly seq: Seq; readonly then: () => void }>();
   readonly counters = { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 };
 
-  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, desk: OriginatorDesk, pulls: PullManager, ids: IdBlocks) {
+  constructor(
+    context: CoreContext,
+    local: LocalDriver,
+    proposals: ProposalQueue,
+    desk: OriginatorDesk,
+    pulls: PullManager,
+    ids: IdBlocks,
+    silent: SilentOriginators,
+  ) {
     this.#context = context;
+    this.#silent = silent;
     this.#releases = new Releases(context);
     this.#local = local;
     this.#proposals = proposals;
@@ -324,6 +336,7 @@ export class Transactions {
   #send(engine: EngineId, request: PermissionRequest, fences: readonly Fence[]): void {
     const to = this.#context.endpointOf(engine);
     if (to === null) return;
+    this.#silent.asked(engine);
     const { transaction, attempt, age, snapshot, items, wholeSpaces, holdsNothing } = request;
     this.#context.send(to, {
       kind: "permissionRequest",
@@ -371,6 +384,7 @@ export class Transactions {
   }
 
   onReply(from: Endpoint, message: PermissionReplyMessage): void {
+    this.#silent.heardFrom(from);
     const batch = this.#byTransaction.get(message.transaction);
     const unit = batch?.unit;
     if (batch === undefined || unit == null || unit.attempt !== message.attempt || unit.phase !== "asking") return;
@@ -384,7 +398,7 @@ export class Transactions {
   }
 
   #answered(batch: Batch, unit: Unit, engine: EngineId, outcome: DeskOutcome): void {
-    if (!unit.pending.delete(engine) || unit.phase !== "asking" || unit.result === null) return;
+    if (outcome.kind === "waits" || !unit.pending.delete(engine) || unit.phase !== "asking" || unit.result === null) return;
     switch (outcome.kind) {
       case "granted":
         if (unit.pending.size === 0) this.#propose(batch, unit, unit.result);
@@ -499,14 +513,37 @@ export class Transactions {
   }
 
   onEvent(event: CatalogEvent): void {
+    if (event.kind === "moved") this.#moved(event.from);
     if (event.kind !== "departed") return;
     const gone = event.member.id;
     this.#releases.departed(gone);
+    this.#silent.departed(gone);
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit === null || !unit.asked.delete(gone)) continue;
       // Its permissions are void with it. What is proposed already meets the fence at the sequencer.
       if (unit.phase === "asking") this.#askAgain(batch, unit);
+    }
+  }
+
+  /** Who waits for an answer of a former originator asks the next one. */
+  #moved(from: EngineId): void {
+    const { catalog, engine } = this.#context;
+    if (from === engine) return;
+    for (const batch of [...this.#byTransaction.values()]) {
+      const { unit } = batch;
+      if (unit?.phase !== "asking" || !unit.pending.has(from)) continue;
+      if (!unit.fences.every((fence) => catalog.fenceHolds(fence))) this.#askAgain(batch, unit);
+    }
+  }
+
+  /** What was on its way is lost: asked again, at the next look. */
+  disconnected(endpoint: Endpoint): void {
+    for (const member of this.#context.catalog.members.values()) {
+      if (member.endpoint !== endpoint) continue;
+      this.#silent.disconnected(member.id);
+      for (const { unit } of this.#byTransaction.values())
+        if (unit?.pending.has(member.id) === true) unit.pending.set(member.id, Number.NEGATIVE_INFINITY);
     }
   }
 
@@ -540,6 +577,7 @@ export class Transactions {
       else if (unit?.phase === "proposed" && nowMs - unit.phaseSinceMs > outcomeDeadlineMs) this.#endUnknown(batch);
       else if (unit?.phase === "asking") this.#askWhoIsSilent(batch, unit);
     }
+    this.#silent.tell();
   }
 
   /** The proposal stays, with its permissions, until it is decided: it may be in the stream already, or come to be. */
@@ -562,6 +600,10 @@ export class Transactions {
   }
 
   #askWhoIsSilent(batch: Batch, unit: Unit): void {
+    for (const engine of unit.pending.keys()) {
+      if (!this.#silent.isSilent(engine)) continue;
+      for (const fence of unit.fences) if (fence.originator === engine) this.#silent.accuse(fence);
+    }
     for (const askedMs of unit.pending.values()) {
       if (this.#context.nowMs - askedMs <= askAgainMs) continue;
       this.#askAgain(batch, unit);

@@ -18,6 +18,7 @@ export const faultKinds = [
   "isolate",
   "oneWay",
   "longCut",
+  "cutPair",
   "badNetwork",
   "reset",
   "leaveCache",
@@ -135,6 +136,9 @@ export class Faults {
       case "longCut":
         this.#cut(this.#pick(this.#up()), this.#random.integer(3) === 0, 3100, 3600);
         return;
+      case "cutPair":
+        this.#cutPair();
+        return;
       case "badNetwork":
         this.#badNetwork();
         return;
@@ -208,6 +212,15 @@ export class Faults {
     if (oneWay && this.#random.integer(2) === 0) this.#cluster.cut(some, [process], true);
     else this.#cluster.cut([process], some, oneWay);
     this.#later(minMs, maxMs, () => this.#cluster.heal());
+  }
+
+  /** Two Caches do not reach each other, and all others reach both: what one originates, the other cannot ask for. */
+  #cutPair(): void {
+    const left = this.#pick(this.#up("cache"));
+    const right = this.#pick(this.#up("cache").filter((process) => process !== left));
+    if (left === undefined || right === undefined) return;
+    this.#cluster.cut([left], [right], this.#random.integer(3) === 0);
+    this.#later(1200, 3000, () => this.#cluster.heal());
   }
 
   #badNetwork(): void {

@@ -18,7 +18,7 @@ export function watchedHandlers(handlers: NetworkHandlers, touched: () => void):
 }
 
 /** First bytes of messages; wire numbers never change. */
-const numbers = { catchUpRequest: 7, proposeAgain: 67, notMember: 68, bootRequest: 69, farewell: 85 } as const;
+const numbers = { catchUpRequest: 7, proposeAgain: 67, notMember: 68, bootRequest: 69, farewell: 85, silentOriginator: 86 } as const;
 
 export function watchedNetwork(network: Network, coverage: Coverage): Network {
   let bootRequest = "";
@@ -39,6 +39,7 @@ export function watchedNetwork(network: Network, coverage: Coverage): Network {
       if (number === numbers.proposeAgain) coverage.count("sequencer", "beyond the next: asks for the hole");
       else if (number === numbers.notMember) coverage.count("sequencer", "no member: told");
       else if (number === numbers.farewell) coverage.count("sequencer", "LEAVE: farewell");
+      else if (number === numbers.silentOriginator) coverage.count("transactions", "asking: originator silent, sequencer told");
       else if (number === numbers.catchUpRequest) coverage.count("stream", "catch-up over TCP");
       else if (number === numbers.bootRequest) {
         const text = Buffer.from(payload).toString("latin1");

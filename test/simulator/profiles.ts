@@ -115,7 +115,7 @@ export const profiles = {
     clients: 3,
     workMs: 4500,
     thinkMsMax: 60,
-    faults: { weights: { longPause: 3, longCut: 3, crashCache: 1 }, everyMsMin: 300, everyMsMax: 1500 },
+    faults: { weights: { longPause: 3, longCut: 3, cutPair: 4, crashCache: 1 }, everyMsMin: 300, everyMsMax: 1500 },
   },
   membership: {
     ...base,

@@ -10,7 +10,7 @@ import type { BatchAnswer } from "../../src/engines/core-types.js";
 import { calmConditions, type FabricConditions } from "../../src/messages/network/memory-fabric-types.js";
 import { MemoryFabric } from "../../src/messages/network/memory-network.js";
 import type { StreamLimits } from "../../src/messages/stream/stream-node-types.js";
-import type { Entry } from "../../src/messages/wire/entry.js";
+import { decodeEntry, type Entry } from "../../src/messages/wire/entry.js";
 import type { SessionSettings, Step } from "../../src/sql/local-store.js";
 import { check, InvariantError } from "./committed-stream.js";
 import { Coverage } from "./coverage.js";
@@ -181,6 +181,10 @@ export class SimulatedCluster {
       if (entry.reason === "fence") coverage.count("transactions", "proposed: REFUSED for a fence");
       if (entry.reason === "schema") coverage.count("transactions", "proposed: REFUSED for a schema version");
     }
+    if (entry.kind === "demote") {
+      const isCache = this.invariants.committed.catalog.members.get(entry.to)?.kind === "cache";
+      coverage.count("sequencer", isCache ? "DEMOTE: to the asker" : "DEMOTE: to the sequencer");
+    }
     if (entry.kind !== "proposal") return;
     coverage.count("sequencer", "proposal ordered");
     const { body } = entry;
@@ -190,6 +194,12 @@ export class SimulatedCluster {
     if (body.kind !== "transaction") return;
     coverage.count("transactions", "asking: granted, proposed");
     if (body.parts.some((part) => part.kind === "ddl")) coverage.count("stream", "DDL");
+  }
+
+  /** Committed entries of a kind, in order. */
+  seen<K extends Entry["kind"]>(kind: K): Extract<Entry, { kind: K }>[] {
+    const entries = this.invariants.committed.entries.map(({ bytes }) => decodeEntry(bytes));
+    return entries.filter((entry): entry is Extract<Entry, { kind: K }> => entry.kind === kind);
   }
 
   /** One moment of virtual time, and what must hold after it. Throws what an engine or an invariant has against it. */
@@ -415,6 +425,8 @@ function describeEntry(entry: Entry): string {
       return `voters [${entry.voters}]`;
     case "refused":
       return `refused ${entry.engine}/${entry.proposalSeq} ${entry.reason}`;
+    case "demote":
+      return `demote of ${entry.from} to ${entry.to}, atoms ${entry.atoms}`;
     case "proposal": {
       const { body } = entry;
       const head = `${body.kind} ${entry.engine}/${entry.proposalSeq} s=${entry.snapshot}`;

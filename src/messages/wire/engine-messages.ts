@@ -79,8 +79,11 @@ export interface PermissionReplyMessage {
   readonly kind: "permissionReply";
   readonly transaction: number;
   readonly attempt: number;
-  /** `moved`: not (any more) the originator, or of another version: ask again once `reach` is applied. */
-  readonly outcome: "granted" | "conflict" | "tooYoung" | "moved";
+  /**
+   * `moved`: not (any more) the originator, or of another version: ask again once `reach` is applied. `waits`: asked again, and still in the
+   * queue; the answer will come.
+   */
+  readonly outcome: "granted" | "conflict" | "tooYoung" | "moved" | "waits";
   readonly reach: Seq;
 }
 
@@ -193,6 +196,13 @@ export interface FarewellMessage {
   readonly engine: EngineId;
 }
 
+/** To the sequencer: the originator of these atoms cannot be reached from here, or does not answer; another should be (DEMOTE). */
+export interface SilentOriginatorMessage {
+  readonly kind: "silentOriginator";
+  readonly engine: EngineId;
+  readonly fences: readonly Fence[];
+}
+
 export type EngineMessage =
   | SeekMessage
   | AnnounceMessage
@@ -215,11 +225,12 @@ export type EngineMessage =
   | TransferReplyMessage
   | RemoveVoterMessage
   | RemoveVoterReplyMessage
-  | FarewellMessage;
+  | FarewellMessage
+  | SilentOriginatorMessage;
 
 export const firstEngineKind = 64;
 const uses = ["write", "delete", "exist"] as const;
-const outcomes = ["granted", "conflict", "tooYoung", "moved"] as const;
+const outcomes = ["granted", "conflict", "tooYoung", "moved", "waits"] as const;
 
 interface Codec<M> {
   readonly number: number;
@@ -272,8 +283,8 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     number: 70,
     write: (w, m) => {
       w.varint(m.engine).varint(m.transaction).varint(m.attempt).f64(m.ageBeginMs).varint(m.ageCounter);
-      w.varint(m.snapshot).varint(m.appliedSeq).bool(m.holdsNothing).varint(m.fences.length);
-      for (const fence of m.fences) w.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion);
+      w.varint(m.snapshot).varint(m.appliedSeq).bool(m.holdsNothing);
+      writeFences(w, m.fences);
       w.varint(m.items.length);
       for (const item of m.items) w.varint(item.space).bytes(Buffer.from(item.key, "latin1")).u8(uses.indexOf(item.use));
       w.varint(m.wholeSpaces.length);
@@ -288,7 +299,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       snapshot: r.varint() as Seq,
       appliedSeq: r.varint() as Seq,
       holdsNothing: r.bool(),
-      fences: r.list((one) => ({ atom: one.varint() as AtomId, originator: one.varint() as EngineId, ownershipVersion: one.varint() as Seq }), 3),
+      fences: readFences(r),
       items: r.list((one) => ({ space: one.varint() as SpaceId, key: one.bytes().toString("latin1"), use: pick(uses, one.u8()) }), 3),
       wholeSpaces: r.list((one) => one.varint() as SpaceId),
     }),
@@ -400,6 +411,14 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     read: (r) => ({ request: r.varint(), refusal: r.text() }),
   },
   farewell: { number: 85, write: (w, m) => w.varint(m.engine), read: (r) => ({ engine: r.varint() as EngineId }) },
+  silentOriginator: {
+    number: 86,
+    write: (w, m) => {
+      w.varint(m.engine);
+      writeFences(w, m.fences);
+    },
+    read: (r) => ({ engine: r.varint() as EngineId, fences: readFences(r) }),
+  },
 };
 
 const kindsByNumber = new Map(Object.entries(codecs).map(([kind, codec]) => [codec.number, kind as EngineMessage["kind"]]));
@@ -421,6 +440,15 @@ export function decodeEngineMessage(bytes: Uint8Array): EngineMessage {
   const message = { kind, ...codecs[kind].read(reader) } as EngineMessage;
   reader.end();
   return message;
+}
+
+function writeFences(writer: ByteWriter, fences: readonly Fence[]): void {
+  writer.varint(fences.length);
+  for (const fence of fences) writer.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion);
+}
+
+function readFences(reader: ByteReader): Fence[] {
+  return reader.list((r) => ({ atom: r.varint() as AtomId, originator: r.varint() as EngineId, ownershipVersion: r.varint() as Seq }), 3);
 }
 
 function writePosition(writer: ByteWriter, position: LogPosition): void {

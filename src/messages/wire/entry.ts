@@ -8,7 +8,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js
 import { unreachable } from "../../base/errors.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../base/ids.js";
 
-export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry;
+export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry | DemoteEntry;
 
 /** The first entry of a term: committing it commits what earlier terms left. */
 export interface NoopEntry {
@@ -53,6 +53,14 @@ export interface RefusedEntry {
 export const refusalReasons = ["fence", "schema", "malformed", "stale"] as const;
 /** `fence`: an originator has changed, ask permission again; `schema`: a table has changed, run again; `stale`: no longer applicable. */
 export type RefusalReason = (typeof refusalReasons)[number];
+
+/** The sequencer's: a proposer cannot reach an originator, or gets no answer. What `from` originates of these atoms, `to` does from here on. */
+export interface DemoteEntry {
+  readonly kind: "demote";
+  readonly from: EngineId;
+  readonly to: EngineId;
+  readonly atoms: readonly AtomId[];
+}
 
 export interface ProposalEntry {
   readonly kind: "proposal";
@@ -206,7 +214,7 @@ export interface SplitPiece {
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
 export const formatVersion = 1;
 
-const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal"] as const;
+const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
 const bodyKinds = ["transaction", "hold", "ready", "drop", "split"] as const;
 const schemaTypes = ["table", "index", "view", "trigger"] as const;
 
@@ -237,6 +245,10 @@ export function encodeEntry(entry: Entry): Buffer {
     case "proposal":
       writeProposalHeader(writer, entry);
       writeBody(writer, entry.body);
+      break;
+    case "demote":
+      writer.varint(entry.from).varint(entry.to);
+      writeList(writer, entry.atoms, (atom) => writer.varint(atom));
       break;
     default:
       unreachable(entry);
@@ -368,6 +380,13 @@ function readEntry(reader: ByteReader): Entry {
         fences: reader.list(readFence, 3),
         schemaVersions: reader.list((r) => ({ table: r.varint() as SpaceId, version: r.varint() as Seq }), 2),
         body: readBody(reader),
+      };
+    case "demote":
+      return {
+        kind,
+        from: reader.varint() as EngineId,
+        to: reader.varint() as EngineId,
+        atoms: reader.list((r) => r.varint() as AtomId),
       };
     default:
       return unreachable(kind);

@@ -1,0 +1,53 @@
+/**
+ * Who originates an atom after an entry, and in what order its holders stand: pure functions on one atom, the same on every engine. Each
+ * that changes the originator makes the entry's seq the ownership version, so that nothing the former one has granted is ordered any more.
+ *
+ * | entry | next originator | the former one's place |
+ * |---|---|---|
+ * | leave, boot of its node | the first ready holder, else the live Archive of the highest rank, else nobody | none |
+ * | split with a taker | the taker, ready and first | behind it |
+ * | demote | the one it names | last of all: it is not the next one either |
+ */
+import { type Atom, archiveRank, type Holder } from "../atoms/atom.js";
+import { type EngineId, type EngineKind, type NodeId, noEngine, type Seq } from "../base/ids.js";
+
+/** Of the catalog's members, what counts here. */
+type Members = ReadonlyMap<EngineId, { readonly id: EngineId; readonly kind: EngineKind; readonly nodeId: NodeId }>;
+
+/** After the originator's departure: the first ready holder, else the first live Archive by rank, else nobody. */
+export function inherited(atom: Atom, members: Members, seq: Seq): Atom {
+  const ready = atom.holders.find((holder) => holder.state === "ready" && members.has(holder.engine));
+  let originator = ready?.engine ?? noEngine;
+  if (ready === undefined) {
+    let best = -1;
+    for (const member of members.values()) {
+      if (member.kind !== "archive") continue;
+      const rank = archiveRank(atom.id, member.nodeId);
+      // Not the first of equals: engines that began from a copy know the members in another order.
+      if (rank > best || (rank === best && member.id < originator)) [best, originator] = [rank, member.id];
+    }
+  }
+  return { ...atom, originator, ownershipVersion: seq };
+}
+
+/** The taker is ready and first. One that is gone takes nothing. */
+export function taken(atom: Atom, members: Members, taker: EngineId): Atom {
+  if (taker === noEngine || !members.has(taker)) return atom;
+  const behind = atom.holders.filter((holder) => holder.engine !== taker);
+  return { ...atom, originator: taker, holders: [{ engine: taker, state: "ready" }, ...behind] };
+}
+
+/** `to` originates; an Archive does so without being listed. What is no longer so when the entry is applied changes nothing. */
+export function demoted(atom: Atom, members: Members, from: EngineId, to: EngineId, seq: Seq): Atom {
+  if (atom.originator !== from || !mayOriginate(atom, members, to)) return atom;
+  const places = (engine: EngineId): Holder[] => atom.holders.filter((holder) => holder.engine === engine);
+  const others = atom.holders.filter(({ engine }) => engine !== from && engine !== to);
+  return { ...atom, originator: to, ownershipVersion: seq, holders: [...places(to), ...others, ...places(from)] };
+}
+
+/** It has all of the atom, and lives. */
+export function mayOriginate(atom: Atom, members: Members, engine: EngineId): boolean {
+  const member = members.get(engine);
+  if (member === undefined) return false;
+  return member.kind === "archive" || atom.holders.some((holder) => holder.engine === engine && holder.state === "ready");
+}

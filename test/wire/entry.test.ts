@@ -1,0 +1,93 @@
+/** The bytes of entries and of messages between engines: what an engine of another build would have to read. */
+import { createHash } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import { MalformedBytesError } from "../../src/base/bytes.js";
+import { decodeEngineMessage, type EngineMessage, encodeEngineMessage } from "../../src/messages/wire/engine-messages.js";
+import { decodeEntry, type Entry, encodeEntry, formatVersion, type ProposalBody } from "../../src/messages/wire/entry.js";
+
+const key = Buffer.from([1, 2]);
+const fence = { atom: 9, originator: 5, ownershipVersion: 70_000 };
+
+function proposal(body: object): Entry {
+  const header = { kind: "proposal", engine: 5, proposalSeq: 300, transaction: 8, snapshot: 1000 };
+  return { ...header, fences: [fence], schemaVersions: [{ table: 7, version: 2 }], body } as unknown as Entry;
+}
+
+const bodies = [
+  {
+    kind: "transaction",
+    exists: [{ space: 7, key }],
+    parts: [
+      { kind: "rows", table: 7, rows: [{ key, row: Buffer.from([3]), oldBytes: 2, indexKeys: [{ space: 8, key }] }] },
+      { kind: "rows", table: 7, rows: [{ key, row: null, oldBytes: 2, indexKeys: [] }] },
+      {
+        kind: "ddl",
+        sql: "create table t(a)",
+        upserts: [
+          { type: "table", name: "t", tableName: "t", sql: "s", space: 7, columns: [{ id: 1, name: "a" }], uniques: [{ name: "u", space: 8 }] },
+        ],
+        drops: ["x"],
+        touchedTables: [7],
+        newAtoms: [{ space: 7, atom: 9, indexOf: 0 }],
+      },
+    ],
+  },
+  { kind: "hold", atoms: [9, 10] },
+  { kind: "ready", atoms: [9] },
+  { kind: "drop", atoms: [9] },
+  {
+    kind: "split",
+    space: 7,
+    atom: 9,
+    firstTaker: 5,
+    pieces: [{ atom: 10, low: key, taker: 6, bytes: 3, rows: 1 }],
+    sequenceFirst: 1n,
+    sequenceNext: 33n,
+  },
+] as unknown as ProposalBody[];
+
+const entries = [
+  { kind: "noop" },
+  { kind: "boot", engineKind: "archive", nodeId: 3, nonce: 4, endpoint: "e:1", http: "-", pid: 17, formatVersion: 1 },
+  { kind: "leave", engine: 5 },
+  { kind: "voters", voters: [1, 2] },
+  { kind: "refused", engine: 5, proposalSeq: 300, reason: "schema" },
+  { kind: "demote", from: 5, to: 6, atoms: [9, 70_000] },
+  ...bodies.map(proposal),
+] as unknown as Entry[];
+
+const messages = [
+  { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0 },
+  { kind: "silentOriginator", engine: 5, fences: [fence] },
+] as unknown as EngineMessage[];
+
+/** Bytes change: raise `formatVersion`, and put the new digest here. */
+const digests = { formatVersion: 1, entries: "d2975c35f6de665d", messages: "b8436866dffbdbdd" };
+
+function digest(all: readonly Uint8Array[]): string {
+  const hash = createHash("sha256");
+  for (const bytes of all) hash.update(`${bytes.length}:`).update(bytes);
+  return hash.digest("hex").slice(0, 16);
+}
+
+test("the format of entries and messages is as this build's version says", () => {
+  const now = { formatVersion, entries: digest(entries.map((entry) => encodeEntry(entry))), messages: digest(messages.map(encodeEngineMessage)) };
+  expect(now).toEqual(digests);
+});
+
+describe("every kind is read as it was written, and not at all when it is cut short", () => {
+  for (const entry of entries) {
+    test(entry.kind === "proposal" ? entry.body.kind : entry.kind, () => {
+      const bytes = encodeEntry(entry);
+      expect(decodeEntry(bytes)).toEqual(entry);
+      for (let length = 0; length < bytes.length; length++) expect(() => decodeEntry(bytes.subarray(0, length))).toThrow(MalformedBytesError);
+    });
+  }
+  for (const message of messages) {
+    test(message.kind, () => {
+      const bytes = encodeEngineMessage(message);
+      expect(decodeEngineMessage(bytes)).toEqual(message);
+      for (let length = 0; length < bytes.length; length++) expect(() => decodeEngineMessage(bytes.subarray(0, length))).toThrow(MalformedBytesError);
+    });
+  }
+});
