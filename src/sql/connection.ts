@@ -9,6 +9,7 @@ import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import { type Random, seededRandom } from "../base/random.js";
 import type { SqlValue } from "../base/values.js";
+import { createTypedTable } from "./plan/typed-values.js";
 import type { IdSource } from "./row-ids.js";
 
 /**
@@ -64,6 +65,7 @@ export function openConnections(directory: string | null): Connections {
   main.pragma("recursive_triggers = OFF");
   main.exec("ATTACH ':memory:' AS system");
   main.exec("CREATE TEMP TABLE _atomcast_seed(id INTEGER PRIMARY KEY)");
+  main.exec(createTypedTable);
   const mirror = new Sqlite(":memory:");
   mirror.defaultSafeIntegers(true);
   // It has no rows to check, and must take any order of CREATE and DROP.

@@ -1,7 +1,7 @@
 /**
  * Foreign-key checks as queries over what a statement touched: SQLite's own counters lie on data that is held in part, so locally every
  * foreign key is deferred, and nothing local is ever committed by a client's statement. What is found to exist is what the transaction
- * relies on: `Parents` become its "must exist" keys.
+ * relies on: `Parents` become its "must exist" keys. A parent that is not found may be one that is not held: then the answer is not known yet.
  */
 import type { SpaceId } from "../base/ids.js";
 import { encodeSortKeyOf } from "../base/sort-key.js";
@@ -16,6 +16,9 @@ import { keyOfValues, sqlOf } from "./stored-rows.js";
 /** Keys of parents that must go on existing, by key space. */
 export type Parents = Map<SpaceId, Set<BinaryKey>>;
 
+/** Whether a parent that is not found may be elsewhere: it notes what is to be pulled. */
+export type MayBeElsewhere = (foreignKey: LocalForeignKey, values: readonly SqlValue[]) => boolean;
+
 /** False: a constraint among those of `isChecked` fails. */
 export function checkForeignKeys(
   touches: Touches,
@@ -23,12 +26,13 @@ export function checkForeignKeys(
   isChecked: (foreignKey: LocalForeignKey) => boolean,
   statements: StatementCache,
   parents: Parents,
+  mayBeElsewhere: MayBeElsewhere,
 ): boolean {
   for (const [space, tableTouches] of touches) {
     const table = schema.tables.get(space);
     if (table === undefined) continue;
     const outgoing = table.foreignKeys.filter(isChecked);
-    if (outgoing.length > 0 && !checkChildren(table, outgoing, tableTouches, statements, parents)) return false;
+    if (outgoing.length > 0 && !checkChildren(table, outgoing, tableTouches, statements, parents, mayBeElsewhere)) return false;
     for (const foreignKey of table.referencedBy) {
       if (isChecked(foreignKey) && !checkReleased(foreignKey, tableTouches, statements)) return false;
     }
@@ -42,6 +46,7 @@ function checkChildren(
   touches: TableTouches,
   statements: StatementCache,
   parents: Parents,
+  mayBeElsewhere: MayBeElsewhere,
 ): boolean {
   const select = statements.get(sqlOf(table).select);
   for (const touched of touches.rows.values()) {
@@ -52,8 +57,8 @@ function checkChildren(
       const values = foreignKey.childPlaces.map((place) => row[place] ?? null);
       if (values.includes(null) || foreignKey.parentKey === null) continue;
       const found = statements.get(parentSql(foreignKey)).get(...values);
-      if (found === undefined) return false;
-      addParent(foreignKey, found, parents);
+      if (found !== undefined) addParent(foreignKey, found, parents);
+      else if (!mayBeElsewhere(foreignKey, values)) return false;
     }
   }
   return true;

@@ -15,6 +15,7 @@ import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import type { InsertTable } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
+import { type Affinity, affinityOf } from "./plan/affinity.js";
 
 export interface StoredObject {
   readonly object: SchemaObject;
@@ -57,6 +58,9 @@ export interface LocalTable {
   readonly selected: readonly string[];
   readonly keyNames: readonly string[];
   readonly keyOrders: readonly KeyColumnOrder[];
+  readonly keyAffinities: readonly Affinity[];
+  /** The index that is the primary key of a WITHOUT ROWID table. */
+  readonly primaryIndex: string | null;
   /** Places of the key in `selected`; −1 for the hidden rowid. */
   readonly keyPlaces: readonly number[];
   readonly uniques: readonly UniqueIndex[];
@@ -152,7 +156,7 @@ export interface SchemaReader {
 
 export function schemaReader(database: Database): SchemaReader {
   const listAll = database.prepare<[], SchemaRow>("SELECT type, name, tbl_name, rootpage, sql FROM main.sqlite_schema");
-  const isWithoutRowid = database.prepare<[string], { wr: bigint }>("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'");
+  const kindOf = database.prepare<[string], { wr: bigint; strict: bigint }>("SELECT wr, strict FROM pragma_table_list(?) WHERE schema = 'main'");
   const columnsOf = database.prepare<[string], ColumnRow>('SELECT name, type, dflt_value, "notnull", pk, hidden FROM pragma_table_xinfo(?)');
   const indexesOf = database.prepare<[string], IndexRow>('SELECT name, "unique", origin, partial FROM pragma_index_list(?)');
   const indexColumnsOf = database.prepare<[string], IndexColumnRow>('SELECT cid, name, "desc", coll FROM pragma_index_xinfo(?) WHERE "key"');
@@ -186,7 +190,8 @@ export function schemaReader(database: Database): SchemaReader {
     };
     const primary = columnRows.filter((column) => column.pk > 0n);
     const primaryIndex = indexRows.find((index) => index.origin === "pk");
-    const withoutRowid = isWithoutRowid.get(object.name)?.wr === 1n;
+    const kind = kindOf.get(object.name);
+    const withoutRowid = kind?.wr === 1n;
     const identity = withoutRowid ? "key" : primary.length === 1 && primaryIndex === undefined ? "integer" : "rowid";
     const rowidName = ["rowid", "_rowid_", "oid"].find((name) => !columnRows.some((column) => foldName(column.name) === name)) ?? null;
     assert(identity !== "rowid" || rowidName !== null, `table ${object.name} hides its rowid behind three columns`);
@@ -207,6 +212,11 @@ export function schemaReader(database: Database): SchemaReader {
       selected,
       keyNames,
       keyOrders: identity === "key" ? keyRows.map(orderOf) : [{ collation: "BINARY", descending: false }],
+      keyAffinities: keyNames.map((name) => {
+        const type = identity === "key" ? columnRows.find((column) => foldName(column.name) === foldName(name))?.type : "INTEGER";
+        return affinityOf(type ?? "", kind?.strict === 1n);
+      }),
+      primaryIndex: identity === "key" ? (primaryIndex?.name ?? null) : null,
       keyPlaces: identity === "rowid" ? [-1] : keyNames.map((name) => place(quoteName(name))),
       uniques,
       foreignKeys: [],

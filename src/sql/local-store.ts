@@ -183,5 +183,7 @@ export interface LocalStore {
   grantIds(table: SpaceId, first: bigint, last: bigint): void;
   /** Order-independent hash of a wholly held table's rows: sum modulo 2^128 of the first 16 bytes of SHA-256(key ‖ row), as hex. null: not held whole. */
   tableHash(table: SpaceId): string | null;
+  /** Likewise of what is held of a table, with the ranges that are. null: nothing is. */
+  heldHash(table: SpaceId): { readonly ranges: readonly BinaryRange[]; readonly hash: string } | null;
   close(): void;
 }

@@ -12,9 +12,10 @@ import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement } from "./parse/statement-info.js";
+import { usesOf } from "./plan/program-uses.js";
 import { schemaChange, touchedTables } from "./schema-objects.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
-import { bindings, usesOf } from "./statement-plans.js";
+import { bindings } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
 import { endSegment, followInMirror, isDue, type Unit } from "./unit-of-work.js";
 
@@ -153,8 +154,9 @@ function splitAsSelect(
   }
 }
 
+/** All that refers to the dropped table, and what that refers to, is held whole. */
 function checkDrop(state: StoreState, unit: Unit, before: LocalSchema, info: DdlStatement, touches: Touches, deferAll: boolean): void {
-  if (!checkForeignKeys(touches, state.schema, isDue(unit, deferAll, "statement"), state.statements, unit.parents)) {
+  if (!checkForeignKeys(touches, state.schema, isDue(unit, deferAll, "statement"), state.statements, unit.parents, () => false)) {
     throw new StatementFault(foreignKeyFailure());
   }
   mergeTouches(touches, unit.deferred);

@@ -34,6 +34,7 @@ import type {
 } from "./local-store.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
+import { joinNeeds, missingBefore, missingParent, missingTouched } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
@@ -142,9 +143,11 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   state.hooks.random = null;
   state.hooks.changes = run.settings.changes;
   if (plan.kind === "other") return runOther(run, statement, plan.info);
-  if (!isReady(run, plan)) return emptyResult;
-  if (plan.info.kind === "read") return runRead(run, statement, plan);
-  return inUnit(run, (unit) => runWrite(run, unit, statement, plan));
+  const bound = quickBindings(plan, statement.args);
+  if (isFault(bound)) return bound;
+  if (!isReady(run, plan, bound, index)) return emptyResult;
+  if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
+  return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
 }
 
 /** Before the first step: a transaction sees the system tables as they are when its request begins. */
@@ -160,24 +163,35 @@ function prepareSystemTables(run: Run): void {
     );
 }
 
-/** Every table that the statement can touch is held whole; else all that are not are asked for at once. */
-function isReady(run: Run, plan: RunnablePlan): boolean {
+/** All that the plan needs is held; else what is not is asked for at once. */
+function isReady(run: Run, plan: RunnablePlan, bound: readonly unknown[], index: number): boolean {
   const { state, unit } = run;
   if (plan.heldAt !== state.heldGeneration) {
-    const missing = plan.tables.filter((table) => !isHeldWhole(state, table.space) && unit?.made.has(table.space) !== true);
+    const missing = missingBefore(state, plan.pulls, plan.parameters, bound, unit?.made);
     if (missing.length > 0) {
-      run.interruption = { kind: "pull", needs: missing.map((table) => ({ space: table.space, ranges: null })) };
+      run.interruption = { kind: "pull", needs: joinNeeds(unit === null ? missing : [...missing, ...neededAhead(run, index, unit)]) };
       return false;
     }
-    if (unit === null) plan.heldAt = state.heldGeneration;
+    if (unit === null && plan.pulls.every(({ table }) => isHeldWhole(state, table.space))) plan.heldAt = state.heldGeneration;
   }
   if (unit !== null) for (const table of plan.tables) if (!unit.made.has(table.space)) unit.reliedOn.add(table.space);
   return true;
 }
 
-function runRead(run: Run, statement: Statement, plan: RunnablePlan): Outcome {
-  const bound = quickBindings(plan, statement.args);
-  if (isFault(bound)) return bound;
+/** Steps of a transaction that are looked at ahead. */
+const stepsAheadMax = 256;
+
+/** What the transaction's further statements will need, as far as their texts tell now: one pull for all, instead of a run for each. */
+function neededAhead({ state, request }: Run, index: number, unit: Unit): PullNeed[] {
+  return request.steps.slice(index + 1, index + 1 + stepsAheadMax).flatMap((step) => {
+    const plan = state.plans.get(step.sql, state.schema, unit.foreignKeys);
+    if (isFault(plan) || plan.kind === "other") return [];
+    const bound = quickBindings(plan, step.args);
+    return isFault(bound) ? [] : missingBefore(state, plan.pulls, plan.parameters, bound, unit.made);
+  });
+}
+
+function runRead(run: Run, statement: Statement, plan: RunnablePlan, bound: readonly unknown[]): Outcome {
   try {
     if (plan.seedsRowid) seedRowid(run);
     const rows = plan.loops ? readRows(plan, bound, statement.wantRows) : plan.statement.all(...bound);
@@ -257,11 +271,9 @@ function useIds(run: Run, unit: Unit, tables: readonly LocalTable[]): void {
   });
 }
 
-function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan): Outcome {
+function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan, bound: readonly unknown[]): Outcome {
   const { state } = run;
   const { main, hooks } = state;
-  const bound = quickBindings(plan, statement.args);
-  if (isFault(bound)) return bound;
   if (unit.kind === "implicit") for (const table of plan.tables) unit.reliedOn.add(table.space);
   if (plan.usesIds) useIds(run, unit, plan.written);
   if (plan.seedsRowid) seedRowid(run);
@@ -280,15 +292,18 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
     hooks.ids = null;
   }
   if (run.interruption !== null) return outcome;
+  const touches: Touches = new Map();
+  collectTouches(raw, state.schema, touches);
+  // Also of a statement that failed: a row that is not here may have been in its way before.
+  if (isPullNeeded(run, missingTouched(state, touches, unit.made))) return outcome;
   if (!main.inTransaction) {
     // OR ROLLBACK, RAISE(ROLLBACK).
     abandonUnit(run, unit);
     return outcome;
   }
-  const touches: Touches = new Map();
-  collectTouches(raw, state.schema, touches);
   if (isChecked) {
-    const isFine = checkForeignKeys(touches, state.schema, isDue(unit, run.settings.deferForeignKeys, "statement"), state.statements, unit.parents);
+    const isFine = areForeignKeysFine(run, unit, touches, "statement");
+    if (run.interruption !== null) return outcome;
     if (!isFine) {
       if (unit.kind === "implicit") abandonUnit(run, unit);
       else main.exec(`ROLLBACK TO ${statementSavepoint}; RELEASE ${statementSavepoint}`);
@@ -301,6 +316,27 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
   }
   mergeTouches(touches, unit.touches);
   return outcome;
+}
+
+/** The rows that a statement needs besides those that its plan told are pulled, and all is run again. */
+function isPullNeeded(run: Run, missing: readonly PullNeed[]): boolean {
+  if (missing.length > 0) run.interruption = { kind: "pull", needs: joinNeeds(missing) };
+  return run.interruption !== null;
+}
+
+/** May end in a pull: the answer is then of no account. */
+function areForeignKeysFine(run: Run, unit: Unit, touches: Touches, at: "statement" | "commit"): boolean {
+  const { state } = run;
+  const missing: PullNeed[] = [];
+  const due = isDue(unit, at === "commit" || run.settings.deferForeignKeys, at);
+  const isFine = checkForeignKeys(touches, state.schema, due, state.statements, unit.parents, (foreignKey, values) => {
+    const need = missingParent(state, foreignKey, values, unit.made);
+    if (need !== null) missing.push(need);
+    return need !== null;
+  });
+  // What fails for certain fails whatever is pulled.
+  if (isFine) isPullNeeded(run, missing);
+  return isFine;
 }
 
 /** The two that a unit keeps are changed apart from one another. */
@@ -382,8 +418,10 @@ function runDdlStep(run: Run, unit: Unit, statement: Statement, info: DdlStateme
 function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
   const plan = run.state.plans.get(statement.sql, run.state.schema, unit.foreignKeys);
   if (isFault(plan)) return plan;
-  if (plan.kind === "other" || !isReady(run, plan)) return emptyResult;
-  return runWrite(run, unit, statement, plan);
+  if (plan.kind === "other") return emptyResult;
+  const bound = quickBindings(plan, statement.args);
+  if (isFault(bound)) return bound;
+  return isReady(run, plan, bound, run.request.steps.length) ? runWrite(run, unit, statement, plan, bound) : emptyResult;
 }
 
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
@@ -421,8 +459,9 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
 function commit(run: Run, unit: Unit): Outcome {
   const { state } = run;
   if (unit.foreignKeys) {
-    const due = isDue(unit, true, "commit");
-    if (!checkForeignKeys(unit.deferred, state.schema, due, state.statements, unit.parents)) return foreignKeyFailure();
+    const isFine = areForeignKeysFine(run, unit, unit.deferred, "commit");
+    if (run.interruption !== null) return emptyResult;
+    if (!isFine) return foreignKeyFailure();
     for (const foreignKey of unit.orphanable) {
       const now = orphansOf(state, foreignKey);
       if (now === "gone") continue;

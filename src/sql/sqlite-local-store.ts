@@ -54,7 +54,12 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
       state.heldGeneration++;
     },
     grantIds: (table, first, last) => state.ids.grant(table, first, last),
-    tableHash: (table) => tableHash(state, table),
+    tableHash: (table) => (isHeldWhole(state, table) ? rowsHash(state, table) : null),
+    heldHash(table) {
+      const ranges = state.held.get(table)?.pieces ?? [];
+      const hash = rowsHash(state, table);
+      return hash === null || ranges.length === 0 ? null : { ranges: [...ranges], hash };
+    },
     close() {
       connections.main.close();
       connections.mirror.close();
@@ -146,9 +151,10 @@ function describeOnMain(state: StoreState, sql: string, description: Description
 
 const hashModulus = 1n << 128n;
 
-function tableHash(state: StoreState, space: SpaceId): string | null {
+/** Of the rows that are here: none is that is not held. */
+function rowsHash(state: StoreState, space: SpaceId): string | null {
   const table = state.schema.tables.get(space);
-  if (table === undefined || !isHeldWhole(state, space)) return null;
+  if (table === undefined) return null;
   let sum = 0n;
   for (const { key, row } of readAllRows(state, table)) {
     const digest = createHash("sha256").update(key).update(encodeStoredRow(table, row)).digest();

@@ -1,6 +1,6 @@
 /**
- * Statements made ready to run: classified, rewritten for ids, prepared, and with every table that they can touch. EXPLAIN lists each root
- * page that a statement uses, with its views, triggers and foreign-key actions; whatever the text says, nothing that runs is left out.
+ * Statements made ready to run: classified, rewritten for ids, prepared, and with every table that they can touch (plan/program-uses.ts) and what
+ * of each must be here (plan/pull-plan.ts).
  */
 import type { Database, Statement } from "better-sqlite3";
 import type { SqlValue } from "../base/values.js";
@@ -13,6 +13,8 @@ import { normaliseParameters, type Parameter } from "./parse/normalise-parameter
 import { rewriteInsertIds } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
+import { usesOf } from "./plan/program-uses.js";
+import { pullsOf, type TablePull } from "./plan/pull-plan.js";
 import { fault, faultOf, unfitValue } from "./statement-faults.js";
 
 export type Plan = RunnablePlan | OtherPlan;
@@ -33,6 +35,8 @@ export interface RunnablePlan {
   readonly columns: ResultSet["columns"];
   /** Every table that it reads, writes, or needs for constraint checks. */
   readonly tables: readonly LocalTable[];
+  /** What of them must be here before it runs. */
+  readonly pulls: readonly TablePull[];
   readonly written: readonly LocalTable[];
   /** Foreign keys of and to what it writes. */
   readonly foreignKeys: readonly LocalForeignKey[];
@@ -137,6 +141,7 @@ function makeRunnable(
     isPositional: parameters.every((parameter) => parameter.key === null),
     columns: statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [],
     tables: [...tables],
+    pulls: use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main }),
     written,
     foreignKeys: [...constraints],
     loops: use.loops,
@@ -150,62 +155,6 @@ function makeRunnable(
 function triggersAskForRowid(schema: LocalSchema): boolean {
   for (const { object } of schema.objects.values()) if (object.type === "trigger" && /last_insert_rowid/i.test(object.sql)) return true;
   return false;
-}
-
-interface Uses {
-  readonly read: ReadonlySet<LocalTable>;
-  readonly written: ReadonlySet<LocalTable>;
-  readonly callsNextId: boolean;
-  readonly loops: boolean;
-}
-
-/** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
-const pageIsRegister = 0x10n;
-
-type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
-
-/** Root pages, and so tables, of a statement's program with all its subprograms. */
-export function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: StatementInfo): Uses {
-  const read = new Set<LocalTable>();
-  const written = new Set<LocalTable>();
-  let callsNextId = false;
-  let loops = false;
-  // What EXPLAIN itself tells needs no rows.
-  if (info.kind === "read" && info.explain !== "no") return { read, written, callsNextId, loops };
-  const program = main
-    .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
-    .raw()
-    .all(...nulls);
-  const note = (set: Set<LocalTable>, page: bigint): void => {
-    const table = schema.tablesByRoot.get(Number(page));
-    if (table !== undefined) set.add(table);
-  };
-  for (const [, opcode, p1, p2, p3, p4, p5] of program) {
-    switch (opcode) {
-      case "OpenRead":
-      case "ReopenIdx":
-        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(read, p2);
-        break;
-      case "OpenWrite":
-        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(written, p2);
-        break;
-      case "Clear":
-        if (p2 === 0n) note(written, p1);
-        break;
-      case "Function":
-      case "PureFunc":
-        if (p4?.startsWith("_nid(")) callsNextId = true;
-        break;
-      case "Next":
-      case "Prev":
-      case "SorterNext":
-      case "VNext":
-        loops = true;
-        break;
-      default:
-    }
-  }
-  return { read, written, callsNextId, loops };
 }
 
 /**

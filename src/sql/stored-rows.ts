@@ -30,7 +30,9 @@ export function sqlOf(table: LocalTable): TableSql {
   if (known !== undefined) return known;
   const name = `main.${quoteName(table.name)}`;
   const key = table.keyNames.map((one) => keyName(table, one));
-  const where = key.map((one) => `${one} = ?`).join(" AND ");
+  // A key may have another collation than its column, and what is told of a row is its key.
+  const collation = (place: number): string => (table.identity === "key" ? ` COLLATE ${table.keyOrders[place]?.collation ?? "BINARY"}` : "");
+  const where = key.map((one, place) => `${one} = ?${collation(place)}`).join(" AND ");
   const columns = table.columns.map((column) => quoteName(column.name));
   const inserted = table.identity === "rowid" ? [...key, ...columns] : columns;
   const sql: TableSql = {

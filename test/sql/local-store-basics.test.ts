@@ -31,6 +31,20 @@ describe("a statement on its own", () => {
     });
   });
 
+  test("a key may have another collation than its column", () => {
+    const c = start();
+    c.sql(0, "CREATE TABLE t(k TEXT, v, PRIMARY KEY (k COLLATE NOCASE)) WITHOUT ROWID");
+    c.sql(0, "INSERT INTO t VALUES ('A', 1), ('B', 2)");
+    c.sql(1, "INSERT OR REPLACE INTO t VALUES ('a', 3)");
+    c.sql(0, "UPDATE t SET v = 4 WHERE k = 'B'");
+    for (const index of [0, 1]) {
+      expect(c.rows(index, "SELECT * FROM t ORDER BY v")).toEqual([
+        ["a", 3n],
+        ["B", 4n],
+      ]);
+    }
+  });
+
   test("nothing to commit is done", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");

@@ -204,7 +204,8 @@ describe("what is not here", () => {
     };
     const [p, child, l] = [spaceOf(c, "p"), spaceOf(c, "c"), spaceOf(c, "l")];
     expect(tables("DELETE FROM p")).toEqual([p, child, l]);
-    expect(tables("INSERT INTO c VALUES (1, 1)")).toEqual([p, child]);
+    // The parent is looked for by its key when the row is known.
+    expect(tables("INSERT INTO c VALUES (1, 1)")).toEqual([child]);
     expect(tables("SELECT * FROM v")).toEqual([child, l]);
     expect(tables("SELECT (SELECT max(x) FROM l)")).toEqual([l]);
     expect(tables("PRAGMA foreign_key_check")).toEqual([p, child, l]);

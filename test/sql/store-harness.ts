@@ -2,7 +2,18 @@
 import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
-import type { Changes, LocalStore, PullNeed, ResultSet, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../../src/sql/local-store.js";
+import type {
+  BinaryRange,
+  Changes,
+  LocalStore,
+  PullNeed,
+  ResultSet,
+  RunResult,
+  SessionSettings,
+  SqlFault,
+  Step,
+  StepOutcome,
+} from "../../src/sql/local-store.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
@@ -30,7 +41,11 @@ export class Cluster {
   #nextIds = new Map<SpaceId, bigint>();
   #seed = 1;
   pulls = 0;
+  /** All that was asked for so far. */
+  readonly needs: PullNeed[] = [];
   rowsPulled = 0;
+  /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
+  readonly cuts = new Map<SpaceId, readonly string[]>();
 
   constructor(count: number, directories: readonly (string | null)[] = []) {
     this.engines = Array.from({ length: count }, (_, index) => {
@@ -87,6 +102,7 @@ export class Cluster {
     }
     if (result.kind === "pull") {
       this.pulls++;
+      this.needs.push(...result.needs);
       for (const need of result.needs) this.pull(engine, need);
       return null;
     }
@@ -103,7 +119,7 @@ export class Cluster {
   /** As a Cache does, but by copying rows from the log: the atoms that the need overlaps, or all. */
   pull(engine: Engine, { space, ranges }: PullNeed): void {
     const rows = this.rowsOf(space);
-    for (const { low, high } of ranges ?? [{ low: "", high: null }]) {
+    for (const { low, high } of (ranges ?? [{ low: "", high: null }]).map((range) => this.#atoms(space, range))) {
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
       const inside = rows.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
       engine.store.beginHold(space, first, end);
@@ -111,6 +127,13 @@ export class Cluster {
       if (outcome !== "held") throw new Error(`install: ${outcome}`);
       this.rowsPulled += inside.length;
     }
+  }
+
+  #atoms(space: SpaceId, range: BinaryRange): BinaryRange {
+    const cuts = this.cuts.get(space);
+    if (cuts === undefined) return range;
+    const { low, high } = range;
+    return { low: cuts.findLast((cut) => cut <= low) ?? "", high: high === null ? null : (cuts.find((cut) => cut >= high) ?? null) };
   }
 
   /** From the log: the newest version of each row. */

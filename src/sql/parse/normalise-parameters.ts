@@ -77,6 +77,21 @@ function normalise(sql: string, tokens: readonly Token[]): NormalisedParameters 
   return rewritten(sql, uses, names);
 }
 
+/** The number of each parameter, by the UTF-16 index at which it stands: of a text that is normalised already. */
+export function parameterNumbers(tokens: readonly Token[]): ReadonlyMap<number, number> {
+  const found = new Map<number, number>();
+  const numbers = new Map<string, number>();
+  let highest = 0;
+  for (const token of tokens) {
+    if (token.type !== kinds.variable) continue;
+    const number = numberOf(token.text, highest, numbers);
+    if (token.text !== "?") numbers.set(token.text, number);
+    highest = Math.max(highest, number);
+    found.set(startOf(token), number);
+  }
+  return found;
+}
+
 function numberOf(text: string, highest: number, numbers: ReadonlyMap<string, number>): number {
   if (text === "?") return highest + 1;
   if (text[0] === "?") return Number(text.slice(1));

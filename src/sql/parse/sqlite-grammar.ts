@@ -17,6 +17,7 @@ export type {
   AstNode,
   ColumnDefinition,
   Expr,
+  FromClause,
   FunctionCallExpr,
   InsertStmt,
   InsertTriggerCmd,
@@ -24,8 +25,11 @@ export type {
   QualifiedName,
   RefArg,
   Select,
+  SelectTable,
+  SetAssignment,
   Stmt,
   Token,
+  Upsert,
 } from "sqlite3-parser";
 
 /** Longest text of one statement or script, in UTF-16 units: no more could be carried by an entry. Beyond it: SQLITE_TOOBIG. */

@@ -1,0 +1,112 @@
+/**
+ * A part of a table by its key: equal values of leading key columns, and perhaps bounds on the next one. From it, with the values of a statement's
+ * parameters, come ranges of sort keys: always all that the conditions can match, now and then a key more.
+ *
+ * | label | condition on the key | ranges |
+ * |-------|----------------------|--------|
+ * | point | every column equal | one key for each combination |
+ * | prefix | leading columns equal | all keys that begin so |
+ * | bounds | then <, <=, >, >= on the next column | from one bound's key to behind the other's; DESC exchanges them |
+ * | null | a value is NULL | none: no comparison with NULL holds |
+ * | cut | a bound as long as keys are cut at | by its first bytes, which every key in question shares or exceeds |
+ * | many | more than rangesMax of them | one, from the first to the last |
+ *
+ * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
+ */
+
+import { sortKeyBytesMax } from "../../base/limits.js";
+import { encodeSortKeyOf } from "../../base/sort-key.js";
+import type { SqlValue } from "../../base/values.js";
+import type { LocalTable } from "../local-schema.js";
+import type { BinaryKey, BinaryRange } from "../local-store.js";
+import type { Affinity } from "./affinity.js";
+
+export type ValueSource = { readonly kind: "literal"; readonly value: SqlValue } | { readonly kind: "parameter"; readonly number: number };
+
+export interface KeySelector {
+  /** By leading key column: the values that it may have. */
+  readonly equal: readonly (readonly ValueSource[])[];
+  /** Of the column behind those. */
+  readonly low: ValueSource | null;
+  readonly high: ValueSource | null;
+}
+
+/** Ranges of one table in one need. Reason: each is looked up in what is held, and sent to the engine's thread. */
+export const rangesMax = 1000;
+
+/** What the affinity of a column makes of a value that it is compared with. undefined: it cannot be told. */
+export type TypedValue = (value: SqlValue, affinity: Affinity) => SqlValue | undefined;
+
+/** null: the whole table. */
+export function rangesOf(
+  table: LocalTable,
+  selector: KeySelector,
+  valueAt: (source: ValueSource) => SqlValue,
+  typed: TypedValue,
+): BinaryRange[] | null {
+  const { keyAffinities, keyOrders } = table;
+  let prefixes: SqlValue[][] = [[]];
+  for (const [column, sources] of selector.equal.entries()) {
+    const values: SqlValue[] = [];
+    for (const source of sources) {
+      const value = typed(valueAt(source), keyAffinities[column] ?? "none");
+      if (value === undefined) return null;
+      if (value !== null) values.push(value);
+    }
+    if (prefixes.length * values.length > rangesMax) return null;
+    prefixes = prefixes.flatMap((prefix) => values.map((value) => [...prefix, value]));
+  }
+  const next = selector.equal.length;
+  if (next === keyOrders.length) return prefixes.map((values) => keyRange(encodeSortKeyOf(values, keyOrders).toString("latin1")));
+  const bounds: { low: SqlValue; high: SqlValue } = { low: null, high: null };
+  for (const end of ["low", "high"] as const) {
+    const source = selector[end];
+    if (source === null) continue;
+    const value = typed(valueAt(source), keyAffinities[next] ?? "none");
+    if (value === undefined) return null;
+    if (value === null) return [];
+    bounds[end] = value;
+  }
+  const isDescending = keyOrders[next]?.descending === true;
+  const [first, last] = isDescending ? [bounds.high, bounds.low] : [bounds.low, bounds.high];
+  const ranges = prefixes.map((prefix): BinaryRange => {
+    const start = boundKey(table, first === null ? prefix : [...prefix, first]);
+    const end = boundKey(table, last === null ? prefix : [...prefix, last]);
+    return { low: start, high: behind(end) };
+  });
+  return ranges.filter(({ low, high }) => high === null || low < high);
+}
+
+/** Of a key cut at its hash, the part before: it orders as the values do. */
+function boundKey(table: LocalTable, values: readonly SqlValue[]): BinaryKey {
+  return encodeSortKeyOf(values, table.keyOrders.slice(0, values.length)).toString("latin1", 0, sortKeyBytesMax - hashBytes);
+}
+
+/** Behind the prefix that a cut key keeps. */
+const hashBytes = 16;
+
+/** One key alone. */
+export function keyRange(key: BinaryKey): BinaryRange {
+  return { low: key, high: `${key}\0` };
+}
+
+/** The first key that does not begin with the prefix; null: there is none. */
+function behind(prefix: BinaryKey): BinaryKey | null {
+  let end = prefix.length;
+  while (end > 0 && prefix.charCodeAt(end - 1) === 0xff) end--;
+  return end === 0 ? null : prefix.slice(0, end - 1) + String.fromCharCode(prefix.charCodeAt(end - 1) + 1);
+}
+
+/** In order, overlapping ones joined; where they are too many, one that has them all. */
+export function joinRanges(ranges: readonly BinaryRange[]): BinaryRange[] {
+  if (ranges.length < 2) return [...ranges];
+  const sorted = [...ranges].sort((left, right) => (left.low < right.low ? -1 : left.low > right.low ? 1 : 0));
+  const joined: BinaryRange[] = [];
+  for (const range of sorted) {
+    const last = joined.at(-1);
+    if (last === undefined || (last.high !== null && last.high < range.low)) joined.push(range);
+    else if (last.high !== null && (range.high === null || range.high > last.high)) joined[joined.length - 1] = { low: last.low, high: range.high };
+  }
+  const [first, last] = [joined[0], joined.at(-1)];
+  return joined.length > rangesMax && first !== undefined && last !== undefined ? [{ low: first.low, high: last.high }] : joined;
+}

@@ -1,0 +1,80 @@
+/**
+ * What a statement's program opens, as EXPLAIN lists it: views, triggers and foreign-key actions with it. Whatever the text says, nothing that
+ * runs is left out. The main program comes first, then each subprogram, from address 0 again; a trigger's begins with its name, an action's
+ * has none. Capture triggers look only at rows that the planner knows of (keys, and equal values of unique indexes).
+ */
+import type { Database } from "better-sqlite3";
+import type { LocalSchema, LocalTable } from "../local-schema.js";
+import { foldName } from "../parse/names.js";
+import type { StatementInfo } from "../parse/statement-info.js";
+
+export interface Uses {
+  readonly read: ReadonlySet<LocalTable>;
+  readonly written: ReadonlySet<LocalTable>;
+  /** By the main program, reading or writing: what the text names, and the other tables of foreign keys. */
+  readonly named: ReadonlySet<LocalTable>;
+  /** By users' triggers and by foreign-key actions. */
+  readonly triggered: ReadonlySet<LocalTable>;
+  readonly callsNextId: boolean;
+  readonly loops: boolean;
+}
+
+/** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
+const pageIsRegister = 0x10n;
+
+type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
+
+const captureTrigger = /^-- TRIGGER (_capture_.*)$/;
+
+export function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: StatementInfo | null): Uses {
+  const read = new Set<LocalTable>();
+  const written = new Set<LocalTable>();
+  const named = new Set<LocalTable>();
+  const triggered = new Set<LocalTable>();
+  let callsNextId = false;
+  let loops = false;
+  // What EXPLAIN itself tells needs no rows.
+  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered, callsNextId, loops };
+  const program = main
+    .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
+    .raw()
+    .all(...nulls);
+  /** Where the section's tables are noted. null: capture's. */
+  let section: Set<LocalTable> | null = named;
+  const note = (set: Set<LocalTable>, page: bigint): void => {
+    const table = schema.tablesByRoot.get(Number(page));
+    if (table === undefined) return;
+    set.add(table);
+    section?.add(table);
+  };
+  for (const [index, [address, opcode, p1, p2, p3, p4, p5]] of program.entries()) {
+    if (address === 0n && index > 0) {
+      const capture = captureTrigger.exec(p4 ?? "")?.[1];
+      section = capture !== undefined && !schema.objects.has(foldName(capture)) ? null : triggered;
+    }
+    switch (opcode) {
+      case "OpenRead":
+      case "ReopenIdx":
+        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(read, p2);
+        break;
+      case "OpenWrite":
+        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(written, p2);
+        break;
+      case "Clear":
+        if (p2 === 0n) note(written, p1);
+        break;
+      case "Function":
+      case "PureFunc":
+        if (p4?.startsWith("_nid(")) callsNextId = true;
+        break;
+      case "Next":
+      case "Prev":
+      case "SorterNext":
+      case "VNext":
+        loops = true;
+        break;
+      default:
+    }
+  }
+  return { read, written, named, triggered, callsNextId, loops };
+}

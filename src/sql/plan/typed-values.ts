@@ -1,0 +1,72 @@
+/**
+ * Affinity and collation stay SQLite's: what a column makes of a value that it is compared with is asked of a column of that affinity, and
+ * whether a condition on a key is a search in the key's own order (its collation, no other conversion) is asked of EXPLAIN QUERY PLAN.
+ */
+import type { Database } from "better-sqlite3";
+import type { SqlValue } from "../../base/values.js";
+import type { StatementCache } from "../connection.js";
+import type { LocalTable } from "../local-schema.js";
+import { quoteName } from "../parse/names.js";
+import { keyName } from "../stored-rows.js";
+import type { TypedValue } from "./key-selector.js";
+
+/** One row, whose columns have the affinities. */
+export const createTypedTable = "CREATE TEMP TABLE _atomcast_typed(id INTEGER PRIMARY KEY, numeric NUMERIC, text TEXT)";
+
+/** Integers that a REAL column keeps as they are; SQLite compares greater ones in one plan exactly, in another rounded. */
+const realIntegerMax = 2n ** 47n;
+
+export function typedValues(statements: StatementCache): TypedValue {
+  const convert = (column: "numeric" | "text", value: SqlValue): SqlValue =>
+    statements.get(`INSERT OR REPLACE INTO temp._atomcast_typed(id, ${column}) VALUES (1, ?) RETURNING ${column}`).get(value)?.[0] ?? null;
+  return (value, affinity) => {
+    if (value === null || (typeof value === "number" && Number.isNaN(value))) return null;
+    switch (affinity) {
+      case "none":
+        return value;
+      case "text":
+        return typeof value === "bigint" || typeof value === "number" ? convert("text", value) : value;
+      case "numeric":
+        return typeof value === "string" ? convert("numeric", value) : value;
+      case "real": {
+        const number = typeof value === "string" ? convert("numeric", value) : value;
+        return typeof number === "bigint" && (number > realIntegerMax || number < -realIntegerMax) ? undefined : number;
+      }
+    }
+  };
+}
+
+const searchable = new WeakMap<LocalTable, Map<string, boolean>>();
+
+/** Whether equality of `equalCount` leading key columns, and bounds on the next, are a search in the order of the table's own key. */
+export function isSearch(main: Database, table: LocalTable, equalCount: number, low: boolean, high: boolean): boolean {
+  let known = searchable.get(table);
+  if (known === undefined) {
+    known = new Map();
+    searchable.set(table, known);
+  }
+  const shape = `${equalCount},${low},${high}`;
+  let answer = known.get(shape);
+  if (answer === undefined) {
+    answer = askForSearch(main, table, equalCount, low, high);
+    known.set(shape, answer);
+  }
+  return answer;
+}
+
+function askForSearch(main: Database, table: LocalTable, equalCount: number, low: boolean, high: boolean): boolean {
+  const names = table.keyNames.map((name) => keyName(table, name));
+  const terms = names.slice(0, equalCount).map((name) => `${name} = ?`);
+  const next = names[equalCount];
+  if (next !== undefined && low) terms.push(`${next} > ?`);
+  if (next !== undefined && high) terms.push(`${next} < ?`);
+  if (terms.length === 0) return false;
+  const hint = table.primaryIndex === null ? "" : ` INDEXED BY ${quoteName(table.primaryIndex)}`;
+  const sql = `EXPLAIN QUERY PLAN SELECT 1 FROM main.${quoteName(table.name)}${hint} WHERE ${terms.join(" AND ")}`;
+  const steps = main
+    .prepare<unknown[], readonly [bigint, bigint, bigint, string]>(sql)
+    .raw()
+    .all(...terms.map(() => null));
+  const found = /^SEARCH .* USING (?:INTEGER )?PRIMARY KEY \((.*)\)$/s.exec(steps[0]?.[3] ?? "");
+  return steps.length === 1 && found?.[1]?.split(" AND ").length === terms.length;
+}
