@@ -28,12 +28,12 @@ function entryOf(body: Uint8Array): { seq: Seq; bytes: Uint8Array } {
   const header = {
     engine: 2 as EngineId,
     proposalSeq: seq as ProposalSeq,
-    transaction: 0,
+    transactions: [],
     snapshot: (seq - 1) as Seq,
     fences: [],
     schemaVersions: [],
   };
-  return { seq: seq as Seq, bytes: encodeProposal(header, body) };
+  return { seq: seq as Seq, bytes: encodeProposal(header, [body]) };
 }
 
 function commit(store: LocalStore, result: RunResult): void {

@@ -59,7 +59,7 @@ export type CatalogEvent =
       readonly seq: Seq;
       readonly engine: EngineId;
       readonly proposalSeq: ProposalSeq;
-      readonly transaction: number;
+      readonly transactions: readonly number[];
       readonly outcome: "applied" | RefusalReason;
     }
   | { readonly kind: "spaceGone"; readonly space: SpaceId }
@@ -115,19 +115,19 @@ export class Catalog {
         this.#dirty.add("v");
         return [{ kind: "voters", voters: entry.voters }];
       case "refused":
-        return this.#decide(seq, entry.engine, entry.proposalSeq, 0, entry.reason);
+        return this.#decide(seq, entry.engine, entry.proposalSeq, [], entry.reason);
       case "proposal":
-        return [...this.#applyBody(seq, entry), ...this.#decide(seq, entry.engine, entry.proposalSeq, entry.transaction, "applied")];
+        return [...this.#applyBody(seq, entry), ...this.#decide(seq, entry.engine, entry.proposalSeq, entry.transactions, "applied")];
       default:
         return unreachable(entry);
     }
   }
 
-  #decide(seq: Seq, engine: EngineId, proposalSeq: ProposalSeq, transaction: number, outcome: "applied" | RefusalReason): CatalogEvent[] {
+  #decide(seq: Seq, engine: EngineId, proposalSeq: ProposalSeq, transactions: readonly number[], outcome: "applied" | RefusalReason): CatalogEvent[] {
     const member = this.#members.get(engine);
     if (member === undefined) return [];
     this.#setMember({ ...member, decided: proposalSeq });
-    return [{ kind: "decided", seq, engine, proposalSeq, transaction, outcome }];
+    return [{ kind: "decided", seq, engine, proposalSeq, transactions, outcome }];
   }
 
   #setMember(member: Member): void {

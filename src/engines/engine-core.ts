@@ -190,6 +190,7 @@ export class EngineCore {
         return;
       case "turnEnd":
         this.cache?.turnEnd();
+        this.#proposals.flush();
         if (this.archive?.isBehind !== true) this.#sequencer?.turnEnd();
         this.#step(input);
         this.archive?.turnEnd();

@@ -30,7 +30,6 @@ export class LocalDriver {
   readonly #runs = new Map<number, (result: RunResult) => void>();
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
-  #waiting: { readonly seq: Seq; readonly then: () => void }[] = [];
   #nextId = 1;
 
   constructor(context: CoreContext) {
@@ -113,12 +112,6 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "grantIds", space, first, last } });
   }
 
-  /** As soon as the store has applied `seq`. */
-  whenApplied(seq: Seq, then: () => void): void {
-    if (this.applied >= seq) then();
-    else this.#waiting.push({ seq, then });
-  }
-
   onReply(reply: LocalStoreReply): void {
     switch (reply.kind) {
       case "ran": {
@@ -139,10 +132,6 @@ export class LocalDriver {
         this.applied = reply.through;
         while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)
           this.#waitingBytes -= this.#batches.shift()?.byteCount ?? 0;
-        const ready = this.#waiting.filter(({ seq }) => seq <= reply.through);
-        if (ready.length === 0) return;
-        this.#waiting = this.#waiting.filter(({ seq }) => seq > reply.through);
-        for (const { then } of ready) then();
         return;
       }
       case "described":

@@ -104,9 +104,11 @@ export class OriginatorDesk {
   }
 
   onEvent(event: CatalogEvent): void {
-    if (event.kind === "decided" && event.outcome === "applied" && event.transaction > 0) {
-      this.table.decided(event.engine, event.transaction);
-      this.#askers.delete(`${event.engine}/${event.transaction}`);
+    if (event.kind === "decided" && event.outcome === "applied") {
+      for (const transaction of event.transactions) {
+        this.table.decided(event.engine, transaction);
+        if (this.#askers.size > 0) this.#askers.delete(`${event.engine}/${transaction}`);
+      }
     }
     if (event.kind === "spaceGone") this.#wishes.delete(event.space);
     if (event.kind === "moved" && event.from === this.#context.engine) this.#sendOn();
@@ -208,7 +210,7 @@ export class OriginatorDesk {
 
   #proposeSplit(atom: Atom, body: SplitBody, onDecided: () => void): void {
     const fence = { atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion };
-    this.#proposals.propose({ transaction: 0, snapshot: 0 as Seq, fences: [fence], schemaVersions: [], body: encodeBody(body), onDecided });
+    this.#proposals.propose(encodeBody(body), [fence], onDecided);
   }
 
   tick(): void {

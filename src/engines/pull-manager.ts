@@ -82,14 +82,7 @@ export class PullManager {
       const atoms = missing.slice(from, from + atomsPerProposalMax).map((atom) => atom.id);
       for (const atom of atoms) this.#proposed.add(atom);
       const body = encodeBody({ kind: "hold", atoms });
-      this.#proposals.propose({
-        transaction: 0,
-        snapshot: 0 as Seq,
-        fences: [],
-        schemaVersions: [],
-        body,
-        onDecided: (outcome, seq) => this.#held(need, atoms, outcome === "applied", seq),
-      });
+      this.#proposals.propose(body, [], (outcome, seq) => this.#held(need, atoms, outcome === "applied", seq));
     }
   }
 
@@ -227,7 +220,7 @@ export class PullManager {
     const onDecided = (outcome: string): void => {
       if (outcome !== "applied" && atoms.length > 1) for (const atom of atoms) this.#ready([atom]);
     };
-    this.#proposals.propose({ transaction: 0, snapshot: 0 as Seq, fences: [], schemaVersions: [], body, onDecided });
+    this.#proposals.propose(body, [], onDecided);
   }
 
   /** Those with nothing left to fetch go on. */

@@ -14,7 +14,7 @@
  * | asking | refused for its age | everything is released; running, after a while, with the same age |
  * | asking | an originator has moved, or departed, or a connection to it has ended | asking, another attempt |
  * | asking | an originator is silent (silent-originators.ts) | asking; the sequencer is told |
- * | proposed | its entry is applied | settling: until the local store has applied it; then the next unit |
+ * | proposed | its entry is applied | settling: until it is posted to the local store, with all that is committed with it; then the next unit |
  * | proposed | REFUSED for a fence | asking, another attempt |
  * | proposed | REFUSED for a schema version | running |
  * | proposed | nothing for outcomeDeadlineMs | failed, "outcome unknown"; the proposal stays |
@@ -27,7 +27,7 @@
  */
 import type { Atom } from "../atoms/atom.js";
 import type { Age, PermissionItem, PermissionRequest } from "../atoms/permission-table.js";
-import type { Endpoint, EngineId, Seq, SpaceId } from "../base/ids.js";
+import { type Endpoint, type EngineId, type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
@@ -91,6 +91,11 @@ interface Batch {
   unit: Unit | null;
 }
 
+/** What changes the schema, or looks at a whole table, stands alone: what shares its entry would have been made for the schema before it. */
+function mayShareAnEntry({ wholeTables, permissions }: Changes): boolean {
+  return wholeTables.length === 0 && !permissions.some(({ space }) => space === schemaSpace);
+}
+
 /** What one originator is asked for. */
 interface Group {
   readonly items: PermissionItem[];
@@ -111,6 +116,8 @@ export class Transactions {
   readonly #resting = new Set<Batch>();
   readonly #releases: Releases;
   readonly #silent: SilentOriginators;
+  /** Units whose entries are applied within the batch of entries that is under way. */
+  readonly #settling: (() => void)[] = [];
   #nextTransaction = 1;
   #nextLookMs = 0;
   /** Chunks pulled, as seen last, and since when there are so many. */
@@ -465,17 +472,18 @@ export class Transactions {
     }
     unit.phase = "proposed";
     unit.phaseSinceMs = this.#context.nowMs;
-    this.#proposals.propose({
+    this.#proposals.join({
       transaction: unit.transaction,
       snapshot: result.snapshot,
       fences: unit.fences,
       schemaVersions: result.changes.schemaVersions,
       body: result.changes.body,
-      onDecided: (outcome, seq) => this.#decided(batch, unit, outcome, seq, result),
+      mayJoin: mayShareAnEntry(result.changes),
+      onDecided: (outcome) => this.#decided(batch, unit, outcome, result),
     });
   }
 
-  #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, seq: Seq, result: Extract<RunResult, { kind: "commit" }>): void {
+  #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, result: Extract<RunResult, { kind: "commit" }>): void {
     if (batch.unit !== unit) {
       // Its client was told that the outcome is unknown. It is known now, and nobody asks for it any more.
       if (outcome !== "applied") this.#release(unit);
@@ -486,7 +494,7 @@ export class Transactions {
       batch.committedUnits++;
       unit.phase = "settling";
       this.#byTransaction.delete(unit.transaction);
-      this.#local.whenApplied(seq, () => {
+      this.#settling.push(() => {
         if (batch.unit === unit) this.#advance(batch, result.outcomes, result.nextStep, result.settings);
       });
       return;
@@ -547,8 +555,15 @@ export class Transactions {
     }
   }
 
-  /** After a batch of entries is applied. */
+  /**
+   * After a batch of entries is applied here. What they store is posted to the local store before anybody is answered: whatever a client asks next
+   * is posted behind it, and so sees it.
+   */
   onApplied(): void {
+    if (this.#settling.length > 0) {
+      this.#local.flush();
+      for (const advance of this.#settling.splice(0)) advance();
+    }
     if (this.#reaching.size === 0) return;
     for (const [batch, { seq, then }] of [...this.#reaching]) {
       if (seq > this.#context.appliedSeq) continue;

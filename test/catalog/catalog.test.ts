@@ -40,7 +40,7 @@ function proposal(engine: number, n: number, body: ProposalBody, more: Partial<P
     kind: "proposal",
     engine: engine as EngineId,
     proposalSeq: n as ProposalSeq,
-    transaction: 0,
+    transactions: [],
     snapshot: 0 as Seq,
     fences: [],
     schemaVersions: [],

@@ -23,8 +23,15 @@ function changesOf(local: LocalStore, sql: string): Changes {
 }
 
 function commit(changes: Changes, engine: number, seq: number, ...stores: LocalStore[]): void {
-  const header = { engine: engine as EngineId, proposalSeq: seq as ProposalSeq, transaction: 1, snapshot: 0 as Seq, fences: [], schemaVersions: [] };
-  const bytes = encodeProposal(header, changes.body);
+  const header = {
+    engine: engine as EngineId,
+    proposalSeq: seq as ProposalSeq,
+    transactions: [1],
+    snapshot: 0 as Seq,
+    fences: [],
+    schemaVersions: [],
+  };
+  const bytes = encodeProposal(header, [changes.body]);
   for (const one of stores) one.apply([{ seq: seq as Seq, bytes }], seq as Seq);
 }
 

@@ -9,7 +9,7 @@ import type { CoreEffect } from "../../src/engines/core-types.js";
 import { OriginatorDesk } from "../../src/engines/originator-desk.js";
 import { ProposalQueue } from "../../src/engines/proposal-queue.js";
 import { decodeEngineMessage, type EngineMessage } from "../../src/messages/wire/engine-messages.js";
-import { decodeEntry, type Entry, encodeEntry, type ProposalBody, type ProposalEntry } from "../../src/messages/wire/entry.js";
+import { decodeEntry, type Entry, encodeEntry, formatVersion, type ProposalBody, type ProposalEntry } from "../../src/messages/wire/entry.js";
 
 export const genesis = { seq: 0 as Seq, term: 0 as Term, hash: "" } as unknown as LogPosition;
 /** A table that engine 2 makes. */
@@ -25,7 +25,7 @@ export function boot(nonce: number, node = 0, endpoint = `e${nonce}`): Entry & {
     endpoint: endpoint as Endpoint,
     http: "-",
     pid: 1,
-    formatVersion: 1,
+    formatVersion,
   };
 }
 
@@ -34,7 +34,7 @@ export function proposal(engine: number, n: number, body: ProposalBody, more: Pa
     kind: "proposal",
     engine: engine as EngineId,
     proposalSeq: n as ProposalSeq,
-    transaction: 0,
+    transactions: [],
     snapshot: 0 as Seq,
     fences: [],
     schemaVersions: [],
@@ -126,12 +126,14 @@ export class CacheParts {
       this.desk.tick();
       this.cache.tick();
       this.cache.turnEnd();
-      effects.push(...this.context.take());
+      effects.push(...this.take());
     }
     return effects;
   }
 
+  /** Where effects are taken, a turn ends. */
   take(): readonly CoreEffect[] {
+    this.proposals.flush();
     return this.context.take();
   }
 

@@ -9,6 +9,7 @@ import {
   encodeEngineMessage,
   type TransferRequestMessage,
 } from "../../src/messages/wire/engine-messages.js";
+import { formatVersion } from "../../src/messages/wire/entry.js";
 
 const [s1, s2] = ["s1" as Endpoint, "s2" as Endpoint];
 /** Always the source that was heard first. */
@@ -30,7 +31,7 @@ function announce(appliedSeq: number): EngineMessage {
     commitSeq: appliedSeq as Seq,
     appliedSeq: appliedSeq as Seq,
     atomsHeld: 0,
-    formatVersion: 1,
+    formatVersion,
     canServe: true,
   };
 }

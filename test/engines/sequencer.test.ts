@@ -8,7 +8,7 @@ import { Catalog } from "../../src/catalog/catalog.js";
 import { CoreContext } from "../../src/engines/core-context.js";
 import { Sequencer } from "../../src/engines/sequencer.js";
 import type { StreamView } from "../../src/messages/stream/stream-node-types.js";
-import { decodeEntry, type Entry, encodeEntry, type NewAtom, type SplitBody } from "../../src/messages/wire/entry.js";
+import { decodeEntry, type Entry, encodeEntry, formatVersion, type NewAtom, type SplitBody } from "../../src/messages/wire/entry.js";
 import { atom, boot, createTable, genesis, proposal, space } from "./engine-parts.js";
 
 /** Archive e1 leads; what it orders is applied at once, as committed. */
@@ -101,7 +101,7 @@ test("a BOOT asked for twice is ordered once", () => {
 
 test("an engine of another format, or an Archive without a node id, does not become a member", () => {
   const s = new Leading();
-  s.order({ ...boot(2, 0, "e2"), formatVersion: 2 });
+  s.order({ ...boot(2, 0, "e2"), formatVersion: formatVersion + 1 });
   s.order({ ...boot(3, 0, "e3"), engineKind: "archive" });
   s.wait(200, ["e1", "e2", "e3"]);
   expect(s.members()).toHaveLength(1);

@@ -22,14 +22,7 @@ class Client extends CacheParts {
     this.apply(boot(1, 11));
     this.apply(boot(2));
     this.apply(boot(99));
-    this.proposals.propose({
-      transaction: 0,
-      snapshot: 0 as Seq,
-      fences: [],
-      schemaVersions: [],
-      body: encodeBody(createTable()),
-      onDecided: () => {},
-    });
+    this.proposals.propose(encodeBody(createTable()), [], () => {});
     this.applyOwn();
     this.take();
   }

@@ -11,7 +11,7 @@ test("order of creation is the same on an engine that began from a copy of the c
     kind: "proposal",
     engine,
     proposalSeq: space as never,
-    transaction: 1,
+    transactions: [1],
     snapshot: 1 as Seq,
     fences: [],
     schemaVersions: [],

@@ -233,6 +233,11 @@ export class CommittedStream {
         .flatMap((part) => (part.kind === "rows" ? part.rows.flatMap((row) => row.indexKeys) : []))
         .map((one) => `${one.space}:${binaryKey(one.key)}`),
     );
+    if (entry.transactions.length > 1)
+      this.#checkGroup(
+        seq,
+        uses.filter(({ name }) => !isIndex.has(name)),
+      );
     for (const { name, use } of uses) {
       const last = this.#keys.get(name);
       if (last === undefined) continue;
@@ -252,6 +257,19 @@ export class CommittedStream {
       if (use === "delete" || isIndex.has(name)) [last.write, last.delete] = [seq, seq];
       this.#keys.set(name, last);
     }
+  }
+
+  /** Else one of them would not have seen what the other did, though both had permission: only parents may be relied on by several. Index keys are left out: one
+   * transaction may move a key from row to row. */
+  #checkGroup(seq: Seq, uses: readonly { readonly name: string; readonly use: keyof KeyUses }[]): void {
+    const seen = new Map<string, keyof KeyUses>();
+    for (const { name, use } of uses) {
+      const other = seen.get(name);
+      const isShared = other === undefined || (use === "exist" && other !== "delete") || (other === "exist" && use === "write");
+      check(isShared, "transactions of a group touch different keys", () => `${seq}: ${Buffer.from(name, "latin1").toString("hex")} is used twice`);
+      seen.set(name, use);
+    }
+    this.#coverage.count("invariants", "transactions of a group touch different keys");
   }
 
   #rowsOf(space: SpaceId): SpaceRows {

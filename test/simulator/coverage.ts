@@ -18,6 +18,7 @@ export const coverageRows = {
     "proposals are in order",
     "fences and versions hold when ordered",
     "no conflict between snapshot and commit",
+    "transactions of a group touch different keys",
     "ranges without overlap or gap",
     "originators are live",
     "acknowledged effects are there",
@@ -85,7 +86,7 @@ export const coverageRows = {
   /** journal-recovery.ts, as far as the memory twin has it: bytes and segments are the storage tests'. */
   recovery: ["empty", "sound", "torn", "below commit", "below store"],
   /** The other kinds of entries, and what else a workload should reach. */
-  stream: ["HOLD", "READY", "SPLIT by size", "SPLIT for ids", "DDL", "catch-up over TCP", "sequencer changed", "pull chunk"],
+  stream: ["HOLD", "READY", "SPLIT by size", "SPLIT for ids", "DDL", "catch-up over TCP", "sequencer changed", "pull chunk", "group of transactions"],
 } as const;
 
 export type CoverageTable = keyof typeof coverageRows;

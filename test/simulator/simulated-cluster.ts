@@ -193,6 +193,7 @@ export class SimulatedCluster {
     if (body.kind === "split") coverage.count("stream", body.sequenceNext > 0n ? "SPLIT for ids" : "SPLIT by size");
     if (body.kind !== "transaction") return;
     coverage.count("transactions", "asking: granted, proposed");
+    if (entry.transactions.length > 1) coverage.count("stream", "group of transactions");
     if (body.parts.some((part) => part.kind === "ddl")) coverage.count("stream", "DDL");
   }
 

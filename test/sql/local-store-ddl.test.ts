@@ -15,8 +15,8 @@ function start(count = 2): Cluster {
 
 function partsOf(changes: Changes | undefined) {
   if (changes === undefined) throw new Error("nothing was committed");
-  const header = { engine: 2, proposalSeq: 1, transaction: 0, snapshot: 1, fences: [], schemaVersions: [] } as never;
-  const entry = decodeEntry(encodeProposal(header, changes.body));
+  const header = { engine: 2, proposalSeq: 1, transactions: [], snapshot: 1, fences: [], schemaVersions: [] } as never;
+  const entry = decodeEntry(encodeProposal(header, [changes.body]));
   if (entry.kind !== "proposal" || entry.body.kind !== "transaction") throw new Error("not a transaction");
   return entry.body.parts;
 }

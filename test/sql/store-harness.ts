@@ -157,8 +157,15 @@ export class Cluster {
   commit(engine: EngineId, body: Uint8Array): void {
     this.#seq++;
     const seq = this.seq;
-    const header = { engine, proposalSeq: seq as number as ProposalSeq, transaction: 0, snapshot: (seq - 1) as Seq, fences: [], schemaVersions: [] };
-    const bytes = encodeProposal(header, body);
+    const header = {
+      engine,
+      proposalSeq: seq as number as ProposalSeq,
+      transactions: [],
+      snapshot: (seq - 1) as Seq,
+      fences: [],
+      schemaVersions: [],
+    };
+    const bytes = encodeProposal(header, [body]);
     this.log.push({ seq, bytes });
     for (const one of this.engines) one.store.apply([{ seq, bytes }], seq);
     const entry = decodeEntry(bytes);

@@ -9,7 +9,7 @@ const key = Buffer.from([1, 2]);
 const fence = { atom: 9, originator: 5, ownershipVersion: 70_000 };
 
 function proposal(body: object): Entry {
-  const header = { kind: "proposal", engine: 5, proposalSeq: 300, transaction: 8, snapshot: 1000 };
+  const header = { kind: "proposal", engine: 5, proposalSeq: 300, transactions: [8], snapshot: 1000 };
   return { ...header, fences: [fence], schemaVersions: [{ table: 7, version: 2 }], body } as unknown as Entry;
 }
 
@@ -62,7 +62,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 1, entries: "d2975c35f6de665d", messages: "b8436866dffbdbdd" };
+const digests = { formatVersion: 2, entries: "695b7c3b9749b52d", messages: "b8436866dffbdbdd" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -66,9 +66,9 @@ export interface ProposalEntry {
   readonly kind: "proposal";
   readonly engine: EngineId;
   readonly proposalSeq: ProposalSeq;
-  /** The engine's number of the transaction whose permissions end when this is applied; 0 where it asked for none. */
-  readonly transaction: number;
-  /** The snapshot that it read, or 0 where it read none. */
+  /** The engine's numbers of the transactions whose permissions end when this is applied; none where it asked for none. */
+  readonly transactions: readonly number[];
+  /** The snapshot that all of them read, or 0 where they read none. */
   readonly snapshot: Seq;
   readonly fences: readonly Fence[];
   readonly schemaVersions: readonly SchemaVersion[];
@@ -212,10 +212,11 @@ export interface SplitPiece {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 1;
+export const formatVersion = 2;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
-const bodyKinds = ["transaction", "hold", "ready", "drop", "split"] as const;
+/** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
+const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group"] as const;
 const schemaTypes = ["table", "index", "view", "trigger"] as const;
 
 export function encodeEntry(entry: Entry): Buffer {
@@ -258,12 +259,15 @@ export function encodeEntry(entry: Entry): Buffer {
 
 export type ProposalHeader = Omit<ProposalEntry, "kind" | "body">;
 
-/** A proposal whose body is encoded already (`encodeBody`). */
-export function encodeProposal(header: ProposalHeader, body: Uint8Array): Buffer {
-  const writer = new ByteWriter(body.length + 64 + header.fences.length * 16);
+/** A proposal whose body is encoded already (`encodeBody`); several bodies are those of transactions that do not touch one another's keys. */
+export function encodeProposal(header: ProposalHeader, bodies: readonly Uint8Array[]): Buffer {
+  const bodyBytes = bodies.reduce((sum, body) => sum + body.length, 0);
+  const writer = new ByteWriter(bodyBytes + 64 + header.fences.length * 16 + header.transactions.length * 5);
   writer.u8(entryKinds.indexOf("proposal"));
   writeProposalHeader(writer, header);
-  return writer.raw(body).finish();
+  if (bodies.length > 1) writer.u8(bodyKinds.indexOf("group")).varint(bodies.length);
+  for (const body of bodies) writer.raw(body);
+  return writer.finish();
 }
 
 export function encodeBody(body: ProposalBody): Buffer {
@@ -273,7 +277,8 @@ export function encodeBody(body: ProposalBody): Buffer {
 }
 
 function writeProposalHeader(writer: ByteWriter, header: ProposalHeader): void {
-  writer.varint(header.engine).varint(header.proposalSeq).varint(header.transaction).varint(header.snapshot);
+  writer.varint(header.engine).varint(header.proposalSeq).varint(header.snapshot);
+  writeList(writer, header.transactions, (transaction) => writer.varint(transaction));
   writeList(writer, header.fences, (fence) => writer.varint(fence.atom).varint(fence.originator).varint(fence.ownershipVersion));
   writeList(writer, header.schemaVersions, (one) => writer.varint(one.table).varint(one.version));
 }
@@ -375,8 +380,8 @@ function readEntry(reader: ByteReader): Entry {
         kind,
         engine: reader.varint() as EngineId,
         proposalSeq: reader.varint() as ProposalSeq,
-        transaction: reader.varint(),
         snapshot: reader.varint() as Seq,
+        transactions: reader.list((r) => r.varint()),
         fences: reader.list(readFence, 3),
         schemaVersions: reader.list((r) => ({ table: r.varint() as SpaceId, version: r.varint() as Seq }), 2),
         body: readBody(reader),
@@ -406,6 +411,8 @@ function readBody(reader: ByteReader): ProposalBody {
   switch (kind) {
     case "transaction":
       return { kind, exists: reader.list(readSpaceKey, 2), parts: reader.list(readPart, 2) };
+    case "group":
+      return readGroup(reader);
     case "hold":
     case "ready":
     case "drop":
@@ -431,6 +438,27 @@ function readBody(reader: ByteReader): ProposalBody {
     default:
       return unreachable(kind);
   }
+}
+
+/** Bodies of transactions, as one: their keys have nothing in common, so their rows of one table make one part, in order of application. */
+function readGroup(reader: ByteReader): TransactionBody {
+  const exists: SpaceKey[] = [];
+  const parts: Part[] = [];
+  let last: { readonly table: SpaceId; readonly rows: RowChange[] } | null = null;
+  for (let left = reader.count(3); left > 0; left--) {
+    if (reader.u8() !== bodyKinds.indexOf("transaction")) throw new MalformedBytesError("a group is of transactions");
+    for (let count = reader.count(2); count > 0; count--) exists.push(readSpaceKey(reader));
+    for (let count = reader.count(2); count > 0; count--) {
+      const part = readPart(reader);
+      if (part.kind === "rows" && part.table === last?.table) {
+        for (const change of part.rows) last.rows.push(change);
+        continue;
+      }
+      last = part.kind === "rows" ? { table: part.table, rows: [...part.rows] } : null;
+      parts.push(last === null ? part : { kind: "rows", ...last });
+    }
+  }
+  return { kind: "transaction", exists, parts };
 }
 
 function readPart(reader: ByteReader): Part {

@@ -13,6 +13,7 @@ import { decodeGreeting, encodeGreeting, type Greeting, type Hello } from "../..
 import { openNodeNetwork } from "../../../src/messages/network/node-network.js";
 import { createSealer, tlsKey } from "../../../src/messages/network/sealing.js";
 import { connectTls } from "../../../src/messages/network/tls-sockets.js";
+import { formatVersion } from "../../../src/messages/wire/entry.js";
 import { bytes, clusterId, type Engine, newNonce, openEngine, otherClusterId, otherSecret, secret } from "./network-conformance.js";
 import { nodeHarness, testGroup } from "./node-harness.js";
 
@@ -55,7 +56,7 @@ async function answerTo(socket: TLSSocket): Promise<Greeting> {
     const [chunk] = (await once(socket, "data")) as [Buffer];
     reader.append(chunk);
     const answer = reader.next();
-    if (answer !== null) return decodeGreeting(answer, 1);
+    if (answer !== null) return decodeGreeting(answer, formatVersion);
   }
 }
 
@@ -70,7 +71,7 @@ test("datagrams without the key, replayed, cut short, of another version or clus
   const source = endpointAddress("127.0.0.1", raw.address().port)?.bytes ?? Buffer.alloc(0);
   const { port, address, bytes: destination } = addressOf(a.network.endpoint);
   const nonce = newNonce();
-  const seal = (changes: { secret?: Buffer; clusterId?: ClusterId; nonce?: Nonce }, version = 1): Buffer =>
+  const seal = (changes: { secret?: Buffer; clusterId?: ClusterId; nonce?: Nonce }, version = formatVersion): Buffer =>
     createSealer({ clusterId, secret, nonce, ...changes }, source, version).seal("unicast", destination, bytes("in"));
   const good = seal({});
   const bad = [
@@ -79,7 +80,7 @@ test("datagrams without the key, replayed, cut short, of another version or clus
     good.subarray(0, -1),
     seal({ secret: otherSecret, nonce: newNonce() }),
     seal({ clusterId: otherClusterId }),
-    seal({}, 2),
+    seal({}, formatVersion + 1),
   ];
   const tooLarge = Buffer.concat([good, Buffer.alloc(20_000)]);
   raw.send(good, port, address);
@@ -135,10 +136,10 @@ test("a HELLO of another version or cluster is answered with the reason, and the
     await closed;
     return answer;
   };
-  expect(await say(encodeGreeting(helloOf("127.0.0.1:9"), 2))).toEqual({ kind: "refused", reason: "other version" });
+  expect(await say(encodeGreeting(helloOf("127.0.0.1:9"), formatVersion + 1))).toEqual({ kind: "refused", reason: "other version" });
   const elsewhere = helloOf("127.0.0.1:9", { clusterId: otherClusterId });
-  expect(await say(encodeGreeting(elsewhere, 1))).toEqual({ kind: "refused", reason: "other cluster" });
-  expect(harness.log.join("\n")).toMatch(/format version 2, this engine 1/);
+  expect(await say(encodeGreeting(elsewhere, formatVersion))).toEqual({ kind: "refused", reason: "other cluster" });
+  expect(harness.log.join("\n")).toContain(`format version ${formatVersion + 1}, this engine ${formatVersion}`);
   expect(harness.log.join("\n")).toContain(`belongs to cluster ${otherClusterId}`);
   expect(a.events).toEqual([]);
 });
@@ -149,8 +150,8 @@ test("whoever greets badly, or sends too long a message, is cut off", async () =
     bytes("GET / HTTP/1.1\r\n\r\n"),
     frame(bytes("nonsense")),
     frame(Buffer.alloc(600)),
-    frame(encodeGreeting(helloOf("not an endpoint"), 1)),
-    frame(encodeGreeting(helloOf(a.network.endpoint), 1)),
+    frame(encodeGreeting(helloOf("not an endpoint"), formatVersion)),
+    frame(encodeGreeting(helloOf(a.network.endpoint), formatVersion)),
   ];
   for (const start of badStarts) {
     const socket = await strangerOf(a);
@@ -159,7 +160,7 @@ test("whoever greets badly, or sends too long a message, is cut off", async () =
   }
   expect(a.events).toEqual([]);
   const greeted = await strangerOf(a);
-  greeted.write(Buffer.concat([frame(encodeGreeting(helloOf("127.0.0.1:9"), 1)), frame(bytes("fine"))]));
+  greeted.write(Buffer.concat([frame(encodeGreeting(helloOf("127.0.0.1:9"), formatVersion)), frame(bytes("fine"))]));
   expect((await answerTo(greeted)).kind).toBe("hello");
   await harness.until(() => a.messages.length === 1);
   const tooLong = Buffer.alloc(4);

@@ -6,6 +6,7 @@ import { seededRandom } from "../../../src/base/random.js";
 import { endpointAddress } from "../../../src/messages/network/endpoint-address.js";
 import { ReplayWindow, replayWindowCounters } from "../../../src/messages/network/replay-window.js";
 import { createOpener, createSealer, type Opened, sealedOverheadBytes, sendersMax, tlsKey } from "../../../src/messages/network/sealing.js";
+import { formatVersion } from "../../../src/messages/wire/entry.js";
 import { clusterId, otherClusterId, otherSecret, secret } from "./network-conformance.js";
 
 const sourceAddress = "10.1.2.3";
@@ -45,7 +46,7 @@ test("the format, byte by byte: HKDF-SHA256, AES-256-GCM, header and both addres
   const sealed = sealer.seal("multicast", groupBytes, payload); // the second: counter 1
   const info = Buffer.concat([Buffer.from("atomcast udp v1"), Buffer.from("0102030405ff", "hex")]);
   const key = Buffer.from(hkdfSync("sha256", secret, Buffer.from(clusterId, "hex"), info, 32));
-  const header = Buffer.from(`41430101${clusterId}0102030405ff000000000001`, "hex");
+  const header = Buffer.from(`4143${Buffer.from([formatVersion]).toString("hex")}01${clusterId}0102030405ff000000000001`, "hex");
   const cipher = createCipheriv("aes-256-gcm", key, Buffer.from("010000000000000000000001", "hex"));
   cipher.setAAD(Buffer.concat([header, source, groupBytes]));
   const expected = Buffer.concat([header, cipher.update(payload), cipher.final(), cipher.getAuthTag()]);
@@ -53,12 +54,12 @@ test("the format, byte by byte: HKDF-SHA256, AES-256-GCM, header and both addres
 });
 
 test("refused: each for its reason, and nothing of it is remembered", () => {
-  const seal = (by = identity, version = 1): Buffer => createSealer(by, source, version).seal("unicast", receiverBytes, payload);
+  const seal = (by = identity, version = formatVersion): Buffer => createSealer(by, source, version).seal("unicast", receiverBytes, payload);
   const opener = newOpener();
   const open = (datagram: Buffer, address = sourceAddress, port = sourcePort): string => outcome(opener.open(datagram, "unicast", address, port));
   expect(open(seal().subarray(0, sealedOverheadBytes - 1))).toBe("short");
   expect(open(Buffer.alloc(100))).toBe("not ours");
-  expect(open(seal(identity, 2))).toBe("other version");
+  expect(open(seal(identity, formatVersion + 1))).toBe("other version");
   expect(open(seal({ ...identity, clusterId: otherClusterId }))).toBe("other cluster");
   expect(open(seal({ ...identity, secret: otherSecret }))).toBe("forged");
   expect(open(seal().subarray(0, -1))).toBe("forged");
