@@ -143,6 +143,7 @@ export class ArchiveEngine {
       votersTarget: this.#options.votersTarget,
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      catalogLimits: environment.catalogLimits,
       nowMs: environment.clock.nowMs(),
     });
     this.#host = new EngineHost(core, {

@@ -5,6 +5,7 @@ import type { CatalogEvent } from "../catalog/catalog.js";
 import type { EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import type { StoreChange } from "../storage/atom-store.js";
+import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
 
 /** Pulls that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
@@ -19,6 +20,7 @@ const batchChangesMin = 4000;
 const backlogMax = 100_000;
 
 export class ArchiveSide {
+  readonly catalogs: CatalogSource;
   readonly #context: CoreContext;
   #changes: StoreChange[] = [];
   #underWay = false;
@@ -29,6 +31,7 @@ export class ArchiveSide {
 
   constructor(context: CoreContext) {
     this.#context = context;
+    this.catalogs = new CatalogSource(context);
     this.stored = context.appliedSeq;
     this.#last = context.appliedSeq;
   }
@@ -86,7 +89,7 @@ export class ArchiveSide {
         this.#context.push({ kind: "serveTransfer", to: from, transfer: message.transfer, cursor: message.cursor });
         return true;
       case "catalogRequest":
-        this.#context.send(from, { kind: "catalog", position: this.#context.position, records: this.#context.catalog.dump() });
+        this.catalogs.onRequest(from, message);
         return true;
       default:
         return false;

@@ -1,13 +1,13 @@
 /**
- * A Cache engine from nothing to its LEAVE: takes the catalogs from an Archive, follows the stream, and serves SQL from its local store. Where it
+ * A Cache engine from nothing to its LEAVE: takes the root catalog from an Archive, follows the stream, and serves SQL from its local store. Where it
  * was taken for dead, or its store failed, it starts over: a new member with an empty store, in the same process.
  */
 
 import { DatabaseError } from "../base/errors.js";
 import { type Endpoint, type EngineId, type Nonce, noNode, noSeq, noTerm, type SpaceId } from "../base/ids.js";
+import type { LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
-import type { CatalogMessage } from "../messages/wire/engine-messages.js";
 import type { Description, SessionSettings, SqlFault, Step } from "../sql/local-store.js";
 import { splitScript } from "../sql/parse/split-script.js";
 import type { BatchAnswer } from "./core-types.js";
@@ -97,7 +97,7 @@ export class CacheEngine implements Database {
   #join(): void {
     const { environment } = this.#options;
     this.#host = null;
-    const joining = new Joining("cache", environment.random);
+    const joining = new Joining("cache", environment.random, undefined, environment.catalogLimits.partBytes);
     this.#joining = joining;
     this.#cancelJoining?.();
     this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
@@ -108,18 +108,18 @@ export class CacheEngine implements Database {
     for (const effect of effects) {
       if (effect.kind === "multicast") this.#network?.multicast(effect.payload);
       else if (effect.kind === "send") this.#network?.sendReliable(effect.to, effect.payload);
-      else if (effect.kind === "catalog") this.#begin(effect.message);
+      else if (effect.kind === "catalog") this.#begin(effect.position, effect.records);
       else if (effect.kind === "otherVersion")
         this.#options.environment.log("warn", "an engine of this database speaks another format", { ...effect });
     }
   }
 
-  #begin(message: CatalogMessage): void {
+  #begin(position: LogPosition, records: ReadonlyMap<string, Uint8Array>): void {
     const { environment } = this.#options;
     this.#cancelJoining?.();
     const network = this.#network;
     if (this.#stopped || network === null) return;
-    const catalog = Catalog.load(message.records);
+    const catalog = Catalog.load(records);
     const port: { host: EngineHost | null } = { host: null };
     const local = this.#options.openLocal({
       onReply: (reply) => port.host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply }),
@@ -128,15 +128,15 @@ export class CacheEngine implements Database {
     const schema = catalog.schema
       .inOrder()
       .map(({ object, version }) => ({ object, version: catalog.schema.tables.get(object.space)?.version ?? version }));
-    local.post({ kind: "reset", seq: message.position.seq, schema });
+    local.post({ kind: "reset", seq: position.seq, schema });
     local.flush();
     this.#local = local;
     const core = new EngineCore({
       self: { kind: "cache", nodeId: noNode, nonce: this.#nonce, endpoint: network.endpoint, http: this.#http, pid: environment.pid },
       catalog,
-      position: message.position,
+      position,
       entries: [],
-      commitSeq: message.position.seq,
+      commitSeq: position.seq,
       founders: [],
       term: noTerm,
       votedFor: noNode,
@@ -144,6 +144,7 @@ export class CacheEngine implements Database {
       votersTarget: 0,
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      catalogLimits: environment.catalogLimits,
       nowMs: environment.clock.nowMs(),
     });
     this.#joining = null;

@@ -4,7 +4,9 @@ import type { LogEntry } from "../base/log-entry.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { EngineMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
+import { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
+import type { CatalogLimits } from "./core-types.js";
 import { IdBlocks } from "./id-blocks.js";
 import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
@@ -15,32 +17,44 @@ import { Transactions } from "./transactions.js";
 
 export class CacheSide {
   readonly local: LocalDriver;
+  readonly catalogs: CatalogPulls;
   readonly pulls: PullManager;
   readonly ids: IdBlocks;
   readonly transactions: Transactions;
   readonly #context: CoreContext;
 
-  constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk) {
+  constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk, limits: CatalogLimits) {
     this.#context = context;
     this.local = new LocalDriver(context);
-    this.pulls = new PullManager(context, this.local, proposals);
+    this.catalogs = new CatalogPulls(context, limits);
+    this.pulls = new PullManager(context, this.local, proposals, this.catalogs);
     const silent = new SilentOriginators(context);
     this.ids = new IdBlocks(context, this.local, desk, silent);
-    this.transactions = new Transactions(context, this.local, proposals, desk, this.pulls, this.ids, silent);
+    this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent);
   }
 
   /** Before the events of the entry go round: what they post must come after it in the local store. */
   onEntry(log: LogEntry, entry: Entry): void {
+    this.catalogs.onEntry(log.seq, entry, log.bytes.length);
     this.local.add(log, entry.kind === "proposal" && (entry.body.kind === "transaction" || entry.body.kind === "split"));
   }
 
   onEvent(event: CatalogEvent): void {
     this.ids.onEvent(event);
     this.transactions.onEvent(event);
-    if (event.kind === "spaceGone") this.pulls.spaceGone(event.space);
+    if (event.kind !== "spaceGone") return;
+    this.pulls.spaceGone(event.space);
+    this.catalogs.spaceGone(event.space);
+  }
+
+  /** After a batch of entries. */
+  onApplied(): void {
+    this.catalogs.onApplied();
+    this.transactions.onApplied();
   }
 
   disconnected(endpoint: Endpoint): void {
+    this.catalogs.disconnected(endpoint);
     this.pulls.disconnected(endpoint);
     this.transactions.disconnected(endpoint);
   }
@@ -53,6 +67,9 @@ export class CacheSide {
         return true;
       case "released":
         this.transactions.onReleased(from, message.transaction, message.attempt);
+        return true;
+      case "catalog":
+        this.catalogs.onReply(from, message);
         return true;
       case "pullReply":
         this.pulls.onReply(from, message);
@@ -69,6 +86,7 @@ export class CacheSide {
 
   turnEnd(): void {
     this.#context.catalog.forgetDirty();
+    this.catalogs.turnEnd();
     this.pulls.turnEnd();
     this.local.flush();
   }

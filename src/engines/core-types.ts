@@ -60,6 +60,14 @@ export type BatchAnswer =
   /** The engine failed the whole request; `code` as in DatabaseError. */
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
+/** How a Cache takes catalogs. */
+export interface CatalogLimits {
+  /** Of records in one part, in bytes: what an Archive encodes at once. */
+  readonly partBytes: number;
+  /** Entries kept while catalogs are pulled, in bytes. Beyond it the pulls begin again. */
+  readonly keptBytesMax: number;
+}
+
 /** What a core is told about its own process. */
 export interface Self {
   readonly kind: EngineKind;

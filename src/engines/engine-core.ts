@@ -27,7 +27,7 @@ import { decodeEntry, encodeEntry, formatVersion, type TransactionBody } from ".
 import { ArchiveSide } from "./archive-side.js";
 import { CacheSide } from "./cache-side.js";
 import { CoreContext } from "./core-context.js";
-import type { CoreEffect, CoreInput, Self } from "./core-types.js";
+import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
 import { Sequencer } from "./sequencer.js";
@@ -49,6 +49,7 @@ export interface CoreOptions {
   readonly votersTarget: number;
   readonly random: Random;
   readonly limits: StreamLimits;
+  readonly catalogLimits: CatalogLimits;
   readonly nowMs: number;
 }
 
@@ -112,7 +113,7 @@ export class EngineCore {
     };
     this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget) : null;
     this.archive = self.kind === "archive" ? new ArchiveSide(this.context) : null;
-    this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk) : null;
+    this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk, options.catalogLimits) : null;
     for (const member of catalog.members.values()) {
       if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
     }
@@ -401,7 +402,8 @@ export class EngineCore {
       return;
     }
     this.#desk.answerWaiting();
-    this.cache?.transactions.onApplied();
+    this.archive?.catalogs.onApplied();
+    this.cache?.onApplied();
   }
 
   #apply(log: LogEntry): void {

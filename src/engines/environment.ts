@@ -7,6 +7,7 @@ import type { Description, SqlFault } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
 import type { AtomStore } from "../storage/atom-store.js";
 import type { JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
+import type { CatalogLimits } from "./core-types.js";
 
 export interface Clock {
   /** Monotonic, in milliseconds. */
@@ -25,6 +26,7 @@ export interface Environment {
   readonly clock: Clock;
   readonly random: Random;
   readonly limits: Omit<StreamLimits, "datagramBytesMax">;
+  readonly catalogLimits: CatalogLimits;
   readonly pid: number;
   readonly log: Log;
   openNetwork(nonce: Nonce, handlers: NetworkHandlers): Promise<Network>;

@@ -1,12 +1,13 @@
 /**
- * How an engine without a state gets one to begin from: it seeks its database by multicast, and asks an Archive for the catalogs (a Cache) or
- * for the whole store (an Archive). Pure; the host carries out what it wants and gives it what arrives.
+ * How an engine without a state gets one to begin from: it seeks its database by multicast, and asks an Archive for the root catalog (a Cache;
+ * the other catalogs it pulls when it needs them, catalog-pulls.ts) or for the whole store (an Archive). Pure; the host carries out what it wants and gives it what arrives.
  *
- * A store is of one seq, whole: parts of another one, or of a source whose numbers of transfers are others, void what was taken in.
+ * A store is of one seq, whole: parts of another one, or of a source whose numbers of transfers are others, void what was taken in. So is a root
+ * catalog, and its parts are of one source besides: where that is lost, silent or has given it up, it begins again with another.
  */
 
 import { MalformedBytesError } from "../base/bytes.js";
-import { type Endpoint, type EngineKind, noSeq, noTerm, type Seq, type Term } from "../base/ids.js";
+import { type Endpoint, type EngineKind, noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import {
@@ -32,7 +33,7 @@ export type JoiningEffect =
   | { readonly kind: "multicast"; readonly payload: Buffer }
   | { readonly kind: "send"; readonly to: Endpoint; readonly channel: "reliable"; readonly payload: Buffer }
   /** Cache: begin here. */
-  | { readonly kind: "catalog"; readonly message: CatalogMessage }
+  | { readonly kind: "catalog"; readonly position: LogPosition; readonly records: ReadonlyMap<string, Uint8Array> }
   /** Archive: parts in order; the last one is empty. `restart`: what was taken in before is void. */
   | { readonly kind: "part"; readonly position: LogPosition; readonly part: Buffer; readonly restart: boolean; readonly last: boolean }
   /** Told once for each engine of the database whose format is another. */
@@ -55,6 +56,12 @@ export class Joining {
   readonly #sources = new Map<Endpoint, number>();
   #source: Endpoint | null = null;
   #askedMs = 0;
+  readonly #partBytes: number;
+  /** Of the root catalog: the number of the question, the source's read, the next part, and what has come. */
+  #pull = 0;
+  #read = 0;
+  #part = 0;
+  #records = new Map<string, Uint8Array>();
   #transfer = 0;
   #cursor = "";
   #position: LogPosition | null = null;
@@ -62,8 +69,9 @@ export class Joining {
   readonly #told = new Set<Endpoint>();
   bytes = 0;
 
-  constructor(kind: EngineKind, random: Random, acknowledged: Acknowledged = { seq: noSeq, term: noTerm }) {
+  constructor(kind: EngineKind, random: Random, acknowledged: Acknowledged = { seq: noSeq, term: noTerm }, catalogPartBytes = 256 * 1024) {
     this.#kind = kind;
+    this.#partBytes = catalogPartBytes;
     this.#random = random;
     this.#acknowledged = acknowledged;
   }
@@ -107,14 +115,25 @@ export class Joining {
     const source = endpoints[this.#random.integer(Math.max(1, endpoints.length))];
     if (source === undefined) return [];
     this.#source = source;
+    [this.#read, this.#part, this.#records] = [0, 0, new Map()];
     return this.#ask(nowMs, source);
   }
 
   #ask(nowMs: number, source: Endpoint): readonly JoiningEffect[] {
     this.#askedMs = nowMs;
-    const message: EngineMessage =
-      this.#kind === "cache" ? { kind: "catalogRequest" } : { kind: "transferRequest", transfer: this.#transfer, cursor: this.#cursor };
+    const message = this.#kind === "cache" ? this.#catalogRequest() : this.#transferRequest();
     return [{ kind: "send", to: source, channel: "reliable", payload: encodeEngineMessage(message) }];
+  }
+
+  #catalogRequest(): EngineMessage {
+    // Random: an answer to a question before this one must not pass for this one's.
+    this.#pull = this.#random.integer(2 ** 40);
+    const [catalog, minSeq] = [0 as SpaceId, noSeq];
+    return { kind: "catalogRequest", pull: this.#pull, catalog, read: this.#read, part: this.#part, minSeq, bytesMax: this.#partBytes };
+  }
+
+  #transferRequest(): EngineMessage {
+    return { kind: "transferRequest", transfer: this.#transfer, cursor: this.#cursor };
   }
 
   #onPayload(nowMs: number, from: Endpoint, payload: Buffer): readonly JoiningEffect[] {
@@ -136,14 +155,29 @@ export class Joining {
         if (message.canServe && this.#covers({ seq: message.appliedSeq, term: message.term })) this.#sources.set(from, nowMs);
         return this.#source === null ? this.#choose(nowMs) : [];
       case "catalog":
-        if (from !== this.#source || this.#kind !== "cache") return [];
-        this.#done = true;
-        return [{ kind: "catalog", message }];
+        return from === this.#source && this.#kind === "cache" ? this.#onCatalogPart(nowMs, from, message) : [];
       case "transferReply":
         return from === this.#source && this.#kind === "archive" ? this.#onPart(nowMs, from, message) : [];
       default:
         return [];
     }
+  }
+
+  #onCatalogPart(nowMs: number, from: Endpoint, message: CatalogMessage): readonly JoiningEffect[] {
+    if (message.catalog !== 0 || message.pull !== this.#pull) return [];
+    this.#sources.set(from, nowMs);
+    if (message.read === 0) {
+      this.#source = null;
+      return [];
+    }
+    for (const [name, bytes] of message.records) {
+      this.#records.set(name, bytes);
+      this.bytes += bytes.length;
+    }
+    this.#read = message.read;
+    this.#part = message.part + 1;
+    this.#done = message.isLast;
+    return this.#done ? [{ kind: "catalog", position: message.position, records: this.#records }] : this.#ask(nowMs, from);
   }
 
   #covers({ seq, term }: Acknowledged): boolean {

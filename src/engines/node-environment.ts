@@ -5,6 +5,7 @@ import type { ClusterId } from "../base/ids.js";
 import type { Random } from "../base/random.js";
 import { openNodeNetwork } from "../messages/network/node-network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
+import type { CatalogLimits } from "./core-types.js";
 import type { Clock, Environment } from "./environment.js";
 
 export interface NodeEnvironmentOptions {
@@ -32,6 +33,9 @@ export const streamLimits: Omit<StreamLimits, "datagramBytesMax"> = {
   catchUpBytes: 1024 * 1024,
 };
 
+/** A part takes an Archive about a millisecond; what is kept is what a busy database commits in some seconds. */
+export const catalogLimits: CatalogLimits = { partBytes: 256 * 1024, keptBytesMax: 64 * 1024 * 1024 };
+
 export const systemRandom: Random = { integer: (below) => randomInt(below) };
 
 export const systemClock: Clock = {
@@ -53,6 +57,7 @@ export function nodeEnvironment(options: NodeEnvironmentOptions): Environment {
     clock: systemClock,
     random: systemRandom,
     limits: streamLimits,
+    catalogLimits,
     pid: process.pid,
     log: (level, message, fields = {}) => logger[level](fields, message),
     openNetwork: (nonce, handlers) =>

@@ -2,7 +2,7 @@
  * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull"): those of whole tables, or those that named key ranges
  * overlap.
  *
- * HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
+ * What the atoms are, their space's record catalog says; where it is not here it is pulled first (catalog-pulls.ts). HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
  * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
  * as soon as nothing of what it needs is under way any more. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
  */
@@ -12,6 +12,7 @@ import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody } from "../messages/wire/entry.js";
 import type { BinaryRange, PullNeed } from "../sql/local-store.js";
+import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
 import type { ProposalQueue } from "./proposal-queue.js";
@@ -48,6 +49,7 @@ export class PullManager {
   readonly #context: CoreContext;
   readonly #local: LocalDriver;
   readonly #proposals: ProposalQueue;
+  readonly #catalogs: CatalogPulls;
   readonly #tasks = new Map<number, Task>();
   /** Unanswered. Each has a number of its own: a late answer to an earlier one must not pass for the chunk that is asked for now. */
   readonly #questions = new Map<number, Task>();
@@ -60,18 +62,22 @@ export class PullManager {
   /** Chunks and encoded bytes pulled so far. */
   readonly counters = { chunks: 0, bytes: 0, atoms: 0 };
 
-  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue) {
+  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, catalogs: CatalogPulls) {
     this.#context = context;
     this.#local = local;
     this.#proposals = proposals;
+    this.#catalogs = catalogs;
     this.#nextSource = context.random.integer(1024);
   }
 
   /** `then` is called when every atom that a need overlaps is held whole, or its space is gone. */
   ensure(needs: readonly PullNeed[], then: () => void): void {
-    this.#waiting.push({ needs, then });
-    for (const need of needs) this.#hold(need);
-    this.#wake();
+    const spaces = needs.map(({ space }) => space);
+    this.#catalogs.ensure(spaces, () => {
+      this.#waiting.push({ needs, then });
+      for (const need of needs) this.#hold(need);
+      this.#wake();
+    });
   }
 
   /** The atoms of the need that nobody has asked for yet. */

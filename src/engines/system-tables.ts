@@ -98,15 +98,25 @@ function atomRows(core: EngineCore): Row[] {
   return rows;
 }
 
+/** Record and index catalogs are here where this Cache has needed them. */
 function catalogRows(core: EngineCore): Row[] {
   const { catalog } = core;
-  const row = (name: string, table: string | null, entries: number): Row => ({ name, table_name: table, entries: BigInt(entries) });
-  const rows = [
-    row("root", null, catalog.members.size + catalog.atoms.size),
-    row("schema", null, catalog.schema.inOrder().length),
-    row("sequence", null, catalog.schema.tables.size),
-  ];
-  for (const table of catalog.schema.tables.values()) rows.push(row("record", table.name, catalog.atoms.ofSpace(table.space).length));
+  const { atoms, schema } = catalog;
+  const row = (name: string, entries: number, held = true, table: string | null = null, index: string | null = null): Row => ({
+    name,
+    table_name: table,
+    index_name: index,
+    entries: BigInt(entries),
+    held_here: held ? 1n : 0n,
+  });
+  const ofSpace = (name: string, space: SpaceId, table: string, index: string | null): Row =>
+    row(name, atoms.countOf(space), !atoms.lacks(space), table, index);
+  const objects = schema.inOrder().map(({ object }) => object);
+  const rows = [row("root", catalog.members.size + atoms.total), row("schema", objects.length), row("sequence", schema.tables.size)];
+  for (const { type, name, tableName, space, uniques } of objects) {
+    if (space !== 0) rows.push(type === "table" ? ofSpace("record", space, name, null) : ofSpace("index", space, tableName, name));
+    for (const unique of uniques) rows.push(ofSpace("index", unique.space, name, unique.name));
+  }
   return rows;
 }
 
@@ -123,7 +133,7 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     voters: catalog.voters.map((nodeId) => ({ nodeId, engine: catalog.memberOfNode(nodeId)?.id ?? null })),
     commitSeq: core.stream.commitSeq,
     appliedSeq: core.cache?.local.applied ?? core.archive?.stored ?? 0,
-    atomCount: catalog.atoms.size,
+    atomCount: catalog.atoms.total,
     atomsHeldHere: heldHere(core),
   };
 }

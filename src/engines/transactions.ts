@@ -9,6 +9,7 @@
  * | running | done | answer, or the next unit |
  * | running | needs rows, or ids | fetching, then running |
  * | running | something to commit | asking |
+ * | running, asking | a record catalog is not here that names the atoms concerned, or that the statement lists | fetching, then as before |
  * | asking | all originators granted, fences still hold | proposed |
  * | asking | a key has changed since the snapshot | running, at that seq at least; permissions are kept |
  * | asking | refused for its age | everything is released; running, after a while, with the same age |
@@ -33,6 +34,7 @@ import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
 import type { Changes, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
@@ -58,6 +60,9 @@ const fetchesInARowMax = 50;
 const fenceBytesMax = 24;
 const schemaVersionBytesMax = 16;
 const entryHeaderBytesMax = 64;
+
+/** Statements that name `system.atoms`, and a few that do not. */
+const namesAtoms = /\bsystem\b[\s\S]*\batoms\b/i;
 
 interface Unit {
   readonly transaction: number;
@@ -86,6 +91,8 @@ interface Batch {
   readonly outcomes: StepOutcome[];
   settings: SessionSettings;
   cancelled: boolean;
+  /** A statement may list all atoms. */
+  readonly listsAtoms: boolean;
   /** Units whose entries are applied. */
   committedUnits: number;
   unit: Unit | null;
@@ -109,6 +116,7 @@ export class Transactions {
   readonly #local: LocalDriver;
   readonly #proposals: ProposalQueue;
   readonly #desk: OriginatorDesk;
+  readonly #catalogs: CatalogPulls;
   readonly #pulls: PullManager;
   readonly #ids: IdBlocks;
   readonly #batches = new Map<number, Batch>();
@@ -120,7 +128,7 @@ export class Transactions {
   readonly #settling: (() => void)[] = [];
   #nextTransaction = 1;
   #nextLookMs = 0;
-  /** Chunks pulled, as seen last, and since when there are so many. */
+  /** Chunks and parts pulled, as seen last, and since when there are so many. */
   #chunks = 0;
   #chunksSinceMs = 0;
   readonly #reaching = new Map<Batch, { readonly seq: Seq; readonly then: () => void }>();
@@ -131,6 +139,7 @@ export class Transactions {
     local: LocalDriver,
     proposals: ProposalQueue,
     desk: OriginatorDesk,
+    catalogs: CatalogPulls,
     pulls: PullManager,
     ids: IdBlocks,
     silent: SilentOriginators,
@@ -141,6 +150,7 @@ export class Transactions {
     this.#local = local;
     this.#proposals = proposals;
     this.#desk = desk;
+    this.#catalogs = catalogs;
     this.#pulls = pulls;
     this.#ids = ids;
   }
@@ -158,7 +168,8 @@ export class Transactions {
       this.#answer(request, { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` });
       return;
     }
-    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, committedUnits: 0, unit: null };
+    const listsAtoms = steps.some(({ sql }) => namesAtoms.test(sql));
+    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, listsAtoms, committedUnits: 0, unit: null };
     this.#batches.set(request, batch);
     this.#nextUnit(batch);
   }
@@ -208,6 +219,11 @@ export class Transactions {
   #run(batch: Batch, unit: Unit): void {
     if (batch.cancelled || this.#context.nowMs - unit.beganMs > unitDeadlineMs) {
       this.#giveUp(batch, unit);
+      return;
+    }
+    const { atoms } = this.#context.catalog;
+    if (batch.listsAtoms && atoms.lacking().size > 0) {
+      this.#fetchCatalogs(batch, unit, [...atoms.lacking().keys()], () => this.#run(batch, unit));
       return;
     }
     unit.phase = "running";
@@ -292,13 +308,28 @@ export class Transactions {
       this.#run(batch, unit);
     };
     if (result.kind === "pull") this.#pulls.ensure(result.needs, again);
-    else this.#ids.want(result.table, again, unit.fetches);
+    else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
+  }
+
+  #fetchCatalogs(batch: Batch, unit: Unit, spaces: readonly SpaceId[], then: () => void): void {
+    unit.phase = "fetching";
+    unit.phaseSinceMs = this.#context.nowMs;
+    this.#catalogs.ensure(spaces, () => {
+      if (batch.unit !== unit) return;
+      unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
+      then();
+    });
   }
 
   /** Asks every originator concerned at once. */
   #ask(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
     if (this.#isTooLarge(result.changes, 0)) {
       this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB`);
+      return;
+    }
+    const lacking = this.#lackingFor(result.changes);
+    if (lacking.length > 0) {
+      this.#fetchCatalogs(batch, unit, lacking, () => this.#askAgain(batch, unit));
       return;
     }
     const groups = this.#groups(result.changes);
@@ -359,6 +390,13 @@ export class Transactions {
       items,
       wholeSpaces,
     });
+  }
+
+  /** Spaces under permission whose atoms this engine does not know. */
+  #lackingFor({ permissions, wholeTables }: Changes): SpaceId[] {
+    const { atoms } = this.#context.catalog;
+    if (atoms.lacking().size === 0) return [];
+    return [...new Set([...permissions.map(({ space }) => space), ...wholeTables])].filter((space) => atoms.lacks(space));
   }
 
   /** By originator. A space without atoms is one that the transaction itself makes: its name's permission covers it. null: someone is missing. */
@@ -583,7 +621,7 @@ export class Transactions {
     }
     if (nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 100;
-    const { chunks } = this.#pulls.counters;
+    const chunks = this.#pulls.counters.chunks + this.#catalogs.counters.parts;
     if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
     this.#releases.tick();
     for (const batch of [...this.#byTransaction.values()]) {

@@ -5,7 +5,7 @@ import { seededRandom } from "../../src/base/random.js";
 import { Catalog, type CatalogEvent } from "../../src/catalog/catalog.js";
 import { CacheSide } from "../../src/engines/cache-side.js";
 import { CoreContext } from "../../src/engines/core-context.js";
-import type { CoreEffect } from "../../src/engines/core-types.js";
+import type { CatalogLimits, CoreEffect } from "../../src/engines/core-types.js";
 import { OriginatorDesk } from "../../src/engines/originator-desk.js";
 import { ProposalQueue } from "../../src/engines/proposal-queue.js";
 import { decodeEngineMessage, type EngineMessage } from "../../src/messages/wire/engine-messages.js";
@@ -82,13 +82,13 @@ export class CacheParts {
   readonly desk: OriginatorDesk;
   readonly cache: CacheSide;
 
-  constructor() {
+  constructor(catalog = new Catalog(), position = genesis, limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 }) {
     const self = { kind: "cache", nodeId: 0 as NodeId, nonce: 99 as Nonce, endpoint: "e99" as Endpoint, http: "-", pid: 1 } as const;
-    this.context = new CoreContext(self, new Catalog(), seededRandom(1), genesis, 0);
+    this.context = new CoreContext(self, catalog, seededRandom(1), position, 0);
     this.context.sequencer = "e1" as Endpoint;
     this.proposals = new ProposalQueue(this.context);
     this.desk = new OriginatorDesk(this.context, this.proposals);
-    this.cache = new CacheSide(this.context, this.proposals, this.desk);
+    this.cache = new CacheSide(this.context, this.proposals, this.desk, limits);
   }
 
   /** The next committed entry, as EngineCore applies it. */
@@ -101,7 +101,7 @@ export class CacheParts {
     this.cache.onEntry({ ...context.position, bytes }, entry);
     for (const event of events) this.#onEvent(event);
     this.desk.answerWaiting();
-    this.cache.transactions.onApplied();
+    this.cache.onApplied();
     return seq;
   }
 

@@ -42,6 +42,8 @@ const pure = [
   "engines/local-driver.ts",
   "engines/archive-side.ts",
   "engines/cache-side.ts",
+  "engines/catalog-pulls.ts",
+  "engines/catalog-source.ts",
   "engines/joining.ts",
 ];
 const impure =

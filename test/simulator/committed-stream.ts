@@ -7,8 +7,9 @@
 import { createHash } from "node:crypto";
 import { binaryKey } from "../../src/atoms/atom.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
-import { type NodeId, noEngine, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
+import { type AtomId, type NodeId, noEngine, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
 import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
+import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, type Entry, type ProposalEntry, type TransactionBody } from "../../src/messages/wire/entry.js";
@@ -29,6 +30,7 @@ export function check(condition: unknown, invariant: string, message: () => stri
   if (!condition) throw new InvariantError(invariant, message());
 }
 
+const noSpace = 0 as SpaceId;
 const hashModulus = 1n << 128n;
 
 /** As LocalStore.tableHash takes it of one row. */
@@ -78,7 +80,9 @@ export class CommittedStream {
   readonly #coverage: Coverage;
   /** Every entry that any journal was given, committed or not, by its hash. */
   readonly #known = new Map<string, { readonly entry: LogEntry; readonly previousHash: string }>();
-  readonly #records = new Map<string, bigint>();
+  readonly #records = new Map<string, { readonly hash: bigint; readonly space: SpaceId }>();
+  /** The records of each space's atoms: their sum and count after each entry that changed them. */
+  readonly #spaceAtoms = new Map<SpaceId, { readonly seq: number; readonly hash: bigint; readonly count: number }[]>();
   #catalogSum = 0n;
   readonly #catalogHashes: bigint[] = [];
   readonly #spaces = new Map<SpaceId, SpaceRows>();
@@ -107,8 +111,14 @@ export class CommittedStream {
     if (!this.#known.has(entry.hash)) this.#known.set(entry.hash, { entry, previousHash });
   }
 
-  catalogHashAt(seq: Seq): bigint | undefined {
-    return this.#catalogHashes[seq];
+  /** As an engine has it that lacks the record catalogs of some spaces, and knows their atoms' count alone. */
+  catalogHashAt(seq: Seq, lacking: Iterable<SpaceId> = []): bigint | undefined {
+    let sum = this.#catalogHashes[seq];
+    for (const space of lacking) {
+      const { hash, count } = this.#spaceAtoms.get(space)?.findLast((one) => one.seq <= seq) ?? { hash: 0n, count: 0 };
+      if (sum !== undefined) sum += recordHash(`c:${space}`, encodeCount(count)) - hash;
+    }
+    return sum;
   }
 
   /** Of the rows of a space as of a seq, like LocalStore.tableHash. */
@@ -165,11 +175,24 @@ export class CommittedStream {
   }
 
   #setRecord(name: string, bytes: Uint8Array | null): void {
-    const former = this.#records.get(name) ?? 0n;
-    const next = bytes === null ? 0n : recordHash(name, bytes);
-    this.#catalogSum += next - former;
+    const former = this.#records.get(name);
+    const hash = bytes === null ? 0n : recordHash(name, bytes);
+    const change = hash - (former?.hash ?? 0n);
+    this.#catalogSum += change;
+    const space = former?.space ?? (name.startsWith("a:") ? this.catalog.atoms.get(Number(name.slice(2)) as AtomId)?.space : undefined) ?? noSpace;
     if (bytes === null) this.#records.delete(name);
-    else this.#records.set(name, next);
+    else this.#records.set(name, { hash, space });
+    if (space !== noSpace) this.#noteAtom(space, change, (bytes === null ? 0 : 1) - (former === undefined ? 0 : 1));
+  }
+
+  #noteAtom(space: SpaceId, change: bigint, more: number): void {
+    const history = this.#spaceAtoms.get(space) ?? [];
+    const last = history.at(-1) ?? { seq: 0, hash: 0n, count: 0 };
+    // Called before the entry is added.
+    const seq = this.lastSeq + 1;
+    if (last.seq === seq) history.pop();
+    history.push({ seq, hash: last.hash + change, count: last.count + more });
+    this.#spaceAtoms.set(space, history);
   }
 
   #judgeProposal(seq: Seq, entry: Extract<Entry, { kind: "proposal" | "refused" }>): void {

@@ -63,6 +63,8 @@ export const coverageRows = {
     "starts over: outcome unknown",
     "starts over: nothing changed",
   ],
+  /** catalog-pulls.ts: its counters. */
+  catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],
   /** archive-engine.ts */
   archive: [
     "nothing, founder",

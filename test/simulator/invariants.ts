@@ -4,6 +4,7 @@
  */
 import type { Endpoint, NodeId, SpaceId } from "../../src/base/ids.js";
 import type { Random } from "../../src/base/random.js";
+import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
@@ -14,6 +15,14 @@ import type { SimulatedProcess } from "./simulated-process.js";
 /** One look in so many compares hashes of catalogs, or of rows. */
 const catalogEvery = 150;
 const rowsEvery = 2500;
+
+/** Counters of catalog-pulls.ts, and the rows that they count. */
+const catalogRows = {
+  pulled: "catalog pulled",
+  restarted: "catalog pull restarted",
+  overflowed: "buffer overflow",
+  gone: "space gone during a catalog pull",
+} as const;
 
 interface TransactionCounters {
   commits: number;
@@ -29,6 +38,7 @@ export class Invariants {
   readonly #random: Random;
   readonly #disks: ReadonlyMap<NodeId, SimulatedDisk>;
   readonly #leaders = new Map<number, Endpoint>();
+  readonly #catalogsSeen = new WeakMap<EngineCore, Record<keyof typeof catalogRows, number>>();
   readonly #seen = new WeakMap<EngineCore, { hash: string; counters: TransactionCounters }>();
   /** (space, seq) → hash of a table's rows, where the first Cache that was looked at had it. */
   readonly #tables = new Map<string, string>();
@@ -47,6 +57,7 @@ export class Invariants {
     this.#lookAtLeader(process, core);
     this.#lookAtPosition(process, core);
     this.#countTransactions(core);
+    this.#countCatalogs(core);
     if (this.#random.integer(catalogEvery) === 0) this.compareCatalog(process, core);
     if (this.#random.integer(rowsEvery) === 0) this.compareRows(process);
   }
@@ -113,6 +124,17 @@ export class Invariants {
     tell("asking: originator moved", more("moved"));
   }
 
+  #countCatalogs(core: EngineCore): void {
+    const now = core.cache?.catalogs.counters;
+    if (now === undefined) return;
+    const seen = this.#catalogsSeen.get(core) ?? { pulled: 0, restarted: 0, overflowed: 0, gone: 0 };
+    for (const [name, row] of Object.entries(catalogRows) as [keyof typeof catalogRows, (typeof catalogRows)[keyof typeof catalogRows]][]) {
+      if (now[name] > seen[name]) this.#coverage.count("catalogs", row, now[name] - seen[name]);
+      seen[name] = now[name];
+    }
+    this.#catalogsSeen.set(core, seen);
+  }
+
   countRow(
     row: "proposed: applied" | "asking: changed since the snapshot" | "asking: refused for its age" | "asking: originator moved",
     count: number,
@@ -122,7 +144,9 @@ export class Invariants {
 
   compareCatalog(process: SimulatedProcess, core: EngineCore): void {
     const { seq } = core.context.position;
-    const expected = this.committed.catalogHashAt(seq);
+    const lacking = core.catalog.atoms.lacking();
+    check(process.kind === "cache" || lacking.size === 0, "equal catalogs at equal seq", () => `${process.name} lacks catalogs`);
+    const expected = this.committed.catalogHashAt(seq, lacking.keys());
     const actual = catalogHash(core.catalog.dump());
     check(actual === expected, "equal catalogs at equal seq", () => `${process.name} at ${seq} ${this.#catalogDifference(core)}`);
     this.#coverage.count("invariants", "equal catalogs at equal seq");
@@ -132,6 +156,10 @@ export class Invariants {
     if (core.context.position.seq !== this.committed.lastSeq) return "";
     const mine = this.committed.catalog.dump();
     const theirs = core.catalog.dump();
+    for (const space of core.catalog.atoms.lacking().keys()) {
+      for (const atom of this.committed.catalog.atoms.ofSpace(space)) mine.delete(`a:${atom.id}`);
+      mine.set(`c:${space}`, encodeCount(this.committed.catalog.atoms.countOf(space)));
+    }
     const names = new Set([...mine.keys(), ...theirs.keys()]);
     const different = [...names].filter((name) => Buffer.compare(mine.get(name) ?? Buffer.alloc(0), theirs.get(name) ?? Buffer.alloc(0)) !== 0);
     return `differs in ${different.join(", ")}`;

@@ -6,6 +6,7 @@ import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { noSeq } from "../../src/base/ids.js";
 import { Catalog } from "../../src/catalog/catalog.js";
+import { CatalogPulls } from "../../src/engines/catalog-pulls.js";
 import type { ProfileName } from "./profiles.js";
 
 export const mutants = [
@@ -19,6 +20,8 @@ export const mutants = [
   "fence-not-checked",
   /** Originators grant keys that changed since the asker's snapshot. */
   "snapshot-not-checked",
+  /** What happens to a space while its catalog is pulled is forgotten. */
+  "catalog-entries-not-kept",
 ] as const;
 export type Mutant = (typeof mutants)[number];
 
@@ -29,6 +32,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "fence-not-checked": "originators",
   "vote-not-saved": "elections",
   "snapshot-not-checked": "contention",
+  "catalog-entries-not-kept": "catalogs",
 };
 
 export function isMutant(name: string): name is Mutant {
@@ -60,6 +64,13 @@ export function withMutant(mutant: Mutant | null): () => void {
       RecentKeys.prototype.newerThan = () => noSeq;
       return () => {
         RecentKeys.prototype.newerThan = newerThan;
+      };
+    }
+    case "catalog-entries-not-kept": {
+      const { onEntry } = CatalogPulls.prototype;
+      CatalogPulls.prototype.onEntry = () => {};
+      return () => {
+        CatalogPulls.prototype.onEntry = onEntry;
       };
     }
     case "ack-before-fsync":

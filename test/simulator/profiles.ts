@@ -194,6 +194,21 @@ export const profiles = {
     mix: { ...mixed, codeIndex: 5, code: 6, table: 6, alter: 2 },
     faults: { weights: { crashCache: 2, crashSequencer: 1, newCache: 1, badNetwork: 1 }, everyMsMin: 150, everyMsMax: 600 },
   },
+  /** Caches join late and need catalogs of tables that are split, made and dropped meanwhile, from Archives that come and go. */
+  catalogs: {
+    ...base,
+    share: 2,
+    clients: 6,
+    workMs: 1500,
+    thinkMsMax: 12,
+    mix: { ...mixed, item: 10, pair: 4, big: 16, order: 5, table: 12, code: 4, codeIndex: 6, atoms: 2, race: 14 },
+    conditions: { ...base.conditions, delayMsMax: 6 },
+    faults: {
+      weights: { newCache: 4, crashCache: 6, leaveCache: 2, crashArchive: 4, crashSequencer: 1, reset: 6, pause: 2, badNetwork: 1 },
+      everyMsMin: 20,
+      everyMsMax: 150,
+    },
+  },
   /** Originators come and go under those who have their permission. */
   originators: {
     ...base,

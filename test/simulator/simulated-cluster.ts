@@ -6,7 +6,7 @@
 import type { Endpoint, NodeId, Seq } from "../../src/base/ids.js";
 import { type Random, seededRandom } from "../../src/base/random.js";
 import type { SqlValue } from "../../src/base/values.js";
-import type { BatchAnswer } from "../../src/engines/core-types.js";
+import type { BatchAnswer, CatalogLimits } from "../../src/engines/core-types.js";
 import { calmConditions, type FabricConditions } from "../../src/messages/network/memory-fabric-types.js";
 import { MemoryFabric } from "../../src/messages/network/memory-network.js";
 import type { StreamLimits } from "../../src/messages/stream/stream-node-types.js";
@@ -45,6 +45,9 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
   keptBytesMax: 8 * 1024,
   catchUpBytes: 12 * 1024,
 };
+
+/** Two or three atoms in a part, so that catalogs take several and change between them. */
+const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000 };
 
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.6 };
 /** How long the cluster waits for what must come in the end, in virtual milliseconds. */
@@ -103,6 +106,7 @@ export class SimulatedCluster {
       fabric: this.fabric,
       random,
       limits,
+      catalogLimits,
       votersTarget,
       coverage,
       storeMsMax: options.storeMsMax ?? 0.5,

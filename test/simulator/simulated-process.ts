@@ -3,6 +3,7 @@ import type { ClusterId, Endpoint } from "../../src/base/ids.js";
 import { type Random, seededRandom } from "../../src/base/random.js";
 import { ArchiveEngine } from "../../src/engines/archive-engine.js";
 import { CacheEngine } from "../../src/engines/cache-engine.js";
+import type { CatalogLimits } from "../../src/engines/core-types.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import type { Environment, LocalHandlers, LocalPort } from "../../src/engines/environment.js";
 import type { MemoryFabric } from "../../src/messages/network/memory-network.js";
@@ -18,6 +19,7 @@ export interface ProcessWorld {
   readonly fabric: MemoryFabric;
   readonly random: Random;
   readonly limits: Omit<StreamLimits, "datagramBytesMax">;
+  readonly catalogLimits: CatalogLimits;
   readonly votersTarget: number;
   readonly coverage: Coverage;
   /** Virtual time that the local store takes for what a turn has posted, in milliseconds. */
@@ -108,6 +110,7 @@ export class SimulatedProcess {
       clock,
       random,
       limits: world.limits,
+      catalogLimits: world.catalogLimits,
       pid: this.life,
       log: (level, message, fields) => {
         world.trace(name, fields === undefined ? message : `${message} ${JSON.stringify(fields)}`);

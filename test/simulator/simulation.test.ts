@@ -48,6 +48,7 @@ describe("deliberate bugs", () => {
     "vote-not-saved": ["one leader per term", "one hash per committed seq", "no engine fails"],
     "snapshot-not-checked": ["no conflict between snapshot and commit", "totals are right", "no engine fails"],
     "grant-outlives-leave": ["everything finishes"],
+    "catalog-entries-not-kept": ["equal catalogs at equal seq", "everything finishes", "no engine fails"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };
   for (const mutant of mutants) {

@@ -64,9 +64,22 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
     await cluster.expectConverged();
     for (const { name, state } of cluster.names("cache")) if (state === "up") await audit(cluster, workload, name);
     await cluster.expectConverged();
+    await expectAllAtoms(cluster);
     check(workload.operations.length > 0, "everything finishes", () => "no client did anything");
   } finally {
     cluster.end();
+  }
+}
+
+/** Every Cache can list all atoms, also those of tables that it had nothing to do with; and then has their catalogs like everybody. */
+async function expectAllAtoms(cluster: SimulatedCluster): Promise<void> {
+  for (const process of cluster.names("cache")) {
+    if (process.state !== "up" || process.core === null) continue;
+    const listed = await cluster.sql(process.name, "select id from system.atoms order by id");
+    const ids = [...cluster.invariants.committed.catalog.atoms.all()].map(({ id }) => id).sort((left, right) => left - right);
+    const isAll = listed.length === ids.length && listed.every(([id], index) => Number(id) === ids[index]);
+    check(isAll, "equal catalogs at equal seq", () => `${process.name} lists ${listed.length} atoms of ${ids.length}`);
+    cluster.invariants.compareCatalog(process, process.core);
   }
 }
 

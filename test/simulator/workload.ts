@@ -9,6 +9,7 @@ import type { BatchAnswer } from "../../src/engines/core-types.js";
 import type { Step } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
 import { type SimulatedCluster, step } from "./simulated-cluster.js";
+import type { SimulatedProcess } from "./simulated-process.js";
 
 export const operationKinds = [
   "transfer",
@@ -33,6 +34,8 @@ export const operationKinds = [
   "table",
   "alter",
   "big",
+  "atoms",
+  "race",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -53,6 +56,11 @@ export interface Operation {
   /** Its Cache, and when. */
   readonly at: string;
   readonly beganMs: number;
+}
+
+interface Composed {
+  readonly about: readonly number[];
+  readonly steps: readonly Step[];
 }
 
 export const accountCount = 8;
@@ -134,18 +142,43 @@ export class Workload {
       const cache = caches[this.#random.integer(Math.max(1, caches.length))];
       const kind = this.#mix[this.#random.integer(this.#mix.length)];
       if (cache === undefined || kind === undefined || this.#stopped) continue;
-      await this.#operate(cache.name, kind);
+      if (kind === "race") await this.#race(caches);
+      else await this.#operate(cache.name, kind);
     }
+  }
+
+  /**
+   * A table is filled through a Cache that does not know its atoms yet, and dropped while it finds out. Where all know all, one is made, for Caches
+   * that come later.
+   */
+  async #race(caches: readonly SimulatedProcess[]): Promise<void> {
+    const other = caches[this.#random.integer(caches.length)] as SimulatedProcess;
+    for (const { core, name } of caches) {
+      const atoms = core?.catalog.atoms;
+      const table = [...(core?.catalog.schema.tables.values() ?? [])].find((one) => one.name.startsWith("own") && atoms?.lacks(one.space));
+      if (table === undefined) continue;
+      const drop = this.#carryOut(other.name, "race", { about: [], steps: [step(`drop table ${table.name}`)] });
+      // A drop has several hops before it, a pull two.
+      await this.#cluster.sleep(this.#random.integer(40));
+      await this.#carryOut(name, "race", { about: [], steps: [step(`insert into ${table.name} (v) values (1)`)] });
+      await drop;
+      return;
+    }
+    const made = `own${++this.#tables}`;
+    await this.#carryOut(other.name, "race", { about: [], steps: [step(`create table ${made} (id integer primary key, v integer unique)`)] });
   }
 
   #below(count: number): number {
     return 1 + this.#random.integer(count);
   }
 
-  async #operate(at: string, kind: OperationKind): Promise<void> {
-    const id = this.operations.length + 1;
-    const { about, steps } = this.#compose(kind, id);
+  async #operate(at: string, kind: Exclude<OperationKind, "race">): Promise<void> {
+    await this.#carryOut(at, kind, this.#compose(kind, this.operations.length + 1));
+  }
+
+  async #carryOut(at: string, kind: OperationKind, { about, steps }: Composed): Promise<void> {
     if (steps.length === 0) return;
+    const id = this.operations.length + 1;
     const operation: Operation = { id, kind, outcome: "pending", code: "", about, value: null, at, beganMs: this.#cluster.nowMs };
     this.operations.push(operation);
     const { hotAcknowledged } = this;
@@ -197,6 +230,8 @@ export class Workload {
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
     else if (operation.kind === "orphan")
       check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
+    else if (operation.kind === "atoms")
+      check(rows[0]?.[1] === 1n, "acknowledged effects are there", () => `operation ${operation.id} lists no schema catalog at ${operation.at}`);
     else if (operation.kind === "hot" || operation.kind === "readHot") operation.value = rows[0]?.[0] as bigint;
     else operation.value = last.result.lastInsertRowid;
     if (operation.kind === "orphan") this.#cluster.coverage.count("invariants", "no orphans");
@@ -216,7 +251,7 @@ export class Workload {
     check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
   }
 
-  #compose(kind: OperationKind, id: number): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+  #compose(kind: Exclude<OperationKind, "race">, id: number): Composed {
     const number = BigInt(id);
     switch (kind) {
       case "transfer":
@@ -287,12 +322,14 @@ export class Workload {
       }
       case "table":
         return this.#table(number);
+      case "atoms":
+        return { about: [], steps: [step("select count(*), sum(id = 1) from system.atoms")] };
       case "alter":
         return { about: [], steps: [step(`alter table items add column c${id} integer default ${id}`)] };
     }
   }
 
-  #transfer(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+  #transfer(id: bigint): Composed {
     const source = this.#below(accountCount);
     const target = 1 + ((source + this.#random.integer(accountCount - 1)) % accountCount);
     const amount = this.#below(9);
@@ -307,7 +344,7 @@ export class Workload {
   }
 
   /** A parent with an id of the sequence, and two children that name it. */
-  #order(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+  #order(id: bigint): Composed {
     const line = "insert into lines (order_id, tag) values ((select max(id) from orders where customer = ?), ?)";
     const statements = [
       step("begin"),
@@ -320,7 +357,7 @@ export class Workload {
   }
 
   /** Makes, fills or drops a table of its own. */
-  #table(id: bigint): { readonly about: readonly number[]; readonly steps: readonly Step[] } {
+  #table(id: bigint): Composed {
     const choice = this.#random.integer(3);
     const known = this.#ownTables[this.#random.integer(Math.max(1, this.#ownTables.length))];
     if (choice === 0 || known === undefined) {

@@ -108,15 +108,31 @@ export interface BlockRequestMessage {
   readonly count: number;
 }
 
-/** To an Archive: the catalogs, to begin from. */
+/** To an Archive: a part of a catalog, once it has applied `minSeq`. */
 export interface CatalogRequestMessage {
   readonly kind: "catalogRequest";
+  /** The asker's number of this question; the reply names it. */
+  readonly pull: number;
+  /** Of which space; 0: the root catalog. */
+  readonly catalog: SpaceId;
+  /** As the reply to the first part has named it; 0 with the first part. */
+  readonly read: number;
+  /** Counts from 0. */
+  readonly part: number;
+  readonly minSeq: Seq;
+  readonly bytesMax: number;
 }
 
 export interface CatalogMessage {
   readonly kind: "catalog";
+  readonly pull: number;
+  readonly catalog: SpaceId;
+  /** All parts of one read are of one position. 0: no such read; begin again. */
+  readonly read: number;
+  readonly part: number;
   readonly position: LogPosition;
   readonly records: ReadonlyMap<string, Uint8Array>;
+  readonly isLast: boolean;
 }
 
 /** To an Archive: rows of a range, once it has stored `minSeq`. */
@@ -324,15 +340,35 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => w.varint(m.engine).varint(m.space).varint(m.count),
     read: (r) => ({ engine: r.varint() as EngineId, space: r.varint() as SpaceId, count: r.varint() }),
   },
-  catalogRequest: { number: 75, ...nothing },
+  catalogRequest: {
+    number: 75,
+    write: (w, m) => w.varint(m.pull).varint(m.catalog).varint(m.read).varint(m.part).varint(m.minSeq).varint(m.bytesMax),
+    read: (r) => ({
+      pull: r.varint(),
+      catalog: r.varint() as SpaceId,
+      read: r.varint(),
+      part: r.varint(),
+      minSeq: r.varint() as Seq,
+      bytesMax: r.varint(),
+    }),
+  },
   catalog: {
     number: 76,
     write: (w, m) => {
+      w.varint(m.pull).varint(m.catalog).varint(m.read).varint(m.part);
       writePosition(w, m.position);
-      w.varint(m.records.size);
+      w.bool(m.isLast).varint(m.records.size);
       for (const [name, bytes] of m.records) w.text(name).bytes(bytes);
     },
-    read: (r) => ({ position: readPosition(r), records: new Map(r.list((one): [string, Uint8Array] => [one.text(), one.bytes()], 2)) }),
+    read: (r) => ({
+      pull: r.varint(),
+      catalog: r.varint() as SpaceId,
+      read: r.varint(),
+      part: r.varint(),
+      position: readPosition(r),
+      isLast: r.bool(),
+      records: new Map(r.list((one): [string, Uint8Array] => [one.text(), one.bytes()], 2)),
+    }),
   },
   pullRequest: {
     number: 77,
