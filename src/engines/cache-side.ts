@@ -88,6 +88,5 @@ export class CacheSide {
     this.#context.catalog.forgetDirty();
     this.catalogs.turnEnd();
     this.pulls.turnEnd();
-    this.local.flush();
   }
 }

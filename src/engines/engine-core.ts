@@ -195,7 +195,7 @@ export class EngineCore {
         if (this.archive?.isBehind !== true) this.#sequencer?.turnEnd();
         this.#step(input);
         this.archive?.turnEnd();
-        this.cache?.local.flush();
+        this.cache?.local.turnEnd();
         return;
       default:
         unreachable(input);

@@ -11,6 +11,13 @@ import type { CoreContext } from "./core-context.js";
 /** Runs posted and not answered; further ones wait here, so that applies are not queued behind thousands of statements. */
 const runsPostedMax = 128;
 
+/**
+ * Entries that nobody here waits for are posted together: so long after the first of them, in milliseconds, or when there are so many bytes. Reason:
+ * to wake the store's thread costs more than to apply an entry; whatever reads is posted behind them, so nothing is seen later for it.
+ */
+const postAfterMs = 5;
+const postAfterBytes = 256 * 1024;
+
 /** Entries that the store has not applied, in bytes: beyond it the Cache starts over rather than take memory without bound. */
 const waitingBytesMax = 256 * 1024 * 1024;
 
@@ -23,6 +30,7 @@ export class LocalDriver {
   /** Batches posted and not answered, and their entries' size. */
   readonly #batches: { readonly through: Seq; readonly byteCount: number }[] = [];
   #addedBytes = 0;
+  #addedSinceMs = 0;
   #waitingBytes = 0;
   #through: Seq;
   /** Applied by the store, as it has answered. */
@@ -38,8 +46,9 @@ export class LocalDriver {
     this.applied = context.appliedSeq;
   }
 
-  /** A committed entry; posted at the turn's end. `stores`: whether the local store has anything to do for it. */
+  /** A committed entry; posted at a turn's end. `stores`: whether the local store has anything to do for it. */
   add(entry: LogEntry, stores: boolean): void {
+    if (this.#through === this.#posted) this.#addedSinceMs = this.#context.nowMs;
     this.#through = entry.seq;
     if (!stores) return;
     this.#entries.push({ seq: entry.seq, bytes: entry.bytes });
@@ -52,7 +61,11 @@ export class LocalDriver {
     return this.#waitingBytes > waitingBytesMax;
   }
 
-  /** Posts what was added. Called before anything that must come after it, and at the turn's end. */
+  turnEnd(): void {
+    if (this.#addedBytes >= postAfterBytes || this.#context.nowMs - this.#addedSinceMs >= postAfterMs) this.flush();
+  }
+
+  /** Posts what was added. Called before anything that must come after it. */
   flush(): void {
     if (this.#through === this.#posted) return;
     this.#posted = this.#through;
@@ -61,6 +74,7 @@ export class LocalDriver {
     this.#entries = [];
     this.#addedBytes = 0;
   }
+
   run(request: RunRequest, done: (result: RunResult) => void): void {
     if (this.#runs.size >= runsPostedMax) {
       this.#queue.push({ request, done });
