@@ -72,6 +72,7 @@ interface Run {
 }
 
 const openTransactionMessage = "a transaction left open at the end of a request is not supported yet: send BEGIN … COMMIT in one batch";
+const readOnlyFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the transaction was begun as READONLY");
 const statementSavepoint = "_atomcast_statement";
 const asSelectSavepoint = "_atomcast_as_select";
 /** Spreads the seeds of a batch's statements. */
@@ -145,6 +146,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   if (plan.kind === "other") return runOther(run, statement, plan.info);
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
+  if (plan.info.kind === "write" && run.unit?.readOnly === true) return readOnlyFault;
   if (!isReady(run, plan, bound, index)) return emptyResult;
   if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
@@ -368,7 +370,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
   switch (info.kind) {
     case "begin":
       if (unit !== null) return fault("SQLITE_ERROR", "cannot start a transaction within a transaction");
-      run.unit = beginUnit(state, "begin", run.settings.foreignKeys);
+      run.unit = beginUnit(state, "begin", run.settings.foreignKeys, info.readOnly);
       return emptyResult;
     case "commit":
       if (unit === null) return fault("SQLITE_ERROR", "cannot commit - no transaction is active");
@@ -384,6 +386,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
     case "pragma":
       return runPragmaStep(run, statement, info);
     case "ddl":
+      if (unit?.readOnly === true) return readOnlyFault;
       return inUnit(run, (open) => runDdlStep(run, open, statement, info));
     case "refused":
       return info.fault;

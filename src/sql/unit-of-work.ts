@@ -24,6 +24,8 @@ export interface Unit {
   readonly startSchema: LocalSchema;
   /** Whether constraints are enforced: the session's setting when the unit began. */
   readonly foreignKeys: boolean;
+  /** It may not write (BEGIN TRANSACTION READONLY). */
+  readonly readOnly: boolean;
   /** Of the segment that is open. */
   touches: Touches;
   /** What waits for the checks at COMMIT: of foreign keys that are deferred. */
@@ -74,12 +76,13 @@ interface Image {
 /** Room in an entry for everything beside its rows. */
 const entryOverheadBytes = 1024 * 1024;
 
-export function beginUnit(state: StoreState, kind: Unit["kind"], foreignKeys: boolean): Unit {
+export function beginUnit(state: StoreState, kind: Unit["kind"], foreignKeys: boolean, readOnly = false): Unit {
   state.statements.get("BEGIN").run();
   return {
     kind,
     startSchema: state.schema,
     foreignKeys,
+    readOnly,
     touches: new Map(),
     deferred: new Map(),
     parents: new Map(),

@@ -58,6 +58,24 @@ describe("batches", () => {
     expect(last?.kind === "ok" && last.result.rows).toEqual([[1n]]);
   });
 
+  test("a transaction that was begun as READONLY reads, and refuses every write", () => {
+    const c = start();
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    const sqls = ["BEGIN TRANSACTION READONLY", "INSERT INTO t VALUES(7, 1)", "CREATE TABLE u(a)", "SELECT count(*) FROM t", "COMMIT"];
+    const { outcomes, commits } = c.run(
+      0,
+      sqls.map((sql) => step(sql)),
+    );
+    expect(outcomes.map((one) => (one.kind === "error" ? one.fault.code : one.kind))).toEqual([
+      "ok",
+      "SQLITE_READONLY",
+      "SQLITE_READONLY",
+      "ok",
+      "ok",
+    ]);
+    expect(commits).toEqual([]);
+  });
+
   test("a transaction left open is undone, and says so", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY)");
