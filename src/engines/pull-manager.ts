@@ -57,7 +57,7 @@ export class PullManager {
   readonly #proposed = new Set<AtomId>();
   #waiting: { readonly needs: readonly PullNeed[]; readonly then: () => void }[] = [];
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
-  #nextId = 1;
+  #nextId: number;
   #nextSource: number;
   /** Chunks and encoded bytes pulled so far. */
   readonly counters = { chunks: 0, bytes: 0, atoms: 0 };
@@ -67,6 +67,8 @@ export class PullManager {
     this.#local = local;
     this.#proposals = proposals;
     this.#catalogs = catalogs;
+    // Not from 1: an answer to a former core's question must not pass for one to this one's.
+    this.#nextId = 1 + context.random.integer(2 ** 40);
     this.#nextSource = context.random.integer(1024);
   }
 

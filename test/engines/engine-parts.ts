@@ -82,9 +82,9 @@ export class CacheParts {
   readonly desk: OriginatorDesk;
   readonly cache: CacheSide;
 
-  constructor(catalog = new Catalog(), position = genesis, limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 }) {
+  constructor(catalog = new Catalog(), position = genesis, limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 }, seed = 1) {
     const self = { kind: "cache", nodeId: 0 as NodeId, nonce: 99 as Nonce, endpoint: "e99" as Endpoint, http: "-", pid: 1 } as const;
-    this.context = new CoreContext(self, catalog, seededRandom(1), position, 0);
+    this.context = new CoreContext(self, catalog, seededRandom(seed), position, 0);
     this.context.sequencer = "e1" as Endpoint;
     this.proposals = new ProposalQueue(this.context);
     this.desk = new OriginatorDesk(this.context, this.proposals);

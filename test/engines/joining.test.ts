@@ -4,6 +4,7 @@ import type { LogPosition } from "../../src/base/log-entry.js";
 import type { Random } from "../../src/base/random.js";
 import { type Acknowledged, Joining, type JoiningEffect } from "../../src/engines/joining.js";
 import {
+  type CatalogRequestMessage,
   decodeEngineMessage,
   type EngineMessage,
   encodeEngineMessage,
@@ -108,4 +109,75 @@ test("a store of a later term has all that was committed: it will do though the 
   const j = new Transferring({ seq: 15, term: 0 });
   expect(requests(j.hear(s1, announce(10)))).toMatchObject([{ to: s1 }]);
   expect(parts(j.part(s1, 1, at(10), "", "a"))).toEqual([{ seq: 10, restart: true, last: false }]);
+});
+
+function catalogRequests(effects: readonly JoiningEffect[]): (CatalogRequestMessage & { readonly to: Endpoint })[] {
+  return effects.flatMap((effect) => {
+    if (effect.kind !== "send") return [];
+    const message = decodeEngineMessage(effect.payload);
+    return message.kind === "catalogRequest" ? [{ ...message, to: effect.to }] : [];
+  });
+}
+
+/** A Cache that takes the root catalog, with numbers of questions of its own. */
+class Beginning {
+  readonly joining: Joining;
+  #questions = 0;
+  nowMs = 0;
+
+  constructor() {
+    const random = { integer: (below: number) => (below > 100 ? ++this.#questions : 0) } as unknown as Random;
+    this.joining = new Joining("cache", random, undefined, 500);
+  }
+
+  hear(from: Endpoint, message: EngineMessage): readonly JoiningEffect[] {
+    return this.joining.step({ kind: "message", nowMs: this.nowMs, from, payload: encodeEngineMessage(message) });
+  }
+
+  part(request: CatalogRequestMessage & { readonly to: Endpoint }, seq: number, name: string, isLast: boolean, read = 5): readonly JoiningEffect[] {
+    const records = new Map([[name, Buffer.from([seq])]]);
+    const { pull, catalog, part } = request;
+    return this.hear(request.to, { kind: "catalog", pull, catalog, read, part, position: at(seq), records, isLast });
+  }
+}
+
+test("the root catalog comes in parts of one source; where that is lost, silent or has given it up, all begins again with another", () => {
+  const j = new Beginning();
+  const [first] = catalogRequests(j.hear(s1, announce(10)));
+  j.hear(s2, announce(10));
+  if (first === undefined) throw new Error("nobody was asked");
+  expect(first).toMatchObject({ to: s1, catalog: 0, read: 0, part: 0, bytesMax: 500 });
+  const [second] = catalogRequests(j.part(first, 10, "old", false));
+  if (second === undefined) throw new Error("the rest was not asked for");
+  expect(second).toMatchObject({ to: s1, read: 5, part: 1 });
+  j.joining.step({ kind: "disconnected", nowMs: 0, endpoint: s1 });
+  const [other] = catalogRequests(j.joining.step({ kind: "tick", nowMs: 0 }));
+  if (other === undefined) throw new Error("the other one was not asked");
+  expect(other).toMatchObject({ to: s2, read: 0, part: 0 });
+  // Late, from the first one.
+  expect(j.part(second, 10, "late", true)).toEqual([]);
+  const [given] = catalogRequests(j.part(other, 11, "old", false, 6));
+  if (given === undefined) throw new Error("the rest was not asked for");
+  expect(j.part(given, 11, "", false, 0)).toEqual([]);
+  expect(catalogRequests(j.joining.step({ kind: "tick", nowMs: 0 }))).toMatchObject([{ to: s2, read: 0, part: 0 }]);
+});
+
+test("a root catalog that is whole has the records of its own parts alone", () => {
+  const j = new Beginning();
+  const [first] = catalogRequests(j.hear(s1, announce(10)));
+  if (first === undefined) throw new Error("nobody was asked");
+  const [second] = catalogRequests(j.part(first, 10, "a", false));
+  if (second === undefined) throw new Error("the rest was not asked for");
+  // Silent: the one source is asked anew, when it has been heard again.
+  j.joining.step({ kind: "tick", nowMs: 3100 });
+  j.nowMs = 3200;
+  const [again] = catalogRequests(j.hear(s1, announce(20)));
+  if (again === undefined) throw new Error("nobody was asked again");
+  expect(again).toMatchObject({ read: 0, part: 0 });
+  expect(j.part(second, 10, "b", true)).toEqual([]);
+  const [last] = catalogRequests(j.part(again, 20, "c", false));
+  if (last === undefined) throw new Error("the rest was not asked for");
+  const [catalog] = j.part(last, 20, "d", true);
+  expect(catalog).toMatchObject({ kind: "catalog", position: { seq: 20 } });
+  expect(catalog?.kind === "catalog" && [...catalog.records.keys()]).toEqual(["c", "d"]);
 });

@@ -8,8 +8,8 @@ import type { BinaryRange } from "../../src/sql/local-store.js";
 import { atom, boot, CacheParts, createTable, proposal, sentOf, space } from "./engine-parts.js";
 
 /** Archives e1 and e3, a Cache e2 that made the table, and the Cache under test, which holds nothing. */
-function pulling(): CacheParts {
-  const parts = new CacheParts();
+function pulling(seed = 1): CacheParts {
+  const parts = new CacheParts(undefined, undefined, undefined, seed);
   parts.apply(boot(1, 11));
   parts.apply(boot(2));
   parts.apply(boot(3, 13));
@@ -161,4 +161,11 @@ test("a block of ids is held from its SPLIT on, without a pull", () => {
   const calls = parts.take().flatMap((effect) => (effect.kind === "local" ? [effect.call] : []));
   expect(calls.map((call) => call.kind)).toEqual(["apply", "holdEmpty", "grantIds"]);
   expect(calls[1]).toMatchObject({ low: new Uint8Array(integerKey(5n)), high: new Uint8Array(integerKey(37n)) });
+});
+
+test("a Cache that has started over asks under other numbers: a late answer to its former core is not taken for one to this one", () => {
+  const [former] = asked(pulling().wait(5));
+  const [now] = asked(pulling(2).wait(5));
+  expect(former?.to).toBeDefined();
+  expect(now?.request.pull).not.toBe(former?.request.pull);
 });
