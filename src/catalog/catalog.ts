@@ -12,6 +12,7 @@
  * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank |
  * | demote | the atoms go to the engine that it names, and their originator behind all holders |
  * | hold, ready, drop | the holder's place begins, counts, ends |
+ * | handoff | the atoms go to the holder that it names |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
@@ -35,9 +36,9 @@ import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type {
   BootEntry,
   DdlPart,
-  DemoteEntry,
   Entry,
   Fence,
+  HandoffBody,
   Part,
   ProposalEntry,
   RefusalReason,
@@ -47,7 +48,7 @@ import type {
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
-import { demoted, inherited, taken } from "./ownership.js";
+import { demoted, handedOver, inherited, mayBeHanded, taken } from "./ownership.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
 
 export type CatalogEvent =
@@ -65,7 +66,7 @@ export type CatalogEvent =
   | { readonly kind: "spaceGone"; readonly space: SpaceId }
   | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody }
   /** Another originator, of atoms that go on as they were (those that are known here). */
-  | { readonly kind: "moved"; readonly by: "demote"; readonly from: EngineId; readonly to: EngineId; readonly atoms: readonly AtomId[] }
+  | { readonly kind: "moved"; readonly by: "demote" | "handoff"; readonly from: EngineId; readonly to: EngineId; readonly atoms: readonly AtomId[] }
   | { readonly kind: "voters"; readonly voters: readonly NodeId[] };
 
 const idMax = 2n ** 63n - 1n;
@@ -109,7 +110,7 @@ export class Catalog {
       case "leave":
         return this.#depart(seq, entry.engine);
       case "demote":
-        return this.#demote(seq, entry);
+        return this.#move("demote", entry.from, entry.to, entry.atoms, (atom) => demoted(atom, this.#members, entry.from, entry.to, seq));
       case "voters":
         this.#voters = entry.voters;
         this.#dirty.add("v");
@@ -164,16 +165,16 @@ export class Catalog {
     return [{ kind: "departed", member }];
   }
 
-  #demote(seq: Seq, entry: DemoteEntry): CatalogEvent[] {
-    const { from, to } = entry;
-    const atoms = entry.atoms.filter((id) => {
+  /** Those of the atoms that are known here, and that `next` makes another's. */
+  #move(by: "demote" | "handoff", from: EngineId, to: EngineId, ids: readonly AtomId[], next: (atom: Atom) => Atom): CatalogEvent[] {
+    const atoms = ids.filter((id) => {
       const atom = this.atoms.get(id);
-      const next = atom === undefined ? atom : demoted(atom, this.#members, from, to, seq);
-      if (next === undefined || next === atom) return false;
-      this.#setAtom(next);
+      const moved = atom === undefined ? atom : next(atom);
+      if (moved === undefined || moved === atom) return false;
+      this.#setAtom(moved);
       return true;
     });
-    return atoms.length === 0 ? [] : [{ kind: "moved", by: "demote", from, to, atoms }];
+    return atoms.length === 0 ? [] : [{ kind: "moved", by, from, to, atoms }];
   }
 
   #setAtom(atom: Atom): void {
@@ -215,6 +216,8 @@ export class Catalog {
       case "drop":
         for (const id of body.atoms) this.#setHolder(id, engine, null);
         return [];
+      case "handoff":
+        return this.#move("handoff", engine, body.to, body.atoms, (atom) => handedOver(atom, this.#members, body.to, seq));
       case "split":
         return this.#applySplit(seq, body);
       default:
@@ -334,6 +337,8 @@ export class Catalog {
       case "ready":
       case "drop":
         return body.atoms.every((id) => this.atoms.get(id) !== undefined) ? null : "stale";
+      case "handoff":
+        return this.#handoffObjection(proposal, body);
       case "split":
         return this.#splitObjection(proposal, body);
       case "transaction":
@@ -378,6 +383,16 @@ export class Catalog {
     if (body.sequenceNext === 0n) return null;
     const next = this.schema.tables.get(atom.space)?.sequenceNext;
     return next !== undefined && body.sequenceFirst >= next && body.sequenceFirst < body.sequenceNext ? null : "stale";
+  }
+
+  #handoffObjection({ engine, fences }: ProposalEntry, body: HandoffBody): RefusalReason | null {
+    const isFenced = (id: AtomId): boolean => fences.some((fence) => fence.atom === id && fence.originator === engine);
+    if (!body.atoms.every(isFenced)) return "malformed";
+    const isTakable = (id: AtomId): boolean => {
+      const atom = this.atoms.get(id);
+      return atom !== undefined && mayBeHanded(atom, this.#members, body.to);
+    };
+    return body.atoms.every(isTakable) ? null : "stale";
   }
 
   fenceHolds(fence: Fence): boolean {

@@ -7,6 +7,7 @@
  * | leave, boot of its node | the first ready holder, else the live Archive of the highest rank, else nobody | none |
  * | split with a taker | the taker, ready and first | behind it |
  * | demote | the one it names | last of all: it is not the next one either |
+ * | handoff | the one it names; of a unique index's atom, which has no rows of its own to hold, any member | behind it |
  */
 import { type Atom, archiveRank, type Holder } from "../atoms/atom.js";
 import { type EngineId, type EngineKind, type NodeId, noEngine, type Seq } from "../base/ids.js";
@@ -43,6 +44,18 @@ export function demoted(atom: Atom, members: Members, from: EngineId, to: Engine
   const places = (engine: EngineId): Holder[] => atom.holders.filter((holder) => holder.engine === engine);
   const others = atom.holders.filter(({ engine }) => engine !== from && engine !== to);
   return { ...atom, originator: to, ownershipVersion: seq, holders: [...places(to), ...others, ...places(from)] };
+}
+
+/** `to` originates, and is first; an Archive without being listed. */
+export function handedOver(atom: Atom, members: Members, to: EngineId, seq: Seq): Atom {
+  if (!mayBeHanded(atom, members, to)) return atom;
+  const next = members.get(to)?.kind === "archive" ? { ...atom, originator: to } : taken(atom, members, to);
+  return { ...next, ownershipVersion: seq };
+}
+
+/** Every engine knows when keys changed; so who has no rows to hold may originate what has none. */
+export function mayBeHanded(atom: Atom, members: Members, to: EngineId): boolean {
+  return atom.originator !== to && (mayOriginate(atom, members, to) || (atom.indexOf !== 0 && members.has(to)));
 }
 
 /** It has all of the atom, and lives. */

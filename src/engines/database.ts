@@ -34,6 +34,9 @@ export interface Status {
   readonly appliedSeq: number;
   readonly atomCount: number;
   readonly atomsHeldHere: number;
+  readonly atomsOriginatedHere: number;
+  /** Atoms that went from one live originator to another, as this engine has seen since it began. */
+  readonly originatorMoves: { readonly handoff: number; readonly demote: number };
 }
 
 export interface EngineStatus {

@@ -431,6 +431,7 @@ export class EngineCore {
     // A new member has heard no announcement yet: its first status should not take the others for standing still.
     else if (event.kind === "joined") this.#announcedMs = Math.min(this.#announcedMs, context.nowMs - announceMs + context.random.integer(100));
     if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
+    if (event.kind === "moved") context.originatorMoves[event.by] += event.atoms.length;
     this.#desk.onEvent(event);
     this.cache?.onEvent(event);
     if (event.kind === "decided" && event.engine === context.engine) this.#proposals.decided(event.proposalSeq, event.outcome, event.seq);

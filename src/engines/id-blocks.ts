@@ -1,6 +1,6 @@
 /** Blocks of ids for this Cache's INSERTs, taken from each table's sequence (design.md §5 "Ownership follows the writer"). */
 import { type Atom, binaryKey } from "../atoms/atom.js";
-import type { SpaceId } from "../base/ids.js";
+import type { AtomId, SpaceId } from "../base/ids.js";
 import { integerKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { CoreContext } from "./core-context.js";
@@ -90,8 +90,12 @@ export class IdBlocks {
     const { space } = body;
     const taker = body.firstTaker !== 0 ? body.firstTaker : body.pieces.find((piece) => piece.taker !== 0)?.taker;
     if (taker !== this.#context.engine) return;
-    // No row has ever been there: ids of the sequence that nobody was given have none. So INSERTs with ids of the block find it held.
-    this.#local.holdEmpty(space, new Uint8Array(integerKey(body.sequenceFirst)), new Uint8Array(integerKey(body.sequenceNext)));
+    // No row has ever been there: ids of the sequence that nobody was given have none. So INSERTs with ids of the block find it held. The same
+    // goes for the space behind it, where that is taken too.
+    const rest = this.#context.catalog.atoms.get(body.pieces.at(-1)?.atom ?? (0 as AtomId));
+    const takesRest = rest !== undefined && body.pieces.at(-1)?.taker === taker && rest.low.equals(integerKey(body.sequenceNext));
+    const high = takesRest ? this.#context.catalog.atoms.highOf(rest) : integerKey(body.sequenceNext);
+    this.#local.holdEmpty(space, new Uint8Array(integerKey(body.sequenceFirst)), high === null ? null : new Uint8Array(high));
     this.#local.grantIds(space, body.sequenceFirst, body.sequenceNext - 1n);
     this.#counts.set(space, Math.min(blockIdsMax, (this.#counts.get(space) ?? firstBlockIds) * 2));
     this.#wake(space);

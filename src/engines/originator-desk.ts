@@ -10,6 +10,7 @@ import type { CatalogEvent } from "../catalog/catalog.js";
 import type { CutsReplyMessage, PermissionRequestMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
+import { Handoffs } from "./handoffs.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 
 export type DeskOutcome =
@@ -47,6 +48,7 @@ export class OriginatorDesk {
   #parked: { readonly seq: Seq; readonly asker: Asker }[] = [];
   readonly #wishes = new Map<SpaceId, BlockWish[]>();
   readonly #blocksUnderWay = new Set<SpaceId>();
+  readonly #handoffs: Handoffs;
   readonly #splitsAskedMs = new Map<AtomId, number>();
   #nextLookMs = 0;
 
@@ -54,6 +56,7 @@ export class OriginatorDesk {
     this.#context = context;
     this.#proposals = proposals;
     this.table = new PermissionTable(context.recent);
+    this.#handoffs = new Handoffs(context, proposals);
   }
 
   /** A request of this engine or, by `onMessage`, of another. `reply` is called once, perhaps later. True: it waits, and has waited before. */
@@ -68,6 +71,7 @@ export class OriginatorDesk {
     if (former !== undefined) this.table.takeWaiting((one) => one.engine === request.engine && one.transaction === request.transaction);
     this.#askers.delete(key);
     const outcome = this.table.request(request);
+    if (outcome?.kind === "granted") this.#handoffs.granted(request.engine, fences);
     if (outcome !== null) reply(outcome);
     else this.#askers.set(key, { request, fences, reply });
     return outcome === null && former !== undefined;
@@ -104,6 +108,7 @@ export class OriginatorDesk {
   }
 
   onEvent(event: CatalogEvent): void {
+    this.#handoffs.onEvent(event);
     if (event.kind === "decided" && event.outcome === "applied") {
       for (const transaction of event.transactions) {
         this.table.decided(event.engine, transaction);
@@ -135,6 +140,7 @@ export class OriginatorDesk {
       const key = `${engine}/${transaction}`;
       const asker = this.#askers.get(key);
       this.#askers.delete(key);
+      if (asker !== undefined && outcome.kind === "granted") this.#handoffs.granted(engine, asker.fences);
       asker?.reply(outcome);
     }
     if (this.#parked.length === 0) return;
@@ -190,7 +196,8 @@ export class OriginatorDesk {
     const highKey = integerKey(end);
     const unblock = this.table.block(space, binaryKey(lowKey), binaryKey(highKey));
     if (unblock === null) return "later";
-    const rest: SplitPiece = { atom: this.#context.nextAtomId(), low: highKey, taker: 0 as EngineId, bytes: 0, rows: 0 };
+    const restTaker = this.#handoffs.blockTaken(atom.id, wish.taker);
+    const rest: SplitPiece = { atom: this.#context.nextAtomId(), low: highKey, taker: restTaker, bytes: 0, rows: 0 };
     const whole = Buffer.compare(lowKey, atom.low) === 0;
     const block: SplitPiece = { atom: whole ? rest.atom : this.#context.nextAtomId(), low: lowKey, taker: wish.taker, bytes: 0, rows: 0 };
     return {
@@ -217,6 +224,7 @@ export class OriginatorDesk {
     const { nowMs, catalog, engine } = this.#context;
     if (engine === 0 || nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 50;
+    this.#handoffs.tick();
     for (const space of [...this.#wishes.keys()]) this.#handOut(space);
     for (const [id, askedMs] of this.#splitsAskedMs) if (nowMs - askedMs > splitAgainMs) this.#splitsAskedMs.delete(id);
     for (const id of catalog.oversize) {

@@ -37,6 +37,12 @@ function heldHere(core: EngineCore): number {
   return held;
 }
 
+function originatedHere(core: EngineCore): number {
+  let originated = 0;
+  for (const atom of core.catalog.atoms.all()) if (atom.originator === core.engine) originated++;
+  return originated;
+}
+
 function isHeldHere(core: EngineCore, atom: Atom): boolean {
   if (core.archive !== null) return true;
   return atom.holders.some((holder) => holder.engine === core.engine && holder.state === "ready");
@@ -135,5 +141,7 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     appliedSeq: core.cache?.local.applied ?? core.archive?.stored ?? 0,
     atomCount: catalog.atoms.total,
     atomsHeldHere: heldHere(core),
+    atomsOriginatedHere: originatedHere(core),
+    originatorMoves: { ...core.context.originatorMoves },
   };
 }

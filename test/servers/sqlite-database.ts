@@ -61,6 +61,8 @@ const status: Status = {
   appliedSeq: 7,
   atomCount: 1,
   atomsHeldHere: 1,
+  atomsOriginatedHere: 1,
+  originatorMoves: { handoff: 0, demote: 0 },
 };
 
 function openSession(file: string, database: SqliteDatabase, onClose: () => void): Session {

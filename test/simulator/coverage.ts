@@ -88,7 +88,18 @@ export const coverageRows = {
   /** journal-recovery.ts, as far as the memory twin has it: bytes and segments are the storage tests'. */
   recovery: ["empty", "sound", "torn", "below commit", "below store"],
   /** The other kinds of entries, and what else a workload should reach. */
-  stream: ["HOLD", "READY", "SPLIT by size", "SPLIT for ids", "DDL", "catch-up over TCP", "sequencer changed", "pull chunk", "group of transactions"],
+  stream: [
+    "HOLD",
+    "READY",
+    "SPLIT by size",
+    "SPLIT for ids",
+    "HANDOFF",
+    "DDL",
+    "catch-up over TCP",
+    "sequencer changed",
+    "pull chunk",
+    "group of transactions",
+  ],
 } as const;
 
 export type CoverageTable = keyof typeof coverageRows;

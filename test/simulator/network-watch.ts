@@ -20,7 +20,8 @@ export function watchedHandlers(handlers: NetworkHandlers, touched: () => void):
 /** First bytes of messages; wire numbers never change. */
 const numbers = { catchUpRequest: 7, proposeAgain: 67, notMember: 68, bootRequest: 69, farewell: 85, silentOriginator: 86 } as const;
 
-export function watchedNetwork(network: Network, coverage: Coverage): Network {
+/** `sent` counts reliable messages by their number. */
+export function watchedNetwork(network: Network, coverage: Coverage, sent: Map<number, number>): Network {
   let bootRequest = "";
   return {
     get endpoint() {
@@ -35,7 +36,8 @@ export function watchedNetwork(network: Network, coverage: Coverage): Network {
     sendDatagram: (to, payload) => network.sendDatagram(to, payload),
     multicast: (payload) => network.multicast(payload),
     sendReliable: (to, payload) => {
-      const number = payload[0];
+      const number = payload[0] ?? 0;
+      sent.set(number, (sent.get(number) ?? 0) + 1);
       if (number === numbers.proposeAgain) coverage.count("sequencer", "beyond the next: asks for the hole");
       else if (number === numbers.notMember) coverage.count("sequencer", "no member: told");
       else if (number === numbers.farewell) coverage.count("sequencer", "LEAVE: farewell");

@@ -12,6 +12,8 @@ export interface Profile {
   readonly workMs: number;
   readonly thinkMsMax: number;
   readonly mix: Mix;
+  /** Nine of ten operations go to one Cache, another after so many virtual milliseconds; 0: to any. */
+  readonly favourMs: number;
   readonly faults: FaultPlan;
   readonly conditions: FabricConditions;
   readonly diskTimes: DiskTimes;
@@ -53,6 +55,7 @@ const base: Profile = {
   workMs: 1500,
   thinkMsMax: 25,
   mix: mixed,
+  favourMs: 0,
   faults: noFaults,
   // A cut ends its connections soon, so that what TCP's patience would hide is seen within a seed.
   conditions: { ...calmConditions, cutBreaksAfterMs: 400, openTimeoutMs: 300 },
@@ -112,6 +115,7 @@ export const profiles = {
   /** Long silences: engines that live are taken for dead. */
   eviction: {
     ...base,
+    share: 2,
     clients: 3,
     workMs: 4500,
     thinkMsMax: 60,
@@ -188,6 +192,34 @@ export const profiles = {
     thinkMsMax: 15,
     workMs: 900,
     faults: { weights: { crashCache: 2, newCache: 1, pause: 1, leaveCache: 1 }, everyMsMin: 150, everyMsMax: 600 },
+  },
+  /** One Cache writes nearly everything, then another: atoms go after them, while they are granted, split and taken. */
+  writers: {
+    ...base,
+    caches: 3,
+    clients: 8,
+    workMs: 3600,
+    thinkMsMax: 20,
+    favourMs: 1700,
+    mix: {
+      transfer: 6,
+      sum: 1,
+      item: 6,
+      claim: 4,
+      rename: 3,
+      unclaim: 3,
+      child: 2,
+      parent: 2,
+      orphan: 1,
+      hot: 5,
+      readHot: 1,
+      tally: 3,
+      order: 3,
+      big: 4,
+    },
+    conditions: { ...base.conditions, delayMsMax: 2 },
+    storeMsMax: 3,
+    faults: { weights: { crashCache: 3, crashSequencer: 1, reset: 3, pause: 1, cutPair: 2, leaveCache: 1 }, everyMsMin: 300, everyMsMax: 1200 },
   },
   schema: {
     ...base,

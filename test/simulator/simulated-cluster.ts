@@ -194,6 +194,7 @@ export class SimulatedCluster {
     const { body } = entry;
     if (body.kind === "hold") coverage.count("stream", "HOLD");
     if (body.kind === "ready") coverage.count("stream", "READY");
+    if (body.kind === "handoff") coverage.count("stream", "HANDOFF");
     if (body.kind === "split") coverage.count("stream", body.sequenceNext > 0n ? "SPLIT for ids" : "SPLIT by size");
     if (body.kind !== "transaction") return;
     coverage.count("transactions", "asking: granted, proposed");
@@ -436,6 +437,7 @@ function describeEntry(entry: Entry): string {
       const { body } = entry;
       const head = `${body.kind} ${entry.engine}/${entry.proposalSeq} s=${entry.snapshot}`;
       if (body.kind === "split") return `${head} atom ${body.atom} into ${body.pieces.length + 1}, ids ${body.sequenceFirst}…${body.sequenceNext}`;
+      if (body.kind === "handoff") return `${head} atoms ${body.atoms} to ${body.to}`;
       if (body.kind !== "transaction") return `${head} atoms ${body.atoms}`;
       const parts = body.parts.map((part) =>
         part.kind === "ddl"

@@ -40,6 +40,8 @@ export class SimulatedProcess {
   readonly disk: SimulatedDisk | null;
   readonly #world: ProcessWorld;
   state: "down" | "up" | "paused" | "leaving" = "down";
+  /** Reliable messages by their number, of all lives. */
+  readonly sent = new Map<number, number>();
   /** Counts its starts. */
   life = 0;
   engine: ArchiveEngine | CacheEngine | null = null;
@@ -119,7 +121,7 @@ export class SimulatedProcess {
       openNetwork: async (nonce, handlers) => {
         const watched = watchedHandlers(handlers, () => world.touched(this));
         const network = world.fabric.open({ clusterId, secret, nonce, endpoint, group: "all", handlers: watched, datagramBytesMax: 1400 });
-        return watchedNetwork(network, world.coverage);
+        return watchedNetwork(network, world.coverage, this.sent);
       },
     };
   }

@@ -51,7 +51,7 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
   try {
     await cluster.start();
     const random = seededRandom(cluster.random.integer(2 ** 48));
-    const workload = new Workload(cluster, seededRandom(random.integer(2 ** 48)), someOf(profile.mix, random), profile.thinkMsMax);
+    const workload = new Workload(cluster, seededRandom(random.integer(2 ** 48)), someOf(profile.mix, random), profile.thinkMsMax, profile.favourMs);
     const plan = { ...profile.faults, weights: someOf(profile.faults.weights, random) };
     const faults = new Faults(cluster, seededRandom(random.integer(2 ** 48)), plan);
     await workload.prepare("C1");

@@ -75,6 +75,8 @@ export class Workload {
   readonly #random: Random;
   readonly #mix: readonly OperationKind[];
   readonly #thinkMsMax: number;
+  /** Nine of ten operations are sent to one Cache, another after so long; 0: to any. Virtual milliseconds. */
+  readonly #favourMs: number;
   #stopped = false;
   #working = 0;
   #tables = 0;
@@ -84,10 +86,11 @@ export class Workload {
   readonly #hotSeen = new Map<string, bigint>();
   readonly #ownTables: string[] = [];
 
-  constructor(cluster: SimulatedCluster, random: Random, mix: Mix, thinkMsMax: number) {
+  constructor(cluster: SimulatedCluster, random: Random, mix: Mix, thinkMsMax: number, favourMs = 0) {
     this.#cluster = cluster;
     this.#random = random;
     this.#thinkMsMax = thinkMsMax;
+    this.#favourMs = favourMs;
     this.#mix = operationKinds.flatMap((kind) => new Array<OperationKind>(mix[kind] ?? 0).fill(kind));
   }
 
@@ -139,7 +142,7 @@ export class Workload {
     while (!this.#stopped) {
       await this.#cluster.sleep(this.#random.integer(this.#thinkMsMax * 1000 + 1) / 1000);
       const caches = this.#cluster.names("cache").filter((process) => process.state !== "down" && process.cache !== null);
-      const cache = caches[this.#random.integer(Math.max(1, caches.length))];
+      const cache = this.#choose(caches);
       const kind = this.#mix[this.#random.integer(this.#mix.length)];
       if (cache === undefined || kind === undefined || this.#stopped) continue;
       if (kind === "race") await this.#race(caches);
@@ -166,6 +169,12 @@ export class Workload {
     }
     const made = `own${++this.#tables}`;
     await this.#carryOut(other.name, "race", { about: [], steps: [step(`create table ${made} (id integer primary key, v integer unique)`)] });
+  }
+
+  #choose(caches: readonly SimulatedProcess[]): SimulatedProcess | undefined {
+    const any = caches[this.#random.integer(Math.max(1, caches.length))];
+    if (this.#favourMs === 0 || this.#random.integer(10) === 0) return any;
+    return caches[Math.floor(this.#cluster.nowMs / this.#favourMs) % Math.max(1, caches.length)];
   }
 
   #below(count: number): number {

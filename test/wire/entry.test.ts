@@ -44,6 +44,7 @@ const bodies = [
     sequenceFirst: 1n,
     sequenceNext: 33n,
   },
+  { kind: "handoff", to: 6, atoms: [9, 70_000] },
 ] as unknown as ProposalBody[];
 
 const entries = [
@@ -62,7 +63,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 2, entries: "695b7c3b9749b52d", messages: "b8436866dffbdbdd" };
+const digests = { formatVersion: 2, entries: "a6359af44a82fa5e", messages: "b8436866dffbdbdd" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -88,7 +88,7 @@ export interface SchemaVersion {
   readonly version: Seq;
 }
 
-export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody;
+export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody | HandoffBody;
 
 export interface TransactionBody {
   readonly kind: "transaction";
@@ -211,12 +211,19 @@ export interface SplitPiece {
   readonly rows: number;
 }
 
+/** The proposer, which originates these atoms, hands them over. A fence names each. */
+export interface HandoffBody {
+  readonly kind: "handoff";
+  readonly to: EngineId;
+  readonly atoms: readonly AtomId[];
+}
+
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
 export const formatVersion = 2;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
-const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group"] as const;
+const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff"] as const;
 const schemaTypes = ["table", "index", "view", "trigger"] as const;
 
 export function encodeEntry(entry: Entry): Buffer {
@@ -305,6 +312,10 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
       writeList(writer, body.pieces, (piece) =>
         writer.varint(piece.atom).bytes(piece.low).varint(piece.taker).varint(piece.bytes).varint(piece.rows),
       );
+      break;
+    case "handoff":
+      writer.varint(body.to);
+      writeList(writer, body.atoms, (atom) => writer.varint(atom));
       break;
     default:
       unreachable(body);
@@ -435,6 +446,8 @@ function readBody(reader: ByteReader): ProposalBody {
       );
       return { kind, atom, space, firstTaker, pieces, sequenceFirst, sequenceNext };
     }
+    case "handoff":
+      return { kind, to: reader.varint() as EngineId, atoms: reader.list((r) => r.varint() as AtomId) };
     default:
       return unreachable(kind);
   }
