@@ -55,6 +55,8 @@ const outcomeDeadlineMs = 30_000;
 const askAgainMs = 500;
 /** Runs of one unit that asked for rows or ids in a row: beyond it the store and the catalog disagree. */
 const fetchesInARowMax = 50;
+/** Likewise, after which tables are taken whole: keys that come out one after another, each in an atom of its own. */
+const narrowFetchesMax = 16;
 
 /** What stands before the body of a proposal: three, two and a few numbers of 8 bytes at most. */
 const fenceBytesMax = 24;
@@ -307,7 +309,8 @@ export class Transactions {
       unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
       this.#run(batch, unit);
     };
-    if (result.kind === "pull") this.#pulls.ensure(result.needs, again);
+    const isPatient = unit.fetches <= narrowFetchesMax;
+    if (result.kind === "pull") this.#pulls.ensure(isPatient ? result.needs : result.needs.map(({ space }) => ({ space, ranges: null })), again);
     else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
   }
 

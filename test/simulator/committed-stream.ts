@@ -13,6 +13,7 @@ import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, type Entry, type ProposalEntry, type TransactionBody } from "../../src/messages/wire/entry.js";
+import type { BinaryRange } from "../../src/sql/local-store.js";
 import type { Coverage } from "./coverage.js";
 
 export class InvariantError extends Error {
@@ -132,6 +133,13 @@ export class CommittedStream {
     return found;
   }
 
+  /** Of the rows within the ranges, as of `lastSeq`, like LocalStore.heldHash. */
+  heldHash(space: SpaceId, ranges: readonly BinaryRange[]): string {
+    const inside = (key: string): boolean => ranges.some(({ low, high }) => low <= key && (high === null || key < high));
+    const rows = this.#spaces.get(space)?.rows ?? new Map<string, bigint>();
+    return sumHashes([...rows].flatMap(([key, hash]) => (inside(key) ? [hash] : [])));
+  }
+
   spaces(): Iterable<SpaceId> {
     return this.#spaces.keys();
   }
@@ -235,7 +243,8 @@ export class CommittedStream {
       if (part.kind === "ddl") {
         const names = [...part.drops, ...part.upserts.map((object) => object.name)];
         for (const name of names) uses.push({ name: `${schemaSpace}:${binaryKey(Buffer.from(foldName(name)))}`, use: "write" });
-        for (const table of part.touchedTables) this.altered.add(table);
+        // Others touch tables too, to begin with the one that they create.
+        if (/^\s*alter\b/i.test(part.sql)) for (const table of part.touchedTables) this.altered.add(table);
         continue;
       }
       const rows = this.#rowsOf(part.table);

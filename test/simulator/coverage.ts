@@ -13,6 +13,7 @@ export const coverageRows = {
     "applied is at most committed",
     "equal catalogs at equal seq",
     "equal rows at equal seq: Caches",
+    "equal rows at equal seq: parts",
     "equal rows at equal seq: Archives",
     "a proposal has one outcome",
     "proposals are in order",
@@ -50,6 +51,7 @@ export const coverageRows = {
   transactions: [
     "running: done",
     "running: needs tables",
+    "running: needs ranges",
     "running: needs ids",
     "running: something to commit",
     "asking: granted, proposed",

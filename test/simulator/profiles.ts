@@ -221,6 +221,22 @@ export const profiles = {
     storeMsMax: 3,
     faults: { weights: { crashCache: 3, crashSequencer: 1, reset: 3, pause: 1, cutPair: 2, leaveCache: 1 }, everyMsMin: 300, everyMsMax: 1200 },
   },
+  /** A table of many atoms, and Caches that hold some of them: pulls of parts while others split, change and die. */
+  parts: {
+    ...base,
+    share: 2,
+    caches: 3,
+    clients: 6,
+    mix: { page: 8, turn: 8, pageRange: 3, newPage: 4, hot: 1, transfer: 1, sum: 1 },
+    thinkMsMax: 20,
+    workMs: 900,
+    storeMsMax: 5,
+    faults: {
+      weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 1, leaveCache: 1, reset: 2, badNetwork: 1 },
+      everyMsMin: 60,
+      everyMsMax: 300,
+    },
+  },
   schema: {
     ...base,
     mix: { ...mixed, codeIndex: 5, code: 6, table: 6, alter: 2 },

@@ -80,7 +80,8 @@ function countReply(coverage: Coverage, reply: LocalStoreReply): void {
       coverage.count("transactions", "running: done");
       break;
     case "pull":
-      coverage.count("transactions", "running: needs tables");
+      for (const { ranges } of reply.result.needs)
+        coverage.count("transactions", ranges === null ? "running: needs tables" : "running: needs ranges");
       break;
     case "ids":
       coverage.count("transactions", "running: needs ids");

@@ -58,6 +58,21 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
     );
   }
 
+  const pages = workload.hasPages ? await read("select id, tag, n from pages") : [];
+  auditIds(
+    "the page",
+    find("newPage"),
+    pages.map((row) => row[1] ?? null),
+  );
+  for (const [page, , turns] of pages) {
+    const turned = (outcome: Operation["outcome"]): number =>
+      find("turn").filter((operation) => operation.outcome === outcome && operation.about[0] === Number(page)).length;
+    const told = (): string =>
+      `page ${page} was turned ${turns} times, of ${turned("ok")} acknowledged and ${turned("unknown")} unknown, read at ${at}`;
+    check(Number(turns) >= turned("ok"), "acknowledged effects are there", told);
+    check(Number(turns) <= turned("ok") + turned("unknown"), "unknown effects at most once", told);
+  }
+
   const counter = (await read("select n from counters where id = 1"))[0]?.[0] as bigint;
   auditCounter(find("hot"), counter, at);
 

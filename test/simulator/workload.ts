@@ -36,6 +36,10 @@ export const operationKinds = [
   "big",
   "atoms",
   "race",
+  "page",
+  "turn",
+  "pageRange",
+  "newPage",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -62,12 +66,16 @@ interface Composed {
   readonly about: readonly number[];
   readonly steps: readonly Step[];
 }
+const pageKinds: ReadonlySet<OperationKind> = new Set(["page", "turn", "pageRange", "newPage"]);
 
 export const accountCount = 8;
 export const accountInitial = 100n;
 const nameCount = 6;
 const parentCount = 4;
 const bigBytes = 6 * 1024;
+/** A table of several atoms, of which point statements need one. These pages are never deleted. */
+export const pageCount = 48;
+const pageBytes = 8 * 1024;
 
 export class Workload {
   readonly operations: Operation[] = [];
@@ -92,6 +100,11 @@ export class Workload {
     this.#thinkMsMax = thinkMsMax;
     this.#favourMs = favourMs;
     this.#mix = operationKinds.flatMap((kind) => new Array<OperationKind>(mix[kind] ?? 0).fill(kind));
+  }
+
+  /** Only where clients want them: they are large. */
+  get hasPages(): boolean {
+    return this.#mix.some((kind) => pageKinds.has(kind));
   }
 
   /** Through any Cache, before the clients begin. */
@@ -119,6 +132,19 @@ export class Workload {
       `insert into parents values ${parents}`,
       "insert into counters values (1, 0)",
     );
+    if (this.hasPages) await this.#preparePages(name);
+  }
+
+  async #preparePages(name: string): Promise<void> {
+    const body = "p".repeat(pageBytes);
+    await this.#cluster.sql(name, "create table pages (id integer primary key, tag integer not null, n integer not null, body text not null)");
+    for (let first = 1; first <= pageCount; first += 12) {
+      const rows = Array.from({ length: 12 }, (_, index) => `(${first + index}, 0, 0, '${body}')`).join(", ");
+      await this.#cluster.sql(name, `insert into pages values ${rows}`);
+    }
+    const { catalog } = this.#cluster.invariants.committed;
+    const space = [...catalog.schema.inOrder()].find(({ object }) => object.name === "pages")?.object.space;
+    await this.#cluster.runUntil("the pages are split", () => space !== undefined && catalog.atoms.ofSpace(space).length >= 3);
   }
 
   /** A client that goes on until `stop`. */
@@ -237,6 +263,7 @@ export class Workload {
     if (last?.kind !== "ok") return;
     const rows = last.result.rows;
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
+    else if (operation.kind === "page" || operation.kind === "turn" || operation.kind === "pageRange") this.#judgePages(operation, rows);
     else if (operation.kind === "orphan")
       check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
     else if (operation.kind === "atoms")
@@ -244,6 +271,17 @@ export class Workload {
     else if (operation.kind === "hot" || operation.kind === "readHot") operation.value = rows[0]?.[0] as bigint;
     else operation.value = last.result.lastInsertRowid;
     if (operation.kind === "orphan") this.#cluster.coverage.count("invariants", "no orphans");
+  }
+
+  /** A row that is not held must not seem to be missing. */
+  #judgePages({ id, kind, about, at }: Operation, rows: readonly (readonly SqlValue[])[]): void {
+    const [first = 0, last = first] = about;
+    const expected = BigInt(last - first + 1);
+    check(
+      rows.length === 1 && rows[0]?.[0] === expected,
+      "acknowledged effects are there",
+      () => `operation ${id} ${kind} finds ${rows[0]?.[0]} of pages ${first} to ${last} at ${at}`,
+    );
   }
 
   #judgeSum(operation: Operation, rows: readonly (readonly SqlValue[])[]): void {
@@ -276,6 +314,23 @@ export class Workload {
       case "explicitItem": {
         const at = this.#below(400);
         return { about: [at], steps: [step("insert into items (id, tag, note) values (?, ?, 'explicit')", BigInt(at), number)] };
+      }
+      case "page": {
+        const page = this.#below(pageCount);
+        return { about: [page], steps: [step("select count(*) from pages where id = ? and length(body) = ?", BigInt(page), BigInt(pageBytes))] };
+      }
+      case "turn": {
+        const page = this.#below(pageCount);
+        return { about: [page], steps: [step("update pages set n = n + 1 where id = ? returning 1", BigInt(page))] };
+      }
+      case "pageRange": {
+        const first = this.#below(pageCount);
+        const last = Math.min(pageCount, first + this.#random.integer(8));
+        return { about: [first, last], steps: [step("select count(*) from pages where id between ? and ?", BigInt(first), BigInt(last))] };
+      }
+      case "newPage": {
+        const page = pageCount + this.#below(80);
+        return { about: [page], steps: [step("insert into pages values (?, ?, 0, ?)", BigInt(page), number, "n".repeat(pageBytes))] };
       }
       case "big":
         return { about: [], steps: [step("insert into items (tag, note) values (?, ?)", number, "x".repeat(bigBytes))] };

@@ -1,0 +1,72 @@
+/** design.md §11: "a Cache started empty answers its first point query by primary key having pulled at most 3 atoms". */
+import { expect, test } from "vitest";
+import type { SpaceId } from "../../src/base/ids.js";
+import type { BatchAnswer } from "../../src/engines/core-types.js";
+import { cluster, type SimulatedCluster, step } from "./simulated-cluster.js";
+
+const timeoutMs = 90_000;
+
+function spaceOf(c: SimulatedCluster, table: string): SpaceId {
+  const found = c.invariants.committed.catalog.schema.inOrder().find(({ object }) => object.name === table);
+  if (found === undefined) throw new Error(`no table ${table}`);
+  return found.object.space;
+}
+
+function atomsOf(c: SimulatedCluster, table: string): number {
+  return c.invariants.committed.catalog.atoms.ofSpace(spaceOf(c, table)).length;
+}
+
+function pulledBy(c: SimulatedCluster, name: string): number {
+  return c.process(name).core?.cache?.pulls.counters.atoms ?? 0;
+}
+
+test("a Cache that is started empty pulls one atom for its first point query, of a table of two hundred", { timeout: timeoutMs }, async () => {
+  const c = cluster({ seed: 3, archives: 1, caches: 1 });
+  await c.start();
+  await c.sql("C1", "create table big (id integer primary key, n integer not null, body text not null)");
+  const body = "b".repeat(24_000);
+  for (let first = 1; first <= 640; first += 20)
+    await c.sql("C1", `insert into big values ${Array.from({ length: 20 }, (_, index) => `(${first + index}, 0, '${body}')`).join(", ")}`);
+  await c.runUntil("the table is split", () => atomsOf(c, "big") >= 200, 60_000);
+  c.add("cache", "C2");
+  c.restart("C2");
+  await c.runUntil("C2 is a member", () => c.isSettled());
+  await c.expectRows("C2", "select n, length(body) from big where id = 333", [[0, 24_000]]);
+  expect(pulledBy(c, "C2")).toBe(1);
+  await c.sql("C2", "update big set n = n + 1 where id = 334");
+  await c.sql("C2", "delete from big where id in (10, 600)");
+  await c.sql("C2", "insert into big values (1000, 1, 'new')");
+  expect(pulledBy(c, "C2")).toBeLessThanOrEqual(5);
+  await c.expectRows("C2", "select count(*), sum(n) from big where id between 330 and 340", [[11, 1]]);
+  expect(pulledBy(c, "C2")).toBeLessThanOrEqual(10);
+  // A transaction over many atoms asks for all that its texts name at once.
+  const updates = Array.from({ length: 30 }, (_, index) => `update big set n = 5 where id = ${20 * index + 1}`);
+  await c.sql("C2", "begin", ...updates, "commit");
+  expect(pulledBy(c, "C2")).toBeLessThan(45);
+  await c.expectConverged();
+  await c.expectRows("C1", "select count(*), sum(n) from big", [[639, 152]]);
+});
+
+test("a transaction whose keys come out one after another takes the table whole before its patience ends", { timeout: timeoutMs }, async () => {
+  const c = cluster({ seed: 4, archives: 1, caches: 2 });
+  await c.start();
+  await c.sql("C1", "create table t (id integer primary key, body text not null)");
+  const body = "b".repeat(40_000);
+  for (let first = 1; first <= 200; first += 20)
+    await c.sql("C1", `insert into t values ${Array.from({ length: 20 }, (_, index) => `(${first + index}, '${body}')`).join(", ")}`);
+  await c.runUntil("the table is split", () => atomsOf(c, "t") >= 60, 60_000);
+  // The next key is known only when the one before is there.
+  const steps = Array.from({ length: 70 }, (_, index) => `insert into t select abs(${1000 + index}) * -1, 'x'`);
+  const names = Array.from({ length: 70 }, (_, index) => `update or ignore t set id = abs(${3 * index + 1}) where id = ${-1000 - index}`);
+  let answer: BatchAnswer | null = null;
+  c.batch(
+    "C2",
+    ["begin", ...steps, ...names, "commit"].map((sql) => step(sql)),
+  ).then((given) => {
+    answer = given;
+  });
+  await c.runUntil("it is answered", () => answer !== null);
+  expect(answer).toMatchObject({ kind: "done" });
+  await c.expectConverged();
+  await c.expectRows("C1", "select count(*) from t where id < 0", [[67]]);
+});
