@@ -1,10 +1,13 @@
 /**
- * When keys last changed: what lets an originator refuse a permission whose snapshot is older (design.md §6). Bounded: beyond the bound the
- * oldest are forgotten, and the floor says since when nothing has been.
+ * When keys last changed: what lets an originator refuse a permission whose snapshot is older (design.md §6). Bounded: what has not changed for
+ * longest is forgotten, and the floor says since when nothing has been.
+ *
+ * Two generations: notes go to the young one. When it has half of what may be remembered, it becomes the old one, and what only the former old one
+ * knew is forgotten at once. (To forget keys one by one, oldest first, takes ever longer: a Map's iteration passes all that was deleted before.)
  */
 import type { Seq, SpaceId } from "../base/ids.js";
 
-/** Keys remembered, about 150 bytes each. Beyond it the oldest are forgotten: requests from before them run again at a newer snapshot. */
+/** Keys remembered at most, about 150 bytes each. What is forgotten: requests from before it run again at a newer snapshot. */
 export const recentKeysMax = 200_000;
 
 interface Recent {
@@ -15,33 +18,58 @@ interface Recent {
   exist: number;
 }
 
+interface Generation {
+  readonly spaces: Map<SpaceId, Map<string, Recent>>;
+  count: number;
+  /** Of all that it was given. */
+  newest: number;
+}
+
 export type KeyUse = "write" | "delete" | "exist";
 
 export class RecentKeys {
-  /** By `space:key`, in the order of the newest change. */
-  readonly #keys = new Map<string, Recent>();
+  /** A key is in one of them, or in both: the young one then has all that is known of it. */
+  #young = emptyGeneration();
+  #old = emptyGeneration();
   readonly #spaces = new Map<SpaceId, number>();
+  readonly #generationMax: number;
   /** Every unknown key counts as changed at this seq. */
   #floor: number;
 
-  constructor(floor: Seq) {
+  constructor(floor: Seq, keysMax = recentKeysMax) {
     this.#floor = floor;
+    this.#generationMax = Math.max(1, Math.floor(keysMax / 2));
   }
 
   get size(): number {
-    return this.#keys.size;
+    return this.#young.count + this.#old.count;
   }
 
   note(seq: Seq, space: SpaceId, key: string, use: KeyUse): void {
-    const name = `${space}:${key}`;
-    const recent = this.#keys.get(name);
-    if (recent !== undefined) this.#keys.delete(name);
-    const next = recent ?? { write: 0, delete: 0, exist: 0 };
-    next[use] = seq;
-    if (use === "delete") next.write = seq;
-    this.#keys.set(name, next);
+    const recent = this.#inYoung(space, key);
+    recent[use] = seq;
+    if (use === "delete") recent.write = seq;
     if (use !== "exist") this.#spaces.set(space, seq);
-    if (this.#keys.size > recentKeysMax) this.#trim();
+    this.#young.newest = seq;
+    if (this.#young.count < this.#generationMax) return;
+    this.#floor = Math.max(this.#floor, this.#old.newest);
+    this.#old = this.#young;
+    this.#young = emptyGeneration();
+  }
+
+  #inYoung(space: SpaceId, key: string): Recent {
+    let keys = this.#young.spaces.get(space);
+    if (keys === undefined) {
+      keys = new Map();
+      this.#young.spaces.set(space, keys);
+    }
+    const known = keys.get(key);
+    if (known !== undefined) return known;
+    const old = this.#old.spaces.get(space)?.get(key);
+    const recent = old === undefined ? { write: 0, delete: 0, exist: 0 } : { ...old };
+    keys.set(key, recent);
+    this.#young.count++;
+    return recent;
   }
 
   /** Schema changes count for every row of the table. */
@@ -53,17 +81,9 @@ export class RecentKeys {
     this.#spaces.delete(space);
   }
 
-  #trim(): void {
-    for (const [name, recent] of this.#keys) {
-      this.#keys.delete(name);
-      this.#floor = Math.max(this.#floor, recent.write, recent.exist);
-      return;
-    }
-  }
-
   /** The seq that a snapshot must have reached for this use of the key; 0 when `snapshot` will do. */
   newerThan(snapshot: Seq, space: SpaceId, key: string, use: KeyUse): Seq {
-    const recent = this.#keys.get(`${space}:${key}`);
+    const recent = this.#young.spaces.get(space)?.get(key) ?? this.#old.spaces.get(space)?.get(key);
     // What is 0 may have happened and been forgotten, at or before the floor.
     const newestOf = (seq: number | undefined): number => seq || this.#floor;
     let newest = newestOf(use === "exist" ? recent?.delete : recent?.write);
@@ -76,4 +96,8 @@ export class RecentKeys {
     const newest = this.#spaces.get(space) ?? this.#floor;
     return (newest > snapshot ? newest : 0) as Seq;
   }
+}
+
+function emptyGeneration(): Generation {
+  return { spaces: new Map(), count: 0, newest: 0 };
 }
