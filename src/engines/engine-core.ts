@@ -135,6 +135,11 @@ export class EngineCore {
     return this.#desk;
   }
 
+  /** A tick before `nowMs` would do something that should not wait until then. */
+  isDueBefore(nowMs: number): boolean {
+    return !this.#ended && (this.#stream.isDueBefore(nowMs) || this.cache?.transactions.isResting === true);
+  }
+
   step(input: CoreInput): readonly CoreEffect[] {
     if (this.#ended) return [];
     this.context.nowMs = input.nowMs;

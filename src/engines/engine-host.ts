@@ -38,7 +38,10 @@ export interface HostPorts {
   readonly local: LocalPort | null;
 }
 
-const tickMs = 5;
+/** What takes longer than this by nature (heartbeats, silence, batches for the store). Each tick wakes the process. */
+const tickMs = 20;
+/** While something is due sooner: the repair of a gap, an election, a unit that rests. */
+const hastyTickMs = 5;
 const probeTimeoutMs = 250;
 /** Transfers of the whole store that may be open; each keeps one read transaction. A further one is told to come back. */
 const transfersMax = 4;
@@ -59,6 +62,7 @@ export class EngineHost {
   readonly #ports: HostPorts;
   #turnEnds = false;
   #closed = false;
+  #hastyTick: Cancel | null = null;
   readonly #cancels: Cancel[] = [];
   /** Writes under way at the store and the vote file. */
   readonly #writes = new Set<Promise<unknown>>();
@@ -69,7 +73,7 @@ export class EngineHost {
     this.core = core;
     this.#ports = ports;
     const { clock } = ports.environment;
-    this.#cancels.push(clock.every(tickMs, () => this.input({ kind: "tick", nowMs: clock.nowMs() })));
+    this.#cancels.push(clock.every(tickMs, () => this.#tick()));
     if (ports.store !== null) this.#cancels.push(clock.every(transferLookMs, () => this.#closeIdleTransfers()));
     if (ports.journal !== null) this.#cancels.push(clock.every(journalTrimMs, () => this.#trimJournal()));
     this.#endTurnSoon();
@@ -78,6 +82,7 @@ export class EngineHost {
   /** Stops performing: what the core wants from here on does not happen. Ports stay open. */
   stop(): void {
     this.#closed = true;
+    this.#hastyTick?.();
     for (const cancel of this.#cancels) cancel();
     for (const { transfer } of this.#transfers.values()) transfer.close();
     this.#transfers.clear();
@@ -86,6 +91,18 @@ export class EngineHost {
   /** After `stop`: when what it had begun to write is written. */
   async drained(): Promise<void> {
     await Promise.allSettled([...this.#writes]);
+  }
+
+  #tick(): void {
+    this.input({ kind: "tick", nowMs: this.#nowMs });
+  }
+
+  #tickSoonWhereDue(): void {
+    if (this.#hastyTick !== null || !this.core.isDueBefore(this.#nowMs + tickMs)) return;
+    this.#hastyTick = this.#ports.environment.clock.after(hastyTickMs, () => {
+      this.#hastyTick = null;
+      this.#tick();
+    });
   }
 
   input(input: CoreInput): void {
@@ -109,6 +126,7 @@ export class EngineHost {
       try {
         for (const effect of this.core.step({ kind: "turnEnd", nowMs: clock.nowMs() })) this.#perform(effect);
         this.#ports.local?.flush();
+        this.#tickSoonWhereDue();
       } catch (error) {
         this.#fail(error);
       }

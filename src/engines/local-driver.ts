@@ -15,7 +15,7 @@ const runsPostedMax = 128;
  * Entries that nobody here waits for are posted together: so long after the first of them, in milliseconds, or when there are so many bytes. Reason:
  * to wake the store's thread costs more than to apply an entry; whatever reads is posted behind them, so nothing is seen later for it.
  */
-const postAfterMs = 5;
+const postAfterMs = 10;
 const postAfterBytes = 256 * 1024;
 
 /** Entries that the store has not applied, in bytes: beyond it the Cache starts over rather than take memory without bound. */

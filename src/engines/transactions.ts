@@ -161,6 +161,11 @@ export class Transactions {
     return this.#batches.size;
   }
 
+  /** Units rest for a few milliseconds. */
+  get isResting(): boolean {
+    return this.#resting.size > 0;
+  }
+
   begin(request: number, steps: readonly Step[], settings: SessionSettings): void {
     if (this.#context.engine === 0) {
       this.#answer(request, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is not a member of the database yet" });

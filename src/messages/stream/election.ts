@@ -103,6 +103,11 @@ export class Election {
     return this.#savedTerm === this.#term;
   }
 
+  /** It may stand before `nowMs`, where it hears nothing until then. */
+  standsBefore(nowMs: number): boolean {
+    return this.#role !== "sequencer" && this.#deadlineMs < nowMs && this.#mayStand();
+  }
+
   tick(nowMs: number): void {
     if (this.#role === "sequencer") return;
     const isSilent = nowMs - this.#sequencerHeardMs >= this.#host.limits.electionTimeoutMsMax;

@@ -98,6 +98,11 @@ export class Receiver {
     this.#ackedDurableSeq = noSeq;
   }
 
+  /** A gap is waited for: it is asked for within milliseconds. */
+  get isChasing(): boolean {
+    return this.#repair.isWaiting;
+  }
+
   tick(nowMs: number): void {
     this.#catchUp.tick(this.delivery.progress, nowMs);
     this.#chaseGap(nowMs);

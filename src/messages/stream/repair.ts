@@ -25,6 +25,11 @@ export class RepairSchedule {
     this.#limits = limits;
   }
 
+  /** Something is missing, and is asked for when its time comes. */
+  get isWaiting(): boolean {
+    return this.#dueMs !== null;
+  }
+
   /** Nothing is missing, or something else takes care of it. */
   rest(): void {
     this.#dueMs = null;

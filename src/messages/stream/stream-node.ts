@@ -232,6 +232,11 @@ export class StreamNode implements StreamView {
     }
   }
 
+  /** A tick has something to do before `nowMs`. What takes longer (heartbeats, silence) is looked at by every tick anyway. */
+  isDueBefore(nowMs: number): boolean {
+    return (this.#replication === null && this.#receiver.isChasing) || this.#election.standsBefore(nowMs);
+  }
+
   #onTick(): void {
     const nowMs = this.#nowMs;
     this.#election.tick(nowMs);
