@@ -13,13 +13,18 @@ import { createTypedTable } from "./plan/typed-values.js";
 import type { IdSource } from "./row-ids.js";
 
 /**
- * The WAL's size at which it is copied into the database file, in bytes. Automatic checkpoints are off: they would come in the middle of
- * tentative runs.
+ * The WAL's size at which it is copied into the database file, in bytes, of a store with much memory. Automatic checkpoints are off: they would come
+ * in the middle of tentative runs.
  */
 export const walBytesMax = 64 * 1024 * 1024;
+const walBytesMin = 4 * 1024 * 1024;
 
-/** Pages that SQLite keeps in memory, in bytes; beyond them it reads the file, which the system's cache holds. */
-export const pageCacheBytes = 64 * 1024 * 1024;
+/** Pages that SQLite keeps in memory, in bytes, with much memory; beyond them it reads the file, which the system's cache holds. */
+export const pageCacheBytesMax = 64 * 1024 * 1024;
+const pageCacheBytesMin = 2 * 1024 * 1024;
+
+/** What SQLite may take beside the rows, of the memory for them: pages in memory, and the WAL. Each. */
+const besideShare = 1 / 4;
 
 /** Row touches of one unit of work. More could not become one entry of the stream anyway; beyond it, SQLITE_TOOBIG. */
 export const touchesMax = 2_000_000;
@@ -47,9 +52,15 @@ export interface Connections {
   readonly hooks: Hooks;
   /** null: in memory. */
   readonly walPath: string | null;
+  readonly walBytesMax: number;
 }
 
-export function openConnections(directory: string | null): Connections {
+function shareOf(memoryBytes: number, min: number, max: number): number {
+  return Math.floor(Math.max(min, Math.min(max, memoryBytes * besideShare)));
+}
+
+/** `memoryBytes`: of the rows that it will hold. */
+export function openConnections(directory: string | null, memoryBytes: number): Connections {
   const file = directory === null ? ":memory:" : join(directory, "local.db");
   assert(directory === null || !existsSync(file), `the local store's directory ${directory} is in use`);
   const main = new Sqlite(file);
@@ -60,7 +71,7 @@ export function openConnections(directory: string | null): Connections {
     main.pragma("wal_autocheckpoint = 0");
     main.pragma("locking_mode = EXCLUSIVE");
   }
-  main.pragma(`cache_size = -${pageCacheBytes / 1024}`);
+  main.pragma(`cache_size = -${Math.floor(shareOf(memoryBytes, pageCacheBytesMin, pageCacheBytesMax) / 1024)}`);
   main.pragma("temp_store = MEMORY");
   main.pragma("recursive_triggers = OFF");
   main.exec("ATTACH ':memory:' AS system");
@@ -79,7 +90,8 @@ export function openConnections(directory: string | null): Connections {
   };
   registerFunctions(main, hooks);
   registerFunctions(mirror, hooks);
-  return { main, mirror, hooks, walPath: directory === null ? null : `${file}-wal` };
+  const walPath = directory === null ? null : `${file}-wal`;
+  return { main, mirror, hooks, walPath, walBytesMax: shareOf(memoryBytes, walBytesMin, walBytesMax) };
 }
 
 function registerFunctions(database: Database, hooks: Hooks): void {
@@ -122,11 +134,13 @@ export class TouchesFullError extends Error {
   readonly code = "SQLITE_TOOBIG";
 }
 
+export function walBytes(connections: Connections): number {
+  return connections.walPath === null ? 0 : (statSync(connections.walPath, { throwIfNoEntry: false })?.size ?? 0);
+}
+
 /** Copies the WAL back where it has grown beyond its bound. To be called outside of transactions. */
 export function checkpointLargeWal(connections: Connections): void {
-  if (connections.walPath === null) return;
-  const size = statSync(connections.walPath, { throwIfNoEntry: false })?.size ?? 0;
-  if (size > walBytesMax) connections.main.pragma("wal_checkpoint(TRUNCATE)");
+  if (walBytes(connections) > connections.walBytesMax) connections.main.pragma("wal_checkpoint(TRUNCATE)");
 }
 
 /**

@@ -91,6 +91,22 @@ export class HeldRanges {
     this.whole = low === "" && high === null;
   }
 
+  /** What is held within the range is so no more; what joins there goes on joining. */
+  drop(range: KeyRange): void {
+    const { low, high } = binaryRange(range);
+    let first = this.#lastFrom(low);
+    if (first < 0 || !endsBefore(low, (this.#held[first] as BinaryRange).high)) first += 1;
+    const rest: BinaryRange[] = [];
+    let end = first;
+    for (let held = this.#held[end]; held !== undefined && (high === null || held.low < high); held = this.#held[++end]) {
+      if (held.low < low) rest.push({ low: held.low, high: low });
+      if (high !== null && endsBefore(high, held.high)) rest.push({ low: high, high: held.high });
+    }
+    if (first === end) return;
+    this.#held.splice(first, end - first, ...rest);
+    this.whole = false;
+  }
+
   beginJoining(range: KeyRange, since: Seq): void {
     this.abandonJoining(range);
     this.#joining.push({ low: copy(range.low), high: range.high === null ? null : copy(range.high), since, changes: [] });
@@ -153,7 +169,7 @@ function copy(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }
 
-function contains(range: KeyRange, key: Uint8Array): boolean {
+export function contains(range: KeyRange, key: Uint8Array): boolean {
   return compareBytes(range.low, key) <= 0 && (range.high === null || compareBytes(key, range.high) < 0);
 }
 

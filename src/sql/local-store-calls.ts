@@ -3,7 +3,7 @@
 import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
-import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables } from "./local-store.js";
+import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
 
 /** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
 export type LocalStoreCall =
@@ -22,8 +22,10 @@ export type LocalStoreCall =
       readonly rows: readonly PulledRow[];
     }
   | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
+  | { readonly kind: "dropRange"; readonly id: number; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "holdEmpty"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
+  | { readonly kind: "usage"; readonly id: number }
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
@@ -31,6 +33,8 @@ export type LocalStoreReply =
   | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
   | { readonly kind: "applied"; readonly through: Seq }
   | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
+  | { readonly kind: "dropped"; readonly id: number }
+  | { readonly kind: "usage"; readonly id: number; readonly usage: Usage }
   | { readonly kind: "described"; readonly id: number; readonly description: Description | SqlFault }
   | { readonly kind: "hashed"; readonly id: number; readonly hash: string | null };
 
@@ -58,12 +62,17 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
     case "abandonHold":
       store.abandonHold(call.space, call.low, call.high);
       return null;
+    case "dropRange":
+      store.dropRange(call.space, call.low, call.high);
+      return { kind: "dropped", id: call.id };
     case "holdEmpty":
       store.holdEmpty(call.space, call.low, call.high);
       return null;
     case "grantIds":
       store.grantIds(call.space, call.first, call.last);
       return null;
+    case "usage":
+      return { kind: "usage", id: call.id, usage: store.usage() };
     case "describe":
       return { kind: "described", id: call.id, description: store.describe(call.sql) };
     case "tableHash":

@@ -151,6 +151,17 @@ export interface Description {
 /** Rows of the system tables, given by the engine before a run that names them. */
 export type SystemTables = Readonly<Record<string, readonly Readonly<Record<string, SqlValue>>[]>>;
 
+export interface Usage {
+  /** Of what statements have used since the last call: a sample, and of a table that is held whole only that it was used. */
+  readonly used: readonly PullNeed[];
+  /** Keys of the ids that this engine may give and has not. */
+  readonly ids: readonly PullNeed[];
+  /** Pages of SQLite's file that something is in, all of them, and its write-ahead log, in bytes. */
+  readonly usedBytes: number;
+  readonly fileBytes: number;
+  readonly walBytes: number;
+}
+
 export interface LocalStore {
   /** Applied and visible. */
   readonly appliedSeq: Seq;
@@ -177,6 +188,13 @@ export interface LocalStore {
   install(table: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[]): "held" | "full";
   /** Gives up joining ranges within [low, high). */
   abandonHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
+  /**
+   * Gives up what is held of [low, high), whose ends are those of the table or keys that rows of it may have: the rows go, and statements from now on ask
+   * for them. One transaction: the caller bounds what it takes by naming an atom at a time.
+   */
+  dropRange(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
+  /** What eviction goes by. Each call begins a new sample of what is used. */
+  usage(): Usage;
   /** The range is held though nothing was pulled: it is empty and this engine's own (an id block). */
   holdEmpty(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /** Ids first … last (inclusive) of the table are this engine's to generate. A later block queues behind earlier ones. */

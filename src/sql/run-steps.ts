@@ -175,6 +175,9 @@ function isReady(run: Run, plan: RunnablePlan, bound: readonly unknown[], index:
       return false;
     }
     if (unit === null && plan.pulls.every(({ table }) => isHeldWhole(state, table.space))) plan.heldAt = state.heldGeneration;
+  } else if (plan.usedIn !== state.used.round) {
+    plan.usedIn = state.used.round;
+    for (const { table } of plan.pulls) state.used.noteSpace(table.space);
   }
   if (unit !== null) for (const table of plan.tables) if (!unit.made.has(table.space)) unit.reliedOn.add(table.space);
   return true;

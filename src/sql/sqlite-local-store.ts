@@ -8,12 +8,14 @@
 import { createHash } from "node:crypto";
 import { BugError } from "../base/errors.js";
 import { type EngineId, type Life, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { integerKey } from "../base/sort-key.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
-import { checkpointLargeWal, openConnections } from "./connection.js";
+import { checkpointLargeWal, openConnections, walBytes } from "./connection.js";
+import { dropRange } from "./drop-range.js";
 import { localDdlOf } from "./execute-ddl.js";
 import type { StoredObject } from "./local-schema.js";
-import type { Description, LocalStore, SqlFault } from "./local-store.js";
+import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
 import { classify } from "./parse/classify.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
@@ -24,9 +26,12 @@ import { faultOf } from "./statement-faults.js";
 import { installCaptureTriggers, isHeldWhole, rangesOf, type StoreState, storeState, useSchema } from "./store-state.js";
 import { encodeStoredRow } from "./stored-rows.js";
 
-/** `directory`: an empty one, for this store alone, removed by whoever made it; null: in memory. */
-export function openSqliteLocalStore(directory: string | null): LocalStore {
-  const connections = openConnections(directory);
+/**
+ * `directory`: an empty one, for this store alone, removed by whoever made it; null: in memory. `memoryBytes`: of rows that it will hold about, to which
+ * what SQLite takes beside them is fitted.
+ */
+export function openSqliteLocalStore(directory: string | null, memoryBytes = Number.POSITIVE_INFINITY): LocalStore {
+  const connections = openConnections(directory, memoryBytes);
   const state = storeState(connections);
   state.main.exec(createSeqTable);
   return {
@@ -49,6 +54,11 @@ export function openSqliteLocalStore(directory: string | null): LocalStore {
       return outcome;
     },
     abandonHold: (table, low, high) => state.held.get(table)?.abandonJoining({ low, high }),
+    dropRange(table, low, high) {
+      dropRange(state, table, { low, high });
+      checkpointLargeWal(connections);
+    },
+    usage: () => usage(state),
     holdEmpty(table, low, high) {
       rangesOf(state, table).hold({ low: new Uint8Array(low), high: high === null ? null : new Uint8Array(high) });
       state.heldGeneration++;
@@ -147,6 +157,28 @@ function describeOnMain(state: StoreState, sql: string, description: Description
   } catch (error) {
     return faultOf(error);
   }
+}
+
+function usage(state: StoreState): Usage {
+  const figure = (name: string): number => Number(state.main.pragma(name, { simple: true }));
+  const pageBytes = figure("page_size");
+  const pages = figure("page_count");
+  const used = state.used.take();
+  const ids = [...state.schema.tables.keys()].flatMap((space): PullNeed[] => {
+    const ranges = state.ids.remaining(space).map(({ first, last }) => ({ low: idKey(first), high: `${idKey(last)}\0` }));
+    return ranges.length === 0 ? [] : [{ space, ranges }];
+  });
+  return {
+    used,
+    ids,
+    usedBytes: (pages - figure("freelist_count")) * pageBytes,
+    fileBytes: pages * pageBytes,
+    walBytes: walBytes(state.connections),
+  };
+}
+
+function idKey(id: bigint): string {
+  return integerKey(id).toString("latin1");
 }
 
 const hashModulus = 1n << 128n;

@@ -50,6 +50,8 @@ export interface RunnablePlan {
   readonly setsRowid: boolean;
   /** Generation of holds at which every table was found to be held whole. */
   heldAt: number;
+  /** Round of `UsedRanges` in which it has noted its tables as used whole. */
+  usedIn: number;
 }
 
 /** Statements kept ready. */
@@ -149,6 +151,7 @@ function makeRunnable(
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
     setsRowid: info.kind === "write" && info.verb === "insert" && target !== undefined && target.identity !== "key",
     heldAt: -1,
+    usedIn: -1,
   };
 }
 

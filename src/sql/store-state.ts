@@ -10,6 +10,7 @@ import { emptySchema, type LocalColumn, type LocalSchema, type LocalTable, type 
 import { foldName, quoteName } from "./parse/names.js";
 import { fault, StatementFault } from "./statement-faults.js";
 import { type PlanCache, planCache } from "./statement-plans.js";
+import { UsedRanges } from "./used-ranges.js";
 
 export interface StoreState {
   readonly connections: Connections;
@@ -25,6 +26,7 @@ export interface StoreState {
   readonly plans: PlanCache;
   readonly ids: IdBlocks;
   readonly held: Map<SpaceId, HeldRanges>;
+  readonly used: UsedRanges;
   /** Raised when `held` or the schema changes. */
   heldGeneration: number;
   schema: LocalSchema;
@@ -51,6 +53,7 @@ export function storeState(connections: Connections): StoreState {
     plans: planCache(main, mirror),
     ids: new IdBlocks(),
     held: new Map(),
+    used: new UsedRanges(),
     heldGeneration: 0,
     schema: emptySchema,
     engine: noEngine,

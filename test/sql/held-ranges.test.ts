@@ -18,17 +18,19 @@ function members(one: KeyRange): number[] {
 describe("held ranges", () => {
   test("are a set of keys, held before joining", () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.constantFrom("hold", "join", "abandon"), range), { maxLength: 12 }), range, (operations, probe) => {
+      fc.property(fc.array(fc.tuple(fc.constantFrom("hold", "join", "abandon", "drop"), range), { maxLength: 12 }), range, (operations, probe) => {
         const ranges = new HeldRanges();
         const held = new Set<number>();
         const joining = new Set<number>();
         for (const [operation, one] of operations) {
           if (members(one).length === 0) continue;
           if (operation === "hold") ranges.hold(one);
+          else if (operation === "drop") ranges.drop(one);
           else if (operation === "join") ranges.beginJoining(one, 1 as Seq);
           else ranges.abandonJoining(one);
           for (const key of members(one)) {
             if (operation === "hold") held.add(key);
+            else if (operation === "drop") held.delete(key);
             else if (operation === "join") joining.add(key);
             else joining.delete(key);
           }

@@ -35,7 +35,11 @@ export function missingBefore(
   let typed: TypedValue | null = null;
   for (const pull of pulls) {
     const { space } = pull.table;
-    if (isHeldWhole(state, space) || made?.has(space) === true) continue;
+    if (isHeldWhole(state, space)) {
+      state.used.noteSpace(space);
+      continue;
+    }
+    if (made?.has(space) === true) continue;
     typed ??= typedValues(state.statements);
     const ranges = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typed);
     const missing = ranges === null ? null : unheld(state, space, ranges);
@@ -58,6 +62,7 @@ export function neededRanges(pull: TablePull, value: (source: ValueSource) => Sq
 
 function unheld(state: StoreState, space: SpaceId, ranges: readonly BinaryRange[]): BinaryRange[] {
   const held = state.held.get(space);
+  state.used.note(space, ranges);
   return joinRanges(held === undefined ? ranges : ranges.filter((range) => !held.holds(range)));
 }
 

@@ -1,6 +1,6 @@
 /**
  * Random statements on a store that holds a part of the rows, against a plain SQLite that has them all: the same answer, the same error, the same
- * changes; and what is held is what was committed. Keys of every affinity and collation, values that are odd for them. What a table's key
+ * changes; and what is held is what was committed, also when ranges were given up. Keys of every affinity and collation, values that are odd for them. What a table's key
  * narrows is counted: too little narrowing fails as well as too much.
  */
 import { createHash } from "node:crypto";
@@ -324,6 +324,27 @@ function cutAnew(c: Cluster, random: Random): void {
   }
 }
 
+/** A range that ends at keys of rows, or at the table's ends: as an atom's, whatever of it is here. */
+function dropSome(c: Cluster, index: number, random: Random): void {
+  const { name, space } = spaces(c)[random.integer(spaces(c).length)] as { name: string; space: SpaceId };
+  const found = [
+    Buffer.alloc(0),
+    ...c
+      .rowsOf(space)
+      .map(({ key }) => Buffer.from(key))
+      .sort(Buffer.compare),
+    null,
+  ];
+  const first = random.integer(found.length - 1);
+  const [low, high] = [found[first] ?? Buffer.alloc(0), found[first + 1 + random.integer(found.length - 1 - first)] ?? null];
+  const { store } = c.engine(index);
+  store.dropRange(space, low, high);
+  for (const held of store.heldHash(space)?.ranges ?? []) {
+    const isApart = (high !== null && held.low >= high.toString("latin1")) || (held.high !== null && held.high <= low.toString("latin1"));
+    expect(isApart, `${name} is not held any more`).toBe(true);
+  }
+}
+
 function start(): { c: Cluster; plain: Database } {
   const c = new Cluster(2);
   const plain = new Sqlite(":memory:");
@@ -350,6 +371,7 @@ describe("on a store that holds a part of the rows", () => {
     test(`seed ${seed}: statements on their own equal plain SQLite`, { timeout: 60_000 }, () => {
       const { c, plain } = start();
       const maker = new Maker(seed);
+      const drops = seededRandom(seed);
       for (let count = 0; count < 60; count++) {
         const made = maker.next("write");
         expect(runHere(c, 0, [made]), made.sql).toEqual([runPlain(plain, made)]);
@@ -359,6 +381,7 @@ describe("on a store that holds a part of the rows", () => {
           if (seed % 2 === 0) cutAnew(c, maker.random);
           c.restart(1);
         }
+        if (drops.integer(3) === 0) dropSome(c, 1, drops);
         const made = maker.next(maker.below(2) === 0 ? "select" : "write");
         const context = `at ${count}: ${made.sql} [${sorted([made.args])}]`;
         expect(runHere(c, 1, [made]), context).toEqual([runPlain(plain, made)]);
@@ -373,11 +396,13 @@ describe("on a store that holds a part of the rows", () => {
     test(`seed ${seed}: transactions equal plain SQLite`, { timeout: 60_000 }, () => {
       const { c, plain } = start();
       const maker = new Maker(seed + 1000);
+      const drops = seededRandom(seed);
       for (let count = 0; count < 120; count++) {
         if (count % 4 === 0) {
           if (seed % 2 === 0) cutAnew(c, maker.random);
           c.restart(1);
         }
+        if (drops.integer(2) === 0) dropSome(c, 1, drops);
         const inner = Array.from({ length: 1 + maker.below(6) }, (): Made => {
           const choice = maker.below(12);
           if (choice < 3) return { sql: ["SAVEPOINT s", "ROLLBACK TO s", "RELEASE s"][choice] ?? "", args: [] };

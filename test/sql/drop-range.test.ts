@@ -1,0 +1,217 @@
+/** Ranges that the local store gives up: their rows go and nothing else does, statements ask for them again, and the file does not grow by it. */
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import type { EngineId, Life, Seq, SpaceId } from "../../src/base/ids.js";
+import { encodeSortKeyOf, integerKey } from "../../src/base/sort-key.js";
+import type { LocalStore } from "../../src/sql/local-store.js";
+import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+import { usedRangesMax } from "../../src/sql/used-ranges.js";
+import { Cluster, freshSettings, step } from "./store-harness.js";
+
+const clusters: Cluster[] = [];
+const directories: string[] = [];
+const opened: LocalStore[] = [];
+
+function stores(count: number): Cluster {
+  const c = new Cluster(count);
+  clusters.push(c);
+  return c;
+}
+
+afterEach(() => {
+  for (const c of clusters.splice(0)) c.close();
+  for (const store of opened.splice(0)) store.close();
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+function spaceOf(c: Cluster, table: string): SpaceId {
+  return c.schema.get(table)?.object.space as SpaceId;
+}
+
+const id = (value: number): Buffer => integerKey(BigInt(value));
+
+describe("a range that is given up", () => {
+  test("is seen by a run before, and asked for by one after", () => {
+    const c = stores(1);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    const { store } = c.engine(0);
+    const run = (sql: string) => store.run({ steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1 }, {});
+    expect(run("SELECT v FROM t WHERE id = 2")).toMatchObject({ kind: "done", outcomes: [{ result: { rows: [["b"]] } }] });
+    store.dropRange(spaceOf(c, "t"), id(2), id(3));
+    const key = id(2).toString("latin1");
+    expect(run("SELECT v FROM t WHERE id = 2")).toEqual({
+      kind: "pull",
+      needs: [{ space: spaceOf(c, "t"), ranges: [{ low: key, high: `${key}\0` }] }],
+    });
+    expect(run("SELECT v FROM t WHERE id = 3")).toMatchObject({ kind: "done", outcomes: [{ result: { rows: [["c"]] } }] });
+    expect(run("SELECT count(*) FROM t")).toMatchObject({ kind: "pull", needs: [{ ranges: null }] });
+    expect(c.rows(0, "SELECT * FROM t")).toEqual([
+      [1n, "a"],
+      [2n, "b"],
+      [3n, "c"],
+    ]);
+  });
+
+  test("takes no more part in what is committed, and comes back as it is then", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v UNIQUE)");
+    c.sql(0, "INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    expect(c.rows(1, "SELECT count(*) FROM t")).toEqual([[2n]]);
+    c.engine(1).store.dropRange(spaceOf(c, "t"), id(1), id(2));
+    // Had its row stayed behind, its old value would stand against this one.
+    c.sql(0, "UPDATE t SET v = 'c' WHERE id = 1");
+    c.sql(0, "UPDATE t SET v = 'a' WHERE id = 2");
+    expect(c.rows(1, "SELECT v FROM t WHERE id = 2")).toEqual([["a"]]);
+    expect(c.rows(1, "SELECT * FROM t")).toEqual(c.rows(0, "SELECT * FROM t"));
+  });
+
+  test("fires no trigger, and no foreign key's action", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE p(id INTEGER PRIMARY KEY)");
+    c.sql(0, "CREATE TABLE c(id INTEGER PRIMARY KEY, p INT REFERENCES p(id) ON DELETE CASCADE)");
+    c.sql(0, "CREATE TABLE log(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "CREATE TRIGGER pd AFTER DELETE ON p BEGIN INSERT INTO log(v) VALUES (old.id); END");
+    c.sql(0, "INSERT INTO p VALUES (1), (2)");
+    c.sql(0, "INSERT INTO c VALUES (1, 1), (2, 2)");
+    c.sql(0, "INSERT INTO log VALUES (100, 'here')");
+    for (const table of ["p", "c", "log"]) c.sql(1, `SELECT count(*) FROM ${table}`);
+    c.engine(1).store.dropRange(spaceOf(c, "p"), Buffer.alloc(0), null);
+    expect(c.engine(1).store.heldHash(spaceOf(c, "p"))).toBeNull();
+    for (const table of ["c", "log"]) expect(c.engine(1).store.tableHash(spaceOf(c, table))).toBe(c.engine(0).store.tableHash(spaceOf(c, table)));
+  });
+
+  test("leaves a range beside it joining", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    const space = spaceOf(c, "t");
+    expect(c.rows(1, "SELECT v FROM t WHERE id = 1")).toEqual([["a"]]);
+    const { store } = c.engine(1);
+    store.beginHold(space, id(3), null);
+    const rows = c.rowsOf(space).filter(({ key }) => Buffer.from(key).equals(id(3)));
+    const at = store.appliedSeq;
+    c.sql(0, "UPDATE t SET v = 'new'");
+    store.dropRange(space, Buffer.alloc(0), id(2));
+    expect(store.install(space, id(3), null, at, rows)).toBe("held");
+    expect(c.rows(1, "SELECT v FROM t WHERE id = 3")).toEqual([["new"]]);
+    expect(c.rows(1, "SELECT v FROM t WHERE id = 1")).toEqual([["new"]]);
+  });
+
+  test("of a table that is gone, or of which nothing is here, is nothing", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    const space = spaceOf(c, "t");
+    c.engine(1).store.dropRange(space, id(1), null);
+    c.sql(0, "DROP TABLE t");
+    c.engine(0).store.dropRange(space, id(1), null);
+  });
+
+  test("of keys that do not keep their values is found all the same", () => {
+    const c = stores(1);
+    c.sql(0, "CREATE TABLE t(k TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID");
+    const long = (letter: string): string => letter.repeat(1200);
+    const keys = ["a", long("B"), "c\0d", "E", long("f"), "g"];
+    for (const key of keys) c.sql(0, "INSERT INTO t VALUES (?)", [key]);
+    const order = [{ collation: "NOCASE" as const, descending: false }];
+    const keyOf = (text: string): Buffer => encodeSortKeyOf([text], order);
+    const { store } = c.engine(0);
+    store.dropRange(spaceOf(c, "t"), keyOf(long("b")), keyOf("C\0d"));
+    store.dropRange(spaceOf(c, "t"), keyOf("e"), keyOf(long("F")));
+    const before = c.rowsPulled;
+    expect(c.rows(0, "SELECT k FROM t WHERE k = 'C' || char(0) || 'd' OR 1").length).toBe(keys.length);
+    expect(c.rowsPulled - before).toBe(keys.length);
+    const left = (): number => (store.heldHash(spaceOf(c, "t"))?.ranges ?? []).length;
+    expect(left()).toBe(1);
+  });
+});
+
+test("pages of rows that are given up are used again: the file does not grow, nor its log", () => {
+  const directory = mkdtempSync(join(tmpdir(), "atomcast-test-drop-"));
+  directories.push(directory);
+  const c = stores(1);
+  c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, tag INT, body TEXT)");
+  c.sql(0, "CREATE INDEX t_tag ON t(tag)");
+  const rowsPerAtom = 200;
+  const atoms = 20;
+  const body = "b".repeat(400);
+  for (let atom = 0; atom < atoms; atom++) {
+    const rows = Array.from({ length: rowsPerAtom }, (_, row) => `(${atom * rowsPerAtom + row + 1}, ${(row * 7919) % 1000}, '${body}')`);
+    c.sql(0, `INSERT INTO t VALUES ${rows.join(", ")}`);
+  }
+  const space = spaceOf(c, "t");
+  const rows = c.rowsOf(space);
+  const store = openSqliteLocalStore(directory, 1024 * 1024);
+  opened.push(store);
+  store.reset(c.seq, [...c.schema.values()]);
+  store.become(9 as EngineId, 9 as Life);
+  const range = (atom: number): [Buffer, Buffer] => [id(atom * rowsPerAtom + 1), id((atom + 1) * rowsPerAtom + 1)];
+  const pull = (atom: number): void => {
+    const [low, high] = range(atom);
+    store.beginHold(space, low, high);
+    const inside = rows.filter(({ key }) => Buffer.compare(key, low) >= 0 && Buffer.compare(key, high) < 0);
+    expect(store.install(space, low, high, c.seq as Seq, inside)).toBe("held");
+  };
+  const heldAtOnce = 4;
+  const heldBytes = (heldAtOnce + 1) * rowsPerAtom * (body.length + 20);
+  const rounds = 40 * atoms;
+  let largestLog = 0;
+  for (let round = 0; round < rounds; round++) {
+    pull(round % atoms);
+    if (round >= heldAtOnce) store.dropRange(space, ...range((round - heldAtOnce) % atoms));
+    const { usedBytes, fileBytes, walBytes } = store.usage();
+    expect(usedBytes, `round ${round}`).toBeLessThan(1.5 * heldBytes);
+    expect(fileBytes, `round ${round}`).toBeLessThan(1.6 * heldBytes);
+    largestLog = Math.max(largestLog, walBytes);
+  }
+  expect(statSync(join(directory, "local.db")).size).toBeLessThan(1.6 * heldBytes);
+  // It has been written over several times: by a chunk more than its bound at most.
+  expect(rounds * rowsPerAtom * body.length).toBeGreaterThan(10 * largestLog);
+  expect(largestLog).toBeLessThan(5 * 1024 * 1024);
+});
+
+describe("what is used", () => {
+  test("is told once, by range where a part is held, by table where all of it is", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "CREATE TABLE o(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
+    const { store } = c.engine(1);
+    const one = (value: number) => ({ low: id(value).toString("latin1"), high: `${id(value).toString("latin1")}\0` });
+    c.sql(1, "SELECT v FROM t WHERE id = 2");
+    expect(store.usage().used).toEqual([{ space: spaceOf(c, "t"), ranges: [one(2)] }]);
+    expect(store.usage().used).toEqual([]);
+    c.sql(1, "SELECT v FROM t WHERE id = 2");
+    c.sql(1, "UPDATE t SET v = 'd' WHERE id = 1");
+    expect(store.usage().used).toEqual([{ space: spaceOf(c, "t"), ranges: [one(1), one(2)] }]);
+    c.sql(1, "SELECT count(*) FROM t");
+    c.sql(1, "SELECT count(*) FROM o");
+    store.usage();
+    for (const round of [1, 2]) {
+      c.sql(1, "SELECT v FROM t WHERE id = 2");
+      expect(store.usage().used, `round ${round}`).toEqual([{ space: spaceOf(c, "t"), ranges: null }]);
+    }
+  });
+
+  test("is a sample beyond a bound", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    const { store } = c.engine(1);
+    for (let row = 0; row < 1500; row++) c.sql(1, "SELECT v FROM t WHERE id = ?", [BigInt(row * 2)]);
+    const [used] = store.usage().used;
+    expect(used?.ranges?.length).toBeLessThanOrEqual(usedRangesMax);
+    expect(used?.ranges?.length).toBeGreaterThan(usedRangesMax / 2 - 10);
+    c.sql(1, "SELECT v FROM t WHERE id = 4");
+    expect(store.usage().used[0]?.ranges?.length).toBe(1);
+  });
+
+  test("tells the ids that this engine may give", () => {
+    const c = stores(1);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "INSERT INTO t(v) VALUES ('a')");
+    const [low, high] = [id(2).toString("latin1"), `${id(8).toString("latin1")}\0`];
+    expect(c.engine(0).store.usage().ids).toEqual([{ space: spaceOf(c, "t"), ranges: [{ low, high }] }]);
+  });
+});
