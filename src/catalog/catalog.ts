@@ -9,7 +9,7 @@
  * | entry | effect on ownership |
  * |---|---|
  * | boot | the node's former engine departs (as leave), and one that had the endpoint; atoms that nobody could originate go to a live Archive |
- * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank |
+ * | leave | the engine's places as holder end; what it originated goes to the next ready holder, else to the first live Archive by rank; ids that it gives back are free |
  * | demote | the atoms go to the engine that it names, and their originator behind all holders |
  * | hold, ready, drop | the holder's place begins, counts, ends |
  * | handoff | the atoms go to the holder that it names |
@@ -39,6 +39,7 @@ import type {
   Entry,
   Fence,
   HandoffBody,
+  LeaveEntry,
   Part,
   ProposalEntry,
   RefusalReason,
@@ -47,6 +48,7 @@ import type {
   SplitBody,
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
+import { areFree } from "./free-ids.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
 import { demoted, handedOver, inherited, mayBeHanded, taken } from "./ownership.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
@@ -108,7 +110,7 @@ export class Catalog {
       case "boot":
         return this.#applyBoot(seq, entry);
       case "leave":
-        return this.#depart(seq, entry.engine);
+        return this.#leave(seq, entry);
       case "demote":
         return this.#move("demote", entry.from, entry.to, entry.atoms, (atom) => demoted(atom, this.#members, entry.from, entry.to, seq));
       case "voters":
@@ -149,6 +151,14 @@ export class Catalog {
     if (engineKind === "archive")
       for (const atom of this.atoms.all()) if (atom.originator === noEngine) this.#setAtom(inherited(atom, this.#members, seq));
     return [...events, { kind: "joined", member }];
+  }
+
+  #leave(seq: Seq, { engine, ids }: LeaveEntry): CatalogEvent[] {
+    for (const { space, first, next } of this.#members.has(engine) ? ids : []) {
+      this.schema.giveBack(space, first, next);
+      this.#dirty.add(`t:${space}`);
+    }
+    return this.#depart(seq, engine);
   }
 
   #depart(seq: Seq, engine: EngineId): CatalogEvent[] {
@@ -251,6 +261,7 @@ export class Catalog {
       [bytes, rows] = [0, 0];
     };
     let largest = "";
+    const hasFreeIds = (this.schema.tables.get(part.table)?.freeIds.length ?? 0) > 0;
     for (const change of part.rows) {
       const key = binaryKey(change.key);
       if (atom === undefined || key < atom.lowKey || (high !== null && key >= high)) {
@@ -262,6 +273,7 @@ export class Catalog {
       if (change.oldBytes > 0) bytes -= change.key.length + change.oldBytes;
       rows += (change.row === null ? 0 : 1) - (change.oldBytes > 0 ? 1 : 0);
       if (change.row !== null && key > largest) largest = key;
+      if (hasFreeIds && change.row !== null && this.schema.useKey(part.table, key)) this.#dirty.add(`t:${part.table}`);
     }
     store();
     this.#moveSequence(part.table, largest);
@@ -309,6 +321,7 @@ export class Catalog {
   #applySplit(seq: Seq, body: SplitBody): CatalogEvent[] {
     if (body.sequenceNext > 0n) {
       this.schema.moveSequence(body.space, body.sequenceNext);
+      this.schema.takeIds(body.space, body.sequenceFirst, body.sequenceNext);
       this.#dirty.add(`t:${body.space}`);
     }
     const atom = this.atoms.get(body.atom);
@@ -379,10 +392,11 @@ export class Catalog {
       if (this.atoms.get(piece.atom) !== undefined || Buffer.compare(piece.low, low) <= 0) return "malformed";
       low = Buffer.from(piece.low);
     }
-    if (body.pieces.length === 0 || (high !== null && Buffer.compare(low, high) >= 0)) return "malformed";
+    if ((body.pieces.length === 0 && body.firstTaker === noEngine) || (high !== null && Buffer.compare(low, high) >= 0)) return "malformed";
     if (body.sequenceNext === 0n) return null;
-    const next = this.schema.tables.get(atom.space)?.sequenceNext;
-    return next !== undefined && body.sequenceFirst >= next && body.sequenceFirst < body.sequenceNext ? null : "stale";
+    const table = this.schema.tables.get(atom.space);
+    const { sequenceFirst: first, sequenceNext: next } = body;
+    return table !== undefined && first < next && (first >= table.sequenceNext || areFree(table.freeIds, first, next)) ? null : "stale";
   }
 
   #handoffObjection({ engine, fences }: ProposalEntry, body: HandoffBody): RefusalReason | null {

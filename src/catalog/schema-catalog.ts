@@ -2,6 +2,7 @@
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import { type DdlPart, readSchemaObject, type SchemaObject, writeSchemaObject } from "../messages/wire/entry.js";
+import { type FreeIds, readFreeIds, withFreeIds, withoutFreeIds, withoutFreeKey, writeFreeIds } from "./free-ids.js";
 
 export interface SchemaRecord {
   readonly object: SchemaObject;
@@ -19,6 +20,14 @@ export interface TableRecord {
   readonly version: Seq;
   /** Ids from here on have been given to nobody. */
   readonly sequenceNext: bigint;
+  /** Below it, and given back. */
+  readonly freeIds: readonly FreeIds[];
+}
+
+/** Where the next block of ids is taken: what was given back goes first. `end`: the block ends there at the latest; null: no end. */
+export function nextIds(table: TableRecord): { readonly first: bigint; readonly end: bigint | null } {
+  const free = table.freeIds[0];
+  return free === undefined ? { first: table.sequenceNext, end: null } : { first: free.first, end: free.next };
 }
 
 export function foldName(name: string): string {
@@ -38,7 +47,9 @@ export function encodeSchemaRecord(record: SchemaRecord): Buffer {
 }
 
 export function encodeTableRecord(table: TableRecord): Buffer {
-  return new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext).finish();
+  const writer = new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext);
+  writeFreeIds(writer, table.freeIds);
+  return writer.finish();
 }
 
 export class SchemaCatalog {
@@ -75,8 +86,9 @@ export class SchemaCatalog {
       const order = this.#records.get(key)?.order ?? orders.get(object.space) ?? this.#nextOrder();
       this.#records.set(key, { object, version: seq, order });
       touch(key);
-      if (object.type === "table")
-        this.#setTable({ space: object.space, name: object.name, version: seq, sequenceNext: this.#tables.get(object.space)?.sequenceNext ?? 1n });
+      if (object.type !== "table") continue;
+      const { sequenceNext, freeIds } = this.#tables.get(object.space) ?? { sequenceNext: 1n, freeIds: [] };
+      this.#setTable({ space: object.space, name: object.name, version: seq, sequenceNext, freeIds });
     }
     for (const table of part.touchedTables) {
       const record = this.#tables.get(table);
@@ -113,6 +125,28 @@ export class SchemaCatalog {
     if (record !== undefined && next > record.sequenceNext) this.#setTable({ ...record, sequenceNext: next });
   }
 
+  /** Ids first ≤ id < next of its blocks that a departing engine has not used. */
+  giveBack(space: SpaceId, first: bigint, next: bigint): void {
+    const record = this.#tables.get(space);
+    if (record !== undefined) this.#setTable({ ...record, freeIds: withFreeIds(record.freeIds, first, next, record.sequenceNext) });
+  }
+
+  /** They are in a block again. */
+  takeIds(space: SpaceId, first: bigint, next: bigint): void {
+    const record = this.#tables.get(space);
+    if (record !== undefined) this.#setTable({ ...record, freeIds: withoutFreeIds(record.freeIds, first, next) });
+  }
+
+  /** A row is put at this key, by whomever. True: its id was free. */
+  useKey(space: SpaceId, key: string): boolean {
+    const record = this.#tables.get(space);
+    if (record === undefined) return false;
+    const freeIds = withoutFreeKey(record.freeIds, key);
+    if (freeIds === record.freeIds) return false;
+    this.#setTable({ ...record, freeIds });
+    return true;
+  }
+
   encodeRecord(name: string): Buffer | null {
     const record = this.#records.get(name);
     return record === undefined ? null : encodeSchemaRecord(record);
@@ -134,7 +168,8 @@ export class SchemaCatalog {
 
   loadTable(bytes: Uint8Array): void {
     const reader = new ByteReader(bytes);
-    this.#setTable({ space: reader.varint() as SpaceId, name: reader.text(), version: reader.varint() as Seq, sequenceNext: reader.i64() });
+    const record = { space: reader.varint() as SpaceId, name: reader.text(), version: reader.varint() as Seq, sequenceNext: reader.i64() };
+    this.#setTable({ ...record, freeIds: readFreeIds(reader) });
     reader.end();
   }
 }

@@ -62,6 +62,8 @@ const announceMs = 1000;
 /** Announced this often while not a member, so that joining does not wait. */
 const announceJoiningMs = 200;
 const bootAgainMs = 200;
+/** An engine that leaves waits so long for its local store to say which ids it has left. Reason: a statement that goes on for ever delays no end. Milliseconds. */
+const giveBackMsMax = 500;
 /** Peers remembered from announcements; the one heard longest ago is forgotten first. */
 const peersMax = 4096;
 
@@ -78,6 +80,9 @@ export class EngineCore {
   #bootAskedMs = -bootAgainMs;
   #announcedMs = -announceMs;
   #leaving = false;
+  #leavingSinceMs = 0;
+  /** Nothing is waited for any more before the farewell. */
+  #mayGo = false;
   #ended = false;
   #ordered: readonly LogEntry[] = [];
   /** The last durable position that was not told to the stream yet. */
@@ -191,8 +196,11 @@ export class EngineCore {
         this.#removeVoter(input);
         return;
       case "leave":
+        if (this.#leaving) return;
         this.#leaving = true;
-        this.#farewell();
+        this.#leavingSinceMs = input.nowMs;
+        if (this.cache === null || this.context.engine === noEngine) this.#goes();
+        else this.cache.ids.giveBack(() => this.#goes());
         return;
       case "turnEnd":
         this.cache?.turnEnd();
@@ -223,9 +231,16 @@ export class EngineCore {
     this.#proposals.tick();
     this.#desk.tick();
     this.cache?.tick();
+    if (this.#leaving && nowMs - this.#leavingSinceMs > giveBackMsMax) this.#goes();
     if (this.context.isWornOut) this.#startOver("it has made as many atoms as one engine can");
     this.#askForBoot();
     if (nowMs - this.#announcedMs >= (this.context.engine === noEngine ? announceJoiningMs : announceMs)) this.#announce();
+  }
+
+  #goes(): void {
+    if (this.#mayGo) return;
+    this.#mayGo = true;
+    this.#farewell();
   }
 
   #farewell(): void {
@@ -233,7 +248,7 @@ export class EngineCore {
     if (engine === noEngine) {
       this.context.push({ kind: "left" });
       this.#ended = true;
-    } else if (sequencer !== null) this.context.send(sequencer, { kind: "farewell", engine });
+    } else if (sequencer !== null) this.context.send(sequencer, { kind: "farewell", engine, ids: this.cache?.ids.givenBack ?? [] });
   }
 
   /** Asks for its BOOT once it follows the stream: what it has then is a state that the BOOT's place continues. */
@@ -313,7 +328,7 @@ export class EngineCore {
         this.#sequencer?.boot(message.entry);
         return;
       case "farewell":
-        this.#sequencer?.farewell(message.engine);
+        this.#sequencer?.farewell(message);
         return;
       case "silentOriginator":
         this.#sequencer?.silentOriginator(message);
@@ -393,7 +408,7 @@ export class EngineCore {
       context.push({ kind: "role", sequencer: context.sequencer, isSequencer, term: this.#stream.term });
       this.#proposals.sendAgain();
       this.#bootAskedMs = -bootAgainMs;
-      if (this.#leaving) this.#farewell();
+      if (this.#mayGo) this.#farewell();
     }
   }
 

@@ -52,6 +52,8 @@ export class Handoffs {
   onEvent(event: CatalogEvent): void {
     if (event.kind === "moved") for (const atom of event.atoms) this.#counts.forget(atom);
     if (event.kind !== "split" || event.body.sequenceNext === 0n) return;
+    // A block of ids that had been given back: the space behind all blocks stays where it is.
+    if (this.#context.catalog.schema.tables.get(event.body.space)?.sequenceNext !== event.body.sequenceNext) return;
     const rest = event.body.pieces.at(-1);
     if (rest !== undefined) this.#counts.carry(event.body.atom, rest.atom);
   }

@@ -1,11 +1,20 @@
-/** Blocks of ids for this Cache's INSERTs, taken from each table's sequence (design.md §5 "Ownership follows the writer"). */
-import { type Atom, binaryKey } from "../atoms/atom.js";
+/**
+ * Blocks of ids for this Cache's INSERTs, taken from each table's sequence (design.md §5 "Ownership follows the writer"), and given back at its
+ * LEAVE as far as they were not used.
+ *
+ * What is given back must never become a row before the next taker has it. So first this engine, the originator of the ids' atom, grants
+ * nothing in the block any more; where it has granted something there, nothing is given back. Then the local store says what is left, behind all rows
+ * that it knows. Then the farewell names the ranges with fences, and the sequencer passes on those whose fence holds at the LEAVE.
+ */
+import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
 import type { AtomId, SpaceId } from "../base/ids.js";
-import { integerKey } from "../base/sort-key.js";
+import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
+import { nextIds } from "../catalog/schema-catalog.js";
+import type { FarewellMessage } from "../messages/wire/engine-messages.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
-import { largestBlockIds, type OriginatorDesk } from "./originator-desk.js";
+import { idMax, largestBlockIds, type OriginatorDesk } from "./originator-desk.js";
 import type { SilentOriginators } from "./silent-originators.js";
 
 const firstBlockIds = 32;
@@ -14,9 +23,14 @@ const blockIdsMax = 4096;
 const askAgainMs = 300;
 /** An originator that has given no block for so long counts as silent: it has other requests to serve, but no reason to keep one waiting. Milliseconds. */
 const silentMs = 1000;
+/** The last blocks of a table, remembered to be given back: as a rule one is in use. */
+const blocksRememberedMax = 4;
+/** Fewer ids are not worth an atom of their own. */
+const givenBackMin = 8n;
+/** Ranges in one farewell. */
+const rangesGivenBackMax = 1024;
 
-/** The largest rowid; the sequence ends before it. */
-const idMax = 2n ** 63n - 1n;
+type GivenBack = FarewellMessage["ids"][number];
 
 interface Wish {
   askedMs: number;
@@ -34,6 +48,10 @@ export class IdBlocks {
   readonly #wishes = new Map<SpaceId, Wish>();
   /** Size of the next block by table: doubles with each, so that a table with many inserts asks rarely. */
   readonly #counts = new Map<SpaceId, number>();
+  /** Oldest first. */
+  readonly #blocks = new Map<SpaceId, { readonly first: bigint; readonly next: bigint }[]>();
+  /** For the farewell. */
+  givenBack: readonly GivenBack[] = [];
 
   constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk, silent: SilentOriginators) {
     this.#context = context;
@@ -64,15 +82,15 @@ export class IdBlocks {
   }
 
   /** The atom that the next block comes from. */
-  #lastAtom(space: SpaceId): Atom | undefined {
+  #nextAtom(space: SpaceId): Atom | undefined {
     const { catalog } = this.#context;
     const table = catalog.schema.tables.get(space);
-    return table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(table.sequenceNext)));
+    return table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(nextIds(table).first)));
   }
 
   #ask(space: SpaceId, wanted: number): void {
     const { engine } = this.#context;
-    const atom = this.#lastAtom(space);
+    const atom = this.#nextAtom(space);
     if (atom === undefined) return;
     const count = Math.max(wanted, this.#counts.get(space) ?? firstBlockIds);
     const to = this.#context.endpointOf(atom.originator);
@@ -83,13 +101,19 @@ export class IdBlocks {
   onEvent(event: CatalogEvent): void {
     if (event.kind === "spaceGone") {
       this.#counts.delete(event.space);
+      this.#blocks.delete(event.space);
       this.#wake(event.space);
     }
     if (event.kind !== "split" || event.body.sequenceNext === 0n) return;
     const { body } = event;
     const { space } = body;
     const taker = body.firstTaker !== 0 ? body.firstTaker : body.pieces.find((piece) => piece.taker !== 0)?.taker;
-    if (taker !== this.#context.engine) return;
+    if (taker !== this.#context.engine) {
+      // The next ids may be another originator's to give now.
+      const wish = this.#wishes.get(space);
+      if (wish !== undefined) this.#ask(space, wish.wanted);
+      return;
+    }
     // No row has ever been there: ids of the sequence that nobody was given have none. So INSERTs with ids of the block find it held. The same
     // goes for the space behind it, where that is taken too.
     const rest = this.#context.catalog.atoms.get(body.pieces.at(-1)?.atom ?? (0 as AtomId));
@@ -97,8 +121,45 @@ export class IdBlocks {
     const high = takesRest ? this.#context.catalog.atoms.highOf(rest) : integerKey(body.sequenceNext);
     this.#local.holdEmpty(space, new Uint8Array(integerKey(body.sequenceFirst)), high === null ? null : new Uint8Array(high));
     this.#local.grantIds(space, body.sequenceFirst, body.sequenceNext - 1n);
+    const blocks = [...(this.#blocks.get(space) ?? []), { first: body.sequenceFirst, next: body.sequenceNext }];
+    this.#blocks.set(space, blocks.slice(-blocksRememberedMax));
     this.#counts.set(space, Math.min(blockIdsMax, (this.#counts.get(space) ?? firstBlockIds) * 2));
     this.#wake(space);
+  }
+
+  /** `then` is called when `givenBack` is known. This engine takes no more part in these blocks: it leaves. */
+  giveBack(then: () => void): void {
+    const guarded: GivenBack[] = [];
+    for (const [space, blocks] of this.#blocks) {
+      for (const { first, next } of blocks) {
+        const range = this.#guard(space, first, next);
+        if (range !== null && guarded.length < rangesGivenBackMax) guarded.push(range);
+      }
+    }
+    if (guarded.length === 0) {
+      then();
+      return;
+    }
+    this.#local.takeIdsBack((left) => {
+      this.givenBack = guarded.flatMap((block) => {
+        const ids = left.find(({ space, next }) => space === block.space && block.first < next && next <= block.next);
+        if (ids === undefined) return [];
+        const first = ids.first > block.first ? ids.first : block.first;
+        return ids.next - first < givenBackMin ? [] : [{ ...block, first, next: ids.next }];
+      });
+      then();
+    });
+  }
+
+  /** The end of the block, as far as one atom of this engine's has it; from now on nothing is granted there. null: something is, or it is not ours any more. */
+  #guard(space: SpaceId, blockFirst: bigint, next: bigint): GivenBack | null {
+    const { catalog, engine } = this.#context;
+    const atom = catalog.atoms.at(space, binaryKey(integerKey(next - 1n)));
+    if (atom === undefined || atom.originator !== engine || !isReadyHolder(atom, engine)) return null;
+    const low = integerOfKey(atom.low);
+    const first = low !== null && low > blockFirst ? low : blockFirst;
+    if (this.#desk.table.block(space, binaryKey(integerKey(first)), binaryKey(integerKey(next))) === null) return null;
+    return { space, first, next, fence: { atom: atom.id, originator: engine, ownershipVersion: atom.ownershipVersion } };
   }
 
   #wake(space: SpaceId): void {
@@ -109,7 +170,7 @@ export class IdBlocks {
 
   #complain(space: SpaceId, wish: Wish): void {
     wish.sinceMs = this.#context.nowMs;
-    const atom = this.#lastAtom(space);
+    const atom = this.#nextAtom(space);
     if (atom === undefined || atom.originator === this.#context.engine) return;
     this.#silent.accuse({ atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion });
   }

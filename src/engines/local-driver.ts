@@ -4,6 +4,7 @@
  */
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
+import type { IdRange } from "../messages/wire/entry.js";
 import type { RunRequest, RunResult } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
@@ -38,6 +39,7 @@ export class LocalDriver {
   readonly #runs = new Map<number, (result: RunResult) => void>();
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
+  #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
   #nextId = 1;
 
   constructor(context: CoreContext) {
@@ -126,6 +128,13 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "grantIds", space, first, last } });
   }
 
+  /** No statement behind this takes any of the blocks' ids. `done`: what was left of them. */
+  takeIdsBack(done: (left: readonly IdRange[]) => void): void {
+    this.flush();
+    this.#idsTakenBack = done;
+    this.#context.push({ kind: "local", call: { kind: "takeIdsBack" } });
+  }
+
   onReply(reply: LocalStoreReply): void {
     switch (reply.kind) {
       case "ran": {
@@ -142,6 +151,9 @@ export class LocalDriver {
         done?.(reply.outcome);
         return;
       }
+      case "idsTakenBack":
+        this.#idsTakenBack?.(reply.left);
+        return;
       case "applied": {
         this.applied = reply.through;
         while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)

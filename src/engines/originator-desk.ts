@@ -4,9 +4,10 @@
  */
 import { type Atom, atomBytesMax, binaryKey } from "../atoms/atom.js";
 import { compareAge, type PermissionOutcome, type PermissionRequest, PermissionTable } from "../atoms/permission-table.js";
-import type { AtomId, Endpoint, EngineId, Seq, SpaceId } from "../base/ids.js";
+import { type AtomId, type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
+import { nextIds } from "../catalog/schema-catalog.js";
 import type { CutsReplyMessage, PermissionRequestMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
@@ -21,6 +22,8 @@ export type DeskOutcome =
 
 /** Requests that wait for this engine to reach their sender's seq. Beyond it: refused for their age. */
 const parkedMax = 4096;
+/** The largest rowid; the sequence ends before it. */
+export const idMax = 2n ** 63n - 1n;
 /** Ids in one block. Reason: more rows than this hardly fit in one entry. */
 export const largestBlockIds = 1_048_576;
 /** An atom whose cuts were asked for, and that has not been split, is looked at again after this. Milliseconds. */
@@ -185,21 +188,24 @@ export class OriginatorDesk {
     const { catalog, engine } = this.#context;
     const table = catalog.schema.tables.get(space);
     if (table === undefined || !catalog.members.has(wish.taker)) return null;
-    const first = table.sequenceNext;
+    const { first, end: freeEnd } = nextIds(table);
     const lowKey = integerKey(first);
     const atom = catalog.atoms.at(space, binaryKey(lowKey));
     if (atom === undefined || atom.originator !== engine) return null;
     const high = catalog.atoms.highOf(atom);
-    const limit = high === null ? 2n ** 63n - 1n : (integerOfKey(high) ?? 0n) - 1n;
-    const end = first + BigInt(wish.count) < limit ? first + BigInt(wish.count) : limit;
+    // Of new ids so many as are asked for, and one is left for the rest's beginning; what was given back, whole.
+    const wanted = freeEnd ?? first + BigInt(wish.count);
+    const limit = high === null ? idMax : (integerOfKey(high) ?? 0n) - (freeEnd === null ? 1n : 0n);
+    const end = wanted < limit ? wanted : limit;
     if (end <= first) return null;
     const highKey = integerKey(end);
     const unblock = this.table.block(space, binaryKey(lowKey), binaryKey(highKey));
     if (unblock === null) return "later";
-    const restTaker = this.#handoffs.blockTaken(atom.id, wish.taker);
-    const rest: SplitPiece = { atom: this.#context.nextAtomId(), low: highKey, taker: restTaker, bytes: 0, rows: 0 };
-    const whole = Buffer.compare(lowKey, atom.low) === 0;
-    const block: SplitPiece = { atom: whole ? rest.atom : this.#context.nextAtomId(), low: lowKey, taker: wish.taker, bytes: 0, rows: 0 };
+    const restTaker = freeEnd === null ? this.#handoffs.blockTaken(atom.id, wish.taker) : noEngine;
+    const piece = (low: Buffer, taker: EngineId): SplitPiece => ({ atom: this.#context.nextAtomId(), low, taker, bytes: 0, rows: 0 });
+    const isWhole = Buffer.compare(lowKey, atom.low) === 0;
+    const pieces = isWhole ? [] : [piece(lowKey, wish.taker)];
+    if (high === null || Buffer.compare(highKey, high) < 0) pieces.push(piece(highKey, restTaker));
     return {
       atom,
       unblock,
@@ -207,8 +213,8 @@ export class OriginatorDesk {
         kind: "split",
         atom: atom.id,
         space,
-        firstTaker: whole ? wish.taker : (0 as EngineId),
-        pieces: whole ? [rest] : [block, rest],
+        firstTaker: isWhole ? wish.taker : noEngine,
+        pieces,
         sequenceFirst: first,
         sequenceNext: end,
       },

@@ -21,7 +21,7 @@ import { entryBytesMax } from "../base/limits.js";
 import type { LogEntry } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
-import type { ProposeMessage, SilentOriginatorMessage } from "../messages/wire/engine-messages.js";
+import type { FarewellMessage, ProposeMessage, SilentOriginatorMessage } from "../messages/wire/engine-messages.js";
 import { decodeEntry, type Entry, encodeEntry, formatVersion, type RefusalReason } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 import { Demotions } from "./demotions.js";
@@ -144,8 +144,11 @@ export class Sequencer {
     this.#append(entry, bytes);
   }
 
-  farewell(engine: EngineId): void {
-    if (this.#log?.members.has(engine)) this.#append({ kind: "leave", engine });
+  farewell({ engine, ids }: FarewellMessage): void {
+    const log = this.#log;
+    if (!log?.members.has(engine)) return;
+    const unused = ids.filter(({ fence }) => fence.originator === engine && log.fenceHolds(fence));
+    this.#append({ kind: "leave", engine, ids: unused.map(({ space, first, next }) => ({ space, first, next })) });
   }
 
   silentOriginator(message: SilentOriginatorMessage): void {
@@ -206,7 +209,7 @@ export class Sequencer {
 
   #leave(engine: EngineId, reason: string): void {
     this.#context.log("warn", "engine is gone", { engine, reason });
-    this.#append({ kind: "leave", engine });
+    this.#append({ kind: "leave", engine, ids: [] });
   }
 
   tick(): void {

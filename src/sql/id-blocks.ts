@@ -40,6 +40,11 @@ export class IdBlocks {
     return blocks.map((block, index) => (index === 0 ? { first: next, last: block.last } : block));
   }
 
+  /** Those with ids left. */
+  tables(): readonly SpaceId[] {
+    return [...this.#sequences.keys()];
+  }
+
   /** The next id for which `taken` does not hold, or null: the blocks are exhausted. */
   take(table: SpaceId, taken: (id: bigint) => boolean): bigint | null {
     let { blocks, next } = this.#sequences.get(table) ?? emptySequence;

@@ -2,7 +2,7 @@
 
 import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
-import type { SchemaObject } from "../messages/wire/entry.js";
+import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
 
 /** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
@@ -26,6 +26,7 @@ export type LocalStoreCall =
   | { readonly kind: "holdEmpty"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
   | { readonly kind: "usage"; readonly id: number }
+  | { readonly kind: "takeIdsBack" }
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
@@ -35,6 +36,7 @@ export type LocalStoreReply =
   | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
   | { readonly kind: "dropped"; readonly id: number }
   | { readonly kind: "usage"; readonly id: number; readonly usage: Usage }
+  | { readonly kind: "idsTakenBack"; readonly left: readonly IdRange[] }
   | { readonly kind: "described"; readonly id: number; readonly description: Description | SqlFault }
   | { readonly kind: "hashed"; readonly id: number; readonly hash: string | null };
 
@@ -73,6 +75,8 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return null;
     case "usage":
       return { kind: "usage", id: call.id, usage: store.usage() };
+    case "takeIdsBack":
+      return { kind: "idsTakenBack", left: store.takeIdsBack() };
     case "describe":
       return { kind: "described", id: call.id, description: store.describe(call.sql) };
     case "tableHash":

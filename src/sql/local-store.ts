@@ -4,7 +4,7 @@
  */
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
-import type { SchemaObject } from "../messages/wire/entry.js";
+import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 
 /** A sort key as a string of its bytes (latin1): cheap to compare, to hash and to send between threads. */
 export type BinaryKey = string;
@@ -199,6 +199,11 @@ export interface LocalStore {
   holdEmpty(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /** Ids first … last (inclusive) of the table are this engine's to generate. A later block queues behind earlier ones. */
   grantIds(table: SpaceId, first: bigint, last: bigint): void;
+  /**
+   * Takes the blocks away, and says what of them was left: of each block the ids behind those that were generated and those of all rows that are here.
+   * Nothing of an AUTOINCREMENT table, whose ids only go up.
+   */
+  takeIdsBack(): readonly IdRange[];
   /** Order-independent hash of a wholly held table's rows: sum modulo 2^128 of the first 16 bytes of SHA-256(key ‖ row), as hex. null: not held whole. */
   tableHash(table: SpaceId): string | null;
   /** Likewise of what is held of a table, with the ranges that are. null: nothing is. */

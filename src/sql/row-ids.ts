@@ -1,7 +1,12 @@
 /** Where `_nid(table)` takes its ids from while a statement runs. */
 import type { SpaceId } from "../base/ids.js";
+import { integerKey } from "../base/sort-key.js";
+import type { IdRange } from "../messages/wire/entry.js";
+import { binaryRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
-import { quoteName } from "./parse/names.js";
+import { localDdl } from "./parse/local-ddl.js";
+import { foldName, quoteName } from "./parse/names.js";
+import { isFault } from "./parse/sqlite-grammar.js";
 import type { StoreState } from "./store-state.js";
 import type { Unit } from "./unit-of-work.js";
 
@@ -57,6 +62,34 @@ export function idSource(state: StoreState, unit: Unit, tables: readonly LocalTa
       if (state.ids.remaining(table).some((block) => block.first <= id && id <= block.last)) taken.get(table)?.add(id);
     },
   };
+}
+
+/** The ids that are left behind the last row of each block (LocalStore.takeIdsBack); this engine gives none of them any more. */
+export function takeIdsBack(state: StoreState): readonly IdRange[] {
+  const left = state.ids.tables().flatMap((space) => {
+    const table = state.schema.tables.get(space);
+    return table === undefined || isAutoincrement(state, table) ? [] : state.ids.remaining(space).flatMap((block) => unused(state, table, block));
+  });
+  state.ids.clear();
+  return left;
+}
+
+function unused(state: StoreState, table: LocalTable, block: { readonly first: bigint; readonly last: bigint }): readonly IdRange[] {
+  const id = table.insertTable?.idColumn;
+  const range = { low: integerKey(block.first), high: integerKey(block.last + 1n) };
+  if (id === undefined || state.held.get(table.space)?.holds(binaryRange(range)) !== true) return [];
+  const name = table.identity === "rowid" ? id : quoteName(id);
+  const sql = `SELECT max(${name}) FROM main.${quoteName(table.name)} WHERE ${name} BETWEEN ? AND ?`;
+  const largest = state.statements.get(sql).get(block.first, block.last)?.[0];
+  const first = typeof largest === "bigint" ? largest + 1n : block.first;
+  return first > block.last ? [] : [{ space: table.space, first, next: block.last + 1n }];
+}
+
+function isAutoincrement(state: StoreState, table: LocalTable): boolean {
+  const stored = state.schema.objects.get(foldName(table.name));
+  if (stored === undefined) return true;
+  const ddl = localDdl(stored.object.sql, () => null);
+  return isFault(ddl) || ddl.autoincrement;
 }
 
 /** Ends the statement; the run then asks for a block of ids. */

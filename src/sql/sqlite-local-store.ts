@@ -21,6 +21,7 @@ import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { splitScript } from "./parse/split-script.js";
 import { isFault } from "./parse/sqlite-grammar.js";
+import { takeIdsBack } from "./row-ids.js";
 import { runSteps } from "./run-steps.js";
 import { faultOf } from "./statement-faults.js";
 import { installCaptureTriggers, isHeldWhole, rangesOf, type StoreState, storeState, useSchema } from "./store-state.js";
@@ -64,6 +65,7 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       state.heldGeneration++;
     },
     grantIds: (table, first, last) => state.ids.grant(table, first, last),
+    takeIdsBack: () => takeIdsBack(state),
     tableHash: (table) => (isHeldWhole(state, table) ? rowsHash(state, table) : null),
     heldHash(table) {
       const ranges = state.held.get(table)?.pieces ?? [];

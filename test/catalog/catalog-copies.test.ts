@@ -87,7 +87,7 @@ test("two Archives of one rank: the same one takes an atom over, whatever order 
   for (let n = 0; n < 5; n++) copied.apply({ kind: "noop" });
   copied.apply(boot(3, right), proposal(4, 1, createTable()));
   const restarted = copied.restarted();
-  const leave: Entry = { kind: "leave", engine: 4 as never };
+  const leave: Entry = { kind: "leave", engine: 4 as never, ids: [] };
   copied.apply(leave);
   restarted.apply(copied.seq as Seq, leave);
   expect(restarted.atoms.get(atom)?.originator).toBe(copied.catalog.atoms.get(atom)?.originator);
@@ -122,7 +122,7 @@ test("a copy of the root catalog lacks the atoms of tables, and counts them, mov
   root.apply(copied.seq as Seq, split);
   expect(root.atoms.total).toBe(copied.catalog.atoms.total);
   expect(root.schema.tables.get(space)).toEqual(copied.catalog.schema.tables.get(space));
-  const leave: Entry = { kind: "leave", engine: 2 as never };
+  const leave: Entry = { kind: "leave", engine: 2 as never, ids: [] };
   copied.apply(leave);
   root.apply(copied.seq as Seq, leave);
   expect(dumpOf(root)).toEqual(dumpOf(Catalog.load(taken(rootRecords(copied.catalog)))));
@@ -137,7 +137,7 @@ test("records that are being sent are of the seq at which they were asked for", 
   copied.apply(boot(1, 11), boot(2), proposal(2, 1, createTable()));
   const [root, atoms] = [rootRecords(copied.catalog), spaceRecords(copied.catalog, space)];
   const before = [dumpOf(copied.catalog), dumpOf(Catalog.load(taken(rootRecords(copied.catalog))))] as const;
-  copied.apply(proposal(2, 2, rows([{ key: 1, bytes: 300, oldBytes: 0 }])), boot(3), { kind: "leave", engine: 2 as never });
+  copied.apply(proposal(2, 2, rows([{ key: 1, bytes: 300, oldBytes: 0 }])), boot(3), { kind: "leave", engine: 2 as never, ids: [] });
   const sent = taken(root);
   expect(dumpOf(Catalog.load(sent))).toEqual(before[1]);
   for (const [name, bytes] of taken(atoms)) sent.set(name, bytes);

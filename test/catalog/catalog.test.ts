@@ -110,22 +110,22 @@ test("LEAVE of the originator passes the atom to the next ready holder, at the L
   const { catalog, apply } = populated();
   apply(proposal(3, 1, { kind: "hold", atoms: [firstAtom] }));
   apply(proposal(3, 2, { kind: "ready", atoms: [firstAtom] }));
-  const seq = apply({ kind: "leave", engine: 2 as EngineId });
+  const seq = apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   expect(catalog.atoms.get(firstAtom)).toMatchObject({ originator: 3, ownershipVersion: seq });
-  const later = apply({ kind: "leave", engine: 3 as EngineId });
+  const later = apply({ kind: "leave", engine: 3 as EngineId, ids: [] });
   expect(catalog.atoms.get(firstAtom)).toMatchObject({ originator: 1, ownershipVersion: later, holders: [] });
 });
 
 test("a joining holder never originates", () => {
   const { catalog, apply } = populated();
   apply(proposal(3, 1, { kind: "hold", atoms: [firstAtom] }));
-  apply({ kind: "leave", engine: 2 as EngineId });
+  apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   expect(catalog.atoms.get(firstAtom)?.originator).toBe(1);
 });
 
 test("BOOT of a node ends its former engine id, and takes over what only it could originate", () => {
   const { catalog, apply } = populated();
-  apply({ kind: "leave", engine: 2 as EngineId });
+  apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   const seq = apply(boot(100, 21));
   expect(catalog.members.has(1 as EngineId)).toBe(false);
   expect(catalog.atoms.get(firstAtom)).toMatchObject({ originator: seq });
@@ -155,7 +155,7 @@ test("a fence holds only for the originator and the version that it names", () =
   const fence = { atom: firstAtom, originator: 2 as EngineId, ownershipVersion: 4 as Seq };
   const body: ProposalBody = { kind: "transaction", exists: [], parts: [] };
   expect(catalog.objection(proposal(2, 2, body, { fences: [fence] }))).toBeNull();
-  apply({ kind: "leave", engine: 2 as EngineId });
+  apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   expect(catalog.objection(proposal(3, 1, body, { fences: [fence] }))).toBe("fence");
   expect(catalog.objection(proposal(3, 1, body, { schemaVersions: [{ table, version: 3 as Seq }] }))).toBe("schema");
 });
@@ -181,7 +181,7 @@ test("dump and load give the same state, and dirty records bring an older copy u
   catalog.takeDirty();
   const records = new Map<string, Uint8Array>(catalog.dump());
   apply(proposal(2, 2, splitBlock(3, firstAtom, 1, 1n, 33n, false)));
-  apply({ kind: "leave", engine: 2 as EngineId });
+  apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   for (const [name, bytes] of catalog.takeDirty()) {
     if (bytes === null) records.delete(name);
     else records.set(name, bytes);

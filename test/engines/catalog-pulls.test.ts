@@ -160,20 +160,20 @@ test("catalog pulled: part by part, of one seq; what is done to the space meanwh
   d.propose({ kind: "hold", atoms: [atom] });
   d.propose(row(901, 200_000));
   d.propose({ kind: "ready", atoms: [atom] });
-  d.apply({ kind: "leave", engine: 2 as EngineId });
+  d.apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
   expect(d.called).toBe(0);
   expect(d.finish(second)).toBe(2);
   expect(d.called).toBe(1);
   expect(d.counters).toMatchObject({ pulled: 1, restarted: 0, overflowed: 0 });
   d.expectEqual();
-  d.apply({ kind: "leave", engine: 1 as EngineId });
+  d.apply({ kind: "leave", engine: 1 as EngineId, ids: [] });
   d.expectEqual();
 });
 
 test("a catalog of a seq that is not applied here yet waits for it; what came before that seq is not applied twice", () => {
   const d = new Database();
   const asked = d.want();
-  const ahead = [proposal(2, 100, split(50, 5)), proposal(2, 101, row(7, 300)), { kind: "leave", engine: 2 as EngineId } as const];
+  const ahead = [proposal(2, 100, split(50, 5)), proposal(2, 101, row(7, 300)), { kind: "leave", engine: 2 as EngineId, ids: [] } as const];
   for (const entry of ahead) for (const one of d.sources) one.apply(entry);
   d.finish(asked);
   expect(d.called).toBe(0);

@@ -89,7 +89,7 @@ test("an atom is not passed to and fro faster than its bound", () => {
 
 test("who is no member is not heard", () => {
   const h = new History();
-  h.apply({ kind: "leave", engine: 5 as EngineId });
+  h.apply({ kind: "leave", engine: 5 as EngineId, ids: [] });
   expect(h.complain(5, 0)).toEqual([]);
 });
 

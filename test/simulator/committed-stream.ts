@@ -9,10 +9,11 @@ import { binaryKey } from "../../src/atoms/atom.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
 import { type AtomId, type NodeId, noEngine, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
 import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
+import { integerKey } from "../../src/base/sort-key.js";
 import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
-import { decodeEntry, type Entry, type ProposalEntry, type TransactionBody } from "../../src/messages/wire/entry.js";
+import { decodeEntry, type Entry, type ProposalEntry, type SplitBody, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type { BinaryRange } from "../../src/sql/local-store.js";
 import type { Coverage } from "./coverage.js";
 
@@ -172,6 +173,7 @@ export class CommittedStream {
   #add(log: LogEntry): void {
     const entry = decodeEntry(log.bytes);
     if (entry.kind === "proposal" || entry.kind === "refused") this.#judgeProposal(log.seq, entry);
+    if (entry.kind === "proposal" && entry.body.kind === "split" && entry.body.sequenceNext > 0n) this.#judgeIds(log.seq, entry.body);
     if (entry.kind === "proposal" && entry.body.kind === "transaction") this.#noteTransaction(log.seq, entry, entry.body);
     const events = this.catalog.apply(log.seq, entry);
     for (const event of events) if (event.kind === "spaceGone") this.#clearSpace(log.seq, event.space);
@@ -232,6 +234,14 @@ export class CommittedStream {
       );
       this.#coverage.count("invariants", "fences and versions hold when ordered");
     }
+  }
+
+  /** Their taker holds them without a pull. */
+  #judgeIds(seq: Seq, { space, sequenceFirst, sequenceNext }: SplitBody): void {
+    const [low, high] = [binaryKey(integerKey(sequenceFirst)), binaryKey(integerKey(sequenceNext))];
+    const found = [...(this.#spaces.get(space)?.rows.keys() ?? [])].filter((key) => low <= key && key < high);
+    check(found.length === 0, "ids that are handed out are no row's", () => `${sequenceFirst}…${sequenceNext} of ${space} at ${seq}`);
+    this.#coverage.count("invariants", "ids that are handed out are no row's");
   }
 
   /** No two transactions of which each did not see the other touch one key: the later one's snapshot has the earlier one. */

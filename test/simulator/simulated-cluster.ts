@@ -185,6 +185,7 @@ export class SimulatedCluster {
       if (entry.reason === "fence") coverage.count("transactions", "proposed: REFUSED for a fence");
       if (entry.reason === "schema") coverage.count("transactions", "proposed: REFUSED for a schema version");
     }
+    if (entry.kind === "leave" && entry.ids.length > 0) coverage.count("sequencer", "LEAVE: ids given back");
     if (entry.kind === "demote") {
       const isCache = this.invariants.committed.catalog.members.get(entry.to)?.kind === "cache";
       coverage.count("sequencer", isCache ? "DEMOTE: to the asker" : "DEMOTE: to the sequencer");
@@ -195,7 +196,10 @@ export class SimulatedCluster {
     if (body.kind === "hold") coverage.count("stream", "HOLD");
     if (body.kind === "ready") coverage.count("stream", "READY");
     if (body.kind === "handoff") coverage.count("stream", "HANDOFF");
-    if (body.kind === "split") coverage.count("stream", body.sequenceNext > 0n ? "SPLIT for ids" : "SPLIT by size");
+    if (body.kind === "split") {
+      const isNew = this.invariants.committed.catalog.schema.tables.get(body.space)?.sequenceNext === body.sequenceNext;
+      coverage.count("stream", body.sequenceNext === 0n ? "SPLIT by size" : isNew ? "SPLIT for ids" : "SPLIT for ids given back");
+    }
     if (body.kind !== "transaction") return;
     coverage.count("transactions", "asking: granted, proposed");
     if (entry.transactions.length > 1) coverage.count("stream", "group of transactions");
@@ -426,7 +430,7 @@ function describeEntry(entry: Entry): string {
     case "boot":
       return `boot ${entry.engineKind} ${entry.endpoint}`;
     case "leave":
-      return `leave ${entry.engine}`;
+      return `leave ${entry.engine}${entry.ids.map(({ space, first, next }) => ` ids ${first}…${next} of ${space}`)}`;
     case "voters":
       return `voters [${entry.voters}]`;
     case "refused":

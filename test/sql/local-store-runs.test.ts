@@ -312,6 +312,27 @@ describe("ids", () => {
     expect(c.sql(0, "INSERT INTO t VALUES (5, 0), (NULL, 0) RETURNING id").rows).toEqual([[5n], [6n]]);
   });
 
+  test("what is left of the blocks is given back: what lies behind all rows, of tables whose ids may come again", () => {
+    const c = start(1);
+    for (const name of ["t", "u"]) c.sql(0, `CREATE TABLE ${name}(id INTEGER PRIMARY KEY, v)`);
+    c.sql(0, "CREATE TABLE hidden(v)");
+    c.sql(0, "CREATE TABLE once(id INTEGER PRIMARY KEY AUTOINCREMENT, v)");
+    const { store } = c.engine(0);
+    const [t, u, hidden, once] = [spaceOf(c, "t"), spaceOf(c, "u"), spaceOf(c, "hidden"), spaceOf(c, "once")];
+    for (const table of [t, u, hidden, once]) store.grantIds(table, 1n, 32n);
+    store.grantIds(t, 65n, 96n);
+    for (const name of ["t", "hidden", "once"]) c.sql(0, `INSERT INTO ${name}(v) VALUES (1), (2)`);
+    c.sql(0, "INSERT INTO t VALUES (10, 'explicit')");
+    expect(store.takeIdsBack()).toEqual([
+      { space: t, first: 11n, next: 33n },
+      { space: t, first: 65n, next: 97n },
+      { space: u, first: 1n, next: 33n },
+      { space: hidden, first: 3n, next: 33n },
+    ]);
+    expect(runOnce(c, 0, [step("INSERT INTO t(v) VALUES (1)")])).toEqual({ kind: "ids", table: t });
+    expect(store.takeIdsBack()).toEqual([]);
+  });
+
   test("hidden rowids too, and they are the same everywhere", () => {
     const c = start();
     c.sql(0, "CREATE TABLE t(a TEXT PRIMARY KEY, b)");

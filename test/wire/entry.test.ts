@@ -50,7 +50,7 @@ const bodies = [
 const entries = [
   { kind: "noop" },
   { kind: "boot", engineKind: "archive", nodeId: 3, nonce: 4, endpoint: "e:1", http: "-", pid: 17, formatVersion: 1 },
-  { kind: "leave", engine: 5 },
+  { kind: "leave", engine: 5, ids: [{ space: 7, first: 9n, next: 33n }] },
   { kind: "voters", voters: [1, 2] },
   { kind: "refused", engine: 5, proposalSeq: 300, reason: "schema" },
   { kind: "demote", from: 5, to: 6, atoms: [9, 70_000] },
@@ -60,10 +60,11 @@ const entries = [
 const messages = [
   { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0 },
   { kind: "silentOriginator", engine: 5, fences: [fence] },
+  { kind: "farewell", engine: 5, ids: [{ space: 7, first: 9n, next: 33n, fence }] },
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 2, entries: "a6359af44a82fa5e", messages: "b8436866dffbdbdd" };
+const digests = { formatVersion: 2, entries: "49c56599cb1da1aa", messages: "84fb26bd51f0c567" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -6,7 +6,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js
 import type { ChainHash } from "../../base/chain-hash.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId, Term } from "../../base/ids.js";
 import type { LogPosition } from "../../base/log-entry.js";
-import type { Fence } from "./entry.js";
+import { type Fence, type IdRange, readIdRange, writeIdRange } from "./entry.js";
 
 /** "Who is there?", multicast by an engine that seeks its database, with its own whereabouts. */
 export interface SeekMessage {
@@ -210,6 +210,8 @@ export interface RemoveVoterReplyMessage {
 export interface FarewellMessage {
   readonly kind: "farewell";
   readonly engine: EngineId;
+  /** Ids that it gives back, each range with a fence of its atom: while that holds, no row can have come there. */
+  readonly ids: readonly (IdRange & { readonly fence: Fence })[];
 }
 
 /** To the sequencer: the originator of these atoms cannot be reached from here, or does not answer; another should be (DEMOTE). */
@@ -446,7 +448,18 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => w.varint(m.request).text(m.refusal),
     read: (r) => ({ request: r.varint(), refusal: r.text() }),
   },
-  farewell: { number: 85, write: (w, m) => w.varint(m.engine), read: (r) => ({ engine: r.varint() as EngineId }) },
+  farewell: {
+    number: 85,
+    write: (w, m) => {
+      w.varint(m.engine);
+      writeFences(
+        w,
+        m.ids.map((range) => range.fence),
+      );
+      for (const range of m.ids) writeIdRange(w, range);
+    },
+    read: (r) => ({ engine: r.varint() as EngineId, ids: readFences(r).map((fence) => ({ ...readIdRange(r), fence })) }),
+  },
   silentOriginator: {
     number: 86,
     write: (w, m) => {

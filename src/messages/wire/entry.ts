@@ -34,6 +34,15 @@ export interface BootEntry {
 export interface LeaveEntry {
   readonly kind: "leave";
   readonly engine: EngineId;
+  /** Of its blocks, unused, where it has said farewell. */
+  readonly ids: readonly IdRange[];
+}
+
+/** Ids first ≤ id < next of a table's sequence. */
+export interface IdRange {
+  readonly space: SpaceId;
+  readonly first: bigint;
+  readonly next: bigint;
 }
 
 /** The voters from here on, in force when appended. Differs from the former set by one node at most. */
@@ -243,6 +252,7 @@ export function encodeEntry(entry: Entry): Buffer {
       break;
     case "leave":
       writer.varint(entry.engine);
+      writeList(writer, entry.ids, (range) => writeIdRange(writer, range));
       break;
     case "voters":
       writeList(writer, entry.voters, (voter) => writer.varint(voter));
@@ -376,7 +386,7 @@ function readEntry(reader: ByteReader): Entry {
         formatVersion: reader.varint(),
       };
     case "leave":
-      return { kind, engine: reader.varint() as EngineId };
+      return { kind, engine: reader.varint() as EngineId, ids: reader.list(readIdRange, 17) };
     case "voters":
       return { kind, voters: reader.list((r) => r.varint() as NodeId) };
     case "refused":
@@ -411,6 +421,14 @@ function readEntry(reader: ByteReader): Entry {
 
 function readFence(reader: ByteReader): Fence {
   return { atom: reader.varint() as AtomId, originator: reader.varint() as EngineId, ownershipVersion: reader.varint() as Seq };
+}
+
+export function writeIdRange(writer: ByteWriter, range: IdRange): void {
+  writer.varint(range.space).i64(range.first).i64(range.next);
+}
+
+export function readIdRange(reader: ByteReader): IdRange {
+  return { space: reader.varint() as SpaceId, first: reader.i64(), next: reader.i64() };
 }
 
 function readSpaceKey(reader: ByteReader): SpaceKey {
