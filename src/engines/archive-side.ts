@@ -2,13 +2,13 @@
 import type { Endpoint, Seq } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
-import type { EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
+import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import type { StoreChange } from "../storage/atom-store.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
 
-/** Pulls that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
+/** Pulls and questions for cuts that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
 const parkedPullsMax = 4096;
 /**
  * A batch of the store waits this long after the one before, unless a pull waits for it or it is large already: one write transaction costs the
@@ -27,7 +27,7 @@ export class ArchiveSide {
   #beganMs = Number.NEGATIVE_INFINITY;
   #last: Seq;
   stored: Seq;
-  #parked: { readonly from: Endpoint; readonly request: PullRequestMessage }[] = [];
+  #parked: { readonly from: Endpoint; readonly request: PullRequestMessage | CutsRequestMessage }[] = [];
 
   constructor(context: CoreContext) {
     this.#context = context;
@@ -72,18 +72,21 @@ export class ArchiveSide {
     if (this.#parked.length === 0) return;
     const ready = this.#parked.filter(({ request }) => request.minSeq <= seq);
     this.#parked = this.#parked.filter(({ request }) => request.minSeq > seq);
-    for (const { from, request } of ready) this.#context.push({ kind: "serveRows", to: from, request });
+    for (const { from, request } of ready) this.#serve(from, request);
+  }
+
+  #serve(to: Endpoint, request: PullRequestMessage | CutsRequestMessage): void {
+    if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request });
+    else this.#context.push({ kind: "serveCuts", to, request });
   }
 
   /** True where the message was one for an Archive. */
   onMessage(from: Endpoint, message: EngineMessage): boolean {
     switch (message.kind) {
       case "pullRequest":
-        if (message.minSeq <= this.stored) this.#context.push({ kind: "serveRows", to: from, request: message });
-        else if (this.#parked.length < parkedPullsMax) this.#parked.push({ from, request: message });
-        return true;
       case "cutsRequest":
-        this.#context.push({ kind: "serveCuts", to: from, request: message });
+        if (message.minSeq <= this.stored) this.#serve(from, message);
+        else if (this.#parked.length < parkedPullsMax) this.#parked.push({ from, request: message });
         return true;
       case "transferRequest":
         this.#context.push({ kind: "serveTransfer", to: from, transfer: message.transfer, cursor: message.cursor });

@@ -246,7 +246,9 @@ export class OriginatorDesk {
     const archives = this.#context.archives();
     const to = archives[this.#context.random.integer(Math.max(1, archives.length))];
     if (to === undefined) return;
-    this.#context.send(to, { kind: "cutsRequest", atom: atom.id, space: atom.space, low: atom.low, high: this.#context.catalog.atoms.highOf(atom) });
+    const { id, space, low } = atom;
+    const { catalog, appliedSeq: minSeq } = this.#context;
+    this.#context.send(to, { kind: "cutsRequest", atom: id, space, low, high: catalog.atoms.highOf(atom), minSeq });
   }
 
   onCuts(message: CutsReplyMessage): void {

@@ -61,10 +61,11 @@ const messages = [
   { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0 },
   { kind: "silentOriginator", engine: 5, fences: [fence] },
   { kind: "farewell", engine: 5, ids: [{ space: 7, first: 9n, next: 33n, fence }] },
+  { kind: "cutsRequest", atom: 9, space: 7, low: Buffer.from([1]), high: null, minSeq: 300 },
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 2, entries: "49c56599cb1da1aa", messages: "84fb26bd51f0c567" };
+const digests = { formatVersion: 3, entries: "49c56599cb1da1aa", messages: "50a9d2d5722df1aa" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

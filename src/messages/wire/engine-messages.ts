@@ -164,6 +164,8 @@ export interface CutsRequestMessage {
   readonly space: SpaceId;
   readonly low: Buffer;
   readonly high: Buffer | null;
+  /** What the sizes that come back are to be of, at least: with those of an older state, the atom's would be divided wrongly. */
+  readonly minSeq: Seq;
 }
 
 export interface CutsReplyMessage {
@@ -407,8 +409,15 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => {
       w.varint(m.atom).varint(m.space).bytes(m.low);
       writeOptional(w, m.high);
+      w.varint(m.minSeq);
     },
-    read: (r) => ({ atom: r.varint() as AtomId, space: r.varint() as SpaceId, low: r.bytes(), high: readOptional(r) }),
+    read: (r) => ({
+      atom: r.varint() as AtomId,
+      space: r.varint() as SpaceId,
+      low: r.bytes(),
+      high: readOptional(r),
+      minSeq: r.varint() as Seq,
+    }),
   },
   cutsReply: {
     number: 80,

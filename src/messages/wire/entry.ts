@@ -228,7 +228,7 @@ export interface HandoffBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 2;
+export const formatVersion = 3;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
