@@ -1,13 +1,14 @@
 /** A Cache engine in this process, as an application embeds it; lanes are its sessions. */
 import { pino } from "pino";
 import { CacheEngine } from "../../src/engines/cache-engine.js";
+import { defaultMemoryBytes } from "../../src/engines/machine-memory.js";
 import { nodeEnvironment } from "../../src/engines/node-environment.js";
 import { openWorkerLocalPort } from "../../src/engines/worker-local-port.js";
 import { groupOf } from "../../src/messages/network/group.js";
 import { listKeyFiles, loadKeyFile } from "../../src/storage/key-file.js";
 import { counterInserts, demandRow, insertSql, type Lane, type LoadClient, readSql, rowName, updateSql } from "./load-client.js";
 
-export async function openEmbeddedClient(database: string): Promise<LoadClient> {
+export async function openEmbeddedClient(database: string, memoryBytes = defaultMemoryBytes()): Promise<LoadClient> {
   const [found] = await listKeyFiles(database);
   if (found === undefined) throw new Error(`no key of the database ${database}`);
   const key = await loadKeyFile(found.path);
@@ -21,7 +22,8 @@ export async function openEmbeddedClient(database: string): Promise<LoadClient> 
     }),
     database,
     clusterId: key.clusterId,
-    openLocal: openWorkerLocalPort,
+    memoryBytes,
+    openLocal: (handlers) => openWorkerLocalPort(handlers, memoryBytes),
     onFailure(error) {
       process.stderr.write(`bench: the embedded Cache has failed: ${error.stack}\n`);
       process.exit(1);

@@ -1,7 +1,7 @@
 /** Commands that ask a running engine: `status`, `import`, `remove`. */
 import Table from "cli-table3";
 import { DatabaseError } from "../base/errors.js";
-import type { Status } from "../engines/database.js";
+import type { MemoryStatus, Status } from "../engines/database.js";
 import { describeImport, importFile } from "./import-file.js";
 
 const answerTimeoutMs = 10_000;
@@ -47,9 +47,18 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
     ]);
   }
   process.stdout.write(`${table.toString()}\n`);
+  if (status.memory !== null) process.stdout.write(`${describeMemory(status.memory)}\n`);
   const lost = status.voters.filter((voter) => voter.engine === null);
   for (const voter of lost)
     process.stdout.write(`voter ${voter.nodeId} is away: start it again, or give it up with "atomcast remove ${voter.nodeId}"\n`);
+}
+
+function describeMemory(memory: MemoryStatus): string {
+  const megabytes = (bytes: number): string => (bytes / 1024 ** 2).toFixed(1);
+  const { budgetBytes, heldBytes, droppedAtoms, pulledAtoms, pulledAgainAtoms, units, unitsThatPulled } = memory;
+  const budget = budgetBytes === null ? "" : ` of ${megabytes(budgetBytes)}`;
+  const share = units === 0 ? "" : `, ${(100 * (1 - unitsThatPulled / units)).toFixed(1)} % of ${units} transactions without a pull`;
+  return `here: rows of ${megabytes(heldBytes)}${budget} MB; ${pulledAtoms} atoms pulled, ${droppedAtoms} dropped, ${pulledAgainAtoms} pulled again${share}`;
 }
 
 export async function runImport(file: string, url: string, table: string | undefined): Promise<void> {

@@ -1,6 +1,7 @@
 /** Options that the engine commands share; each also as ATOMCAST_… in the environment. */
 import { Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
+import { memoryBytesMin } from "../engines/machine-memory.js";
 import { type Group, groupOf } from "../messages/network/group.js";
 
 export interface CommonOptions {
@@ -25,6 +26,24 @@ export function commonOptions(): Option[] {
     new Option("--key <file>", "the database's key file (default: found under $XDG_STATE_HOME/atomcast)").env("ATOMCAST_KEY"),
     new Option("--log <level>", "what goes to stderr").choices(logLevels).default("info").env("ATOMCAST_LOG"),
   ];
+}
+
+export function memoryOption(): Option {
+  const help =
+    "keys and rows that a Cache holds at most, such as 64MB or 2GB; indexes, SQLite's pages and log, and Node itself come on top (default: a quarter of the memory)";
+  return new Option("--memory <size>", help).env("ATOMCAST_MEMORY");
+}
+
+const units: Readonly<Record<string, number>> = { "": 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
+
+/** `64MB`, `1.5 GiB`, `2g`, or a number of bytes: a thousand is 1024 here, as it is for memory. */
+export function parseMemory(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
+  const unit = units[(match?.[2] ?? "?").toLowerCase().replace(/^([kmgt])i?b$/, "$1")];
+  const bytes = Math.floor(Number(match?.[1]) * (unit ?? Number.NaN));
+  if (!Number.isSafeInteger(bytes)) throw usage(`--memory takes a size such as 64MB or 2GB, not ${JSON.stringify(text)}`);
+  if (bytes < memoryBytesMin) throw usage(`--memory ${text}: a Cache needs ${memoryBytesMin / 1024 ** 2}MB at least`);
+  return bytes;
 }
 
 export function usage(message: string): DatabaseError {

@@ -4,8 +4,9 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DatabaseError } from "../base/errors.js";
+import { defaultMemoryBytes, memoryBytesMin } from "../engines/machine-memory.js";
 import { folderState } from "../storage/data-folder.js";
-import { type CommonOptions, multicastGroup, parseCount, usage, votersOf } from "./options.js";
+import { type CommonOptions, multicastGroup, parseCount, parseMemory, usage, votersOf } from "./options.js";
 import { onStopSignals } from "./signals.js";
 
 export interface ClusterCommand extends CommonOptions {
@@ -13,6 +14,7 @@ export interface ClusterCommand extends CommonOptions {
   readonly archives: string;
   readonly caches: string;
   readonly http: string;
+  readonly memory?: string;
 }
 
 /** How long a child may take to be ready, and to stop. */
@@ -31,6 +33,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   const port = portOf(options, caches);
   votersOf(options);
   multicastGroup(options);
+  const memoryBytes = memoryOf(options, caches);
   await mkdir(options.data, { recursive: true });
   const children: Child[] = [];
   let isStopping = false;
@@ -46,7 +49,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
     },
   );
   try {
-    await startAll(options, archives, caches, port, children);
+    await startAll(options, archives, caches, port, memoryBytes, children);
   } catch (error) {
     // A signal while it starts lets children end before they are ready: that is no failure, and the signal's own way leads out.
     if (isStopping) return;
@@ -62,7 +65,19 @@ function portOf(options: ClusterCommand, caches: number): number {
   return port;
 }
 
-async function startAll(options: ClusterCommand, archives: number, caches: number, port: number, children: Child[]): Promise<void> {
+/** Of each Cache. What is not said, they share. */
+function memoryOf({ memory }: ClusterCommand, caches: number): number {
+  return memory === undefined ? Math.max(memoryBytesMin, Math.floor(defaultMemoryBytes() / Math.max(1, caches))) : parseMemory(memory);
+}
+
+async function startAll(
+  options: ClusterCommand,
+  archives: number,
+  caches: number,
+  port: number,
+  memoryBytes: number,
+  children: Child[],
+): Promise<void> {
   const folders = Array.from({ length: archives }, (_, index) => `archive-${index + 1}`);
   const states = await Promise.all(folders.map((folder) => folderState(join(options.data, folder))));
   const isMade = folders.map((_, index) => states[index] !== "absent" && states[index] !== "unfinished");
@@ -75,7 +90,10 @@ async function startAll(options: ClusterCommand, archives: number, caches: numbe
   else await Promise.all(folders.filter((_, index) => isMade[index]).map((folder) => start(folder, archiveArgs(folder))));
   const joining = folders.filter((folder, index) => !isMade[index] && !(isNew && folder === first));
   for (const folder of joining) await start(folder, archiveArgs(folder));
-  for (let index = 0; index < caches; index++) await start(`cache-${index + 1}`, ["cache", "--http", `127.0.0.1:${port === 0 ? 0 : port + index}`]);
+  for (let index = 0; index < caches; index++) {
+    const http = `127.0.0.1:${port === 0 ? 0 : port + index}`;
+    await start(`cache-${index + 1}`, ["cache", "--http", http, "--memory", String(memoryBytes)]);
+  }
 }
 
 function commonArgs(options: ClusterCommand): string[] {

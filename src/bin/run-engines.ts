@@ -8,6 +8,7 @@ import { ArchiveEngine } from "../engines/archive-engine.js";
 import { CacheEngine } from "../engines/cache-engine.js";
 import type { Environment } from "../engines/environment.js";
 import { fileArchiveDisk, makeArchiveFolder } from "../engines/file-archive-disk.js";
+import { defaultMemoryBytes } from "../engines/machine-memory.js";
 import { nodeEnvironment } from "../engines/node-environment.js";
 import { openWorkerLocalPort } from "../engines/worker-local-port.js";
 import { openHranaServer } from "../servers/hrana/hrana-server.js";
@@ -15,7 +16,7 @@ import { type DataFolder, folderState, openDataFolder } from "../storage/data-fo
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
 import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
-import { type CommonOptions, type HostPort, isLoopback, multicastGroup, parseHostPort, usage, votersOf } from "./options.js";
+import { type CommonOptions, type HostPort, isLoopback, multicastGroup, parseHostPort, parseMemory, usage, votersOf } from "./options.js";
 import { endNow, type Stoppable, stopOnSignals } from "./signals.js";
 import { version } from "./version.js";
 
@@ -26,6 +27,7 @@ export interface ArchiveCommand extends CommonOptions {
 
 export interface CacheCommand extends CommonOptions {
   readonly http: string;
+  readonly memory?: string;
 }
 
 export type StartCommand = ArchiveCommand & CacheCommand;
@@ -163,22 +165,24 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
   return only;
 }
 
-/** Throws what is wrong with the options of a Cache; gives where it shall serve. */
-function checkCache(options: CacheCommand): HostPort {
+/** Throws what is wrong with the options of a Cache; gives where it shall serve, and what it may hold. */
+function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: number } {
   multicastGroup(options);
+  const memoryBytes = options.memory === undefined ? defaultMemoryBytes() : parseMemory(options.memory);
   const address = parseHostPort("http", options.http);
-  if (isLoopback(address.host)) return address;
+  if (isLoopback(address.host)) return { ...address, memoryBytes };
   throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
 }
 
 async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Running> {
-  const { host, port } = checkCache(options);
+  const { host, port, memoryBytes } = checkCache(options);
   const logger = openLogger(options.log, "cache");
   const engine = new CacheEngine({
     environment: environmentOf(options, key, logger),
     database: options.database,
     clusterId: key.clusterId,
-    openLocal: openWorkerLocalPort,
+    memoryBytes,
+    openLocal: (handlers) => openWorkerLocalPort(handlers, memoryBytes),
     onFailure: fatal(logger, "Cache"),
   });
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });

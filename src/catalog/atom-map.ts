@@ -7,7 +7,8 @@
 import type { Atom } from "../atoms/atom.js";
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
-import type { AtomId, SpaceId } from "../base/ids.js";
+import type { AtomId, EngineId, SpaceId } from "../base/ids.js";
+import { HeldAtoms } from "./held-atoms.js";
 import { type AtomPages, SpaceAtoms } from "./space-atoms.js";
 
 export class AtomMap {
@@ -15,6 +16,17 @@ export class AtomMap {
   readonly #bySpace = new Map<SpaceId, SpaceAtoms>();
   /** Record catalogs that are not here: how many atoms they have. */
   readonly #lacking = new Map<SpaceId, number>();
+  #held: HeldAtoms | null = null;
+
+  /** What the engine of `watch` holds; null: nobody's is watched. */
+  get held(): HeldAtoms | null {
+    return this.#held;
+  }
+
+  /** From now on it is known what the engine holds. */
+  watch(engine: EngineId): void {
+    this.#held = new HeldAtoms(engine, this.#byId.values());
+  }
 
   /** Of those that are here. */
   get size(): number {
@@ -76,7 +88,10 @@ export class AtomMap {
     const atoms = other.#bySpace.get(space);
     assert(atoms !== undefined && this.#lacking.delete(space), `the record catalog of space ${space} was not lacking`);
     this.#bySpace.set(space, atoms);
-    for (const atom of atoms) this.#byId.set(atom.id, atom);
+    for (const atom of atoms) {
+      this.#byId.set(atom.id, atom);
+      this.#held?.set(atom);
+    }
   }
 
   /** The space's atoms of now, in key order, whatever comes later. */
@@ -113,6 +128,7 @@ export class AtomMap {
       this.#bySpace.set(atom.space, atoms);
     }
     atoms.add(atom);
+    this.#held?.set(atom);
   }
 
   /** Same id, same low key. */
@@ -121,11 +137,15 @@ export class AtomMap {
     assert(former !== undefined && former.lowKey === atom.lowKey, `atom ${atom.id} replaced by another range`);
     this.#bySpace.get(atom.space)?.replace(atom);
     this.#byId.set(atom.id, atom);
+    this.#held?.set(atom);
   }
 
   removeSpace(space: SpaceId): readonly Atom[] {
     const atoms = this.ofSpace(space);
-    for (const atom of atoms) this.#byId.delete(atom.id);
+    for (const atom of atoms) {
+      this.#byId.delete(atom.id);
+      this.#held?.delete(atom.id);
+    }
     this.#bySpace.delete(space);
     this.#lacking.delete(space);
     return atoms;

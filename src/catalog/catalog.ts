@@ -348,8 +348,9 @@ export class Catalog {
     switch (body.kind) {
       case "hold":
       case "ready":
-      case "drop":
         return body.atoms.every((id) => this.atoms.get(id) !== undefined) ? null : "stale";
+      case "drop":
+        return this.#dropObjection(proposal, body.atoms);
       case "handoff":
         return this.#handoffObjection(proposal, body);
       case "split":
@@ -379,6 +380,18 @@ export class Catalog {
       }
     }
     return true;
+  }
+
+  /**
+   * Nobody drops what it originates, and no copy goes while fewer Archives are members than a majority of the voters: Archives hold everything, and
+   * what they hold is durable on so many only then. The fences see to it that the atoms are those that the proposer meant.
+   */
+  #dropObjection({ engine, fences }: ProposalEntry, atoms: readonly AtomId[]): RefusalReason | null {
+    if (!atoms.every((id) => fences.some((fence) => fence.atom === id))) return "malformed";
+    if (fences.some((fence) => fence.originator === engine)) return "stale";
+    let archives = 0;
+    for (const member of this.#members.values()) if (member.kind === "archive") archives++;
+    return archives * 2 > this.#voters.length ? null : "stale";
   }
 
   #splitObjection(proposal: ProposalEntry, body: SplitBody): RefusalReason | null {

@@ -15,20 +15,24 @@ import { type EngineId, type EngineKind, type NodeId, noEngine, type Seq } from 
 /** Of the catalog's members, what counts here. */
 type Members = ReadonlyMap<EngineId, { readonly id: EngineId; readonly kind: EngineKind; readonly nodeId: NodeId }>;
 
-/** After the originator's departure: the first ready holder, else the first live Archive by rank, else nobody. */
+/** After the originator's departure. */
 export function inherited(atom: Atom, members: Members, seq: Seq): Atom {
-  const ready = atom.holders.find((holder) => holder.state === "ready" && members.has(holder.engine));
-  let originator = ready?.engine ?? noEngine;
-  if (ready === undefined) {
-    let best = -1;
-    for (const member of members.values()) {
-      if (member.kind !== "archive") continue;
-      const rank = archiveRank(atom.id, member.nodeId);
-      // Not the first of equals: engines that began from a copy know the members in another order.
-      if (rank > best || (rank === best && member.id < originator)) [best, originator] = [rank, member.id];
-    }
+  return { ...atom, originator: successor(atom, members, noEngine), ownershipVersion: seq };
+}
+
+/** Who originates the atom without `former`: the first ready holder, else the first live Archive by rank, else nobody. */
+export function successor(atom: Atom, members: Members, former: EngineId): EngineId {
+  const ready = atom.holders.find(({ engine, state }) => state === "ready" && engine !== former && members.has(engine));
+  if (ready !== undefined) return ready.engine;
+  let originator = noEngine;
+  let best = -1;
+  for (const member of members.values()) {
+    if (member.kind !== "archive" || member.id === former) continue;
+    const rank = archiveRank(atom.id, member.nodeId);
+    // Not the first of equals: engines that began from a copy know the members in another order.
+    if (rank > best || (rank === best && member.id < originator)) [best, originator] = [rank, member.id];
   }
-  return { ...atom, originator, ownershipVersion: seq };
+  return originator;
 }
 
 /** The taker is ready and first. One that is gone takes nothing. */

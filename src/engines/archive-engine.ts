@@ -144,6 +144,7 @@ export class ArchiveEngine {
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
       catalogLimits: environment.catalogLimits,
+      memoryBytes: Number.POSITIVE_INFINITY,
       nowMs: environment.clock.nowMs(),
     });
     this.#host = new EngineHost(core, {

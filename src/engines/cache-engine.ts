@@ -23,6 +23,8 @@ export interface CacheOptions {
   readonly environment: Environment;
   readonly database: string;
   readonly clusterId: string;
+  /** Of rows that it holds, in bytes: beyond it the coldest atoms are given up. Infinity: none ever is. */
+  readonly memoryBytes: number;
   openLocal(handlers: LocalHandlers): LocalPort;
   readonly onFailure: (error: Error) => void;
 }
@@ -145,6 +147,7 @@ export class CacheEngine implements Database {
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
       catalogLimits: environment.catalogLimits,
+      memoryBytes: this.#options.memoryBytes,
       nowMs: environment.clock.nowMs(),
     });
     this.#joining = null;

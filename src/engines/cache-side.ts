@@ -7,6 +7,7 @@ import type { Entry } from "../messages/wire/entry.js";
 import { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { CatalogLimits } from "./core-types.js";
+import { Eviction } from "./eviction.js";
 import { IdBlocks } from "./id-blocks.js";
 import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
@@ -21,9 +22,10 @@ export class CacheSide {
   readonly pulls: PullManager;
   readonly ids: IdBlocks;
   readonly transactions: Transactions;
+  readonly eviction: Eviction;
   readonly #context: CoreContext;
 
-  constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk, limits: CatalogLimits) {
+  constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk, limits: CatalogLimits, memoryBytes = Number.POSITIVE_INFINITY) {
     this.#context = context;
     this.local = new LocalDriver(context);
     this.catalogs = new CatalogPulls(context, limits);
@@ -31,6 +33,7 @@ export class CacheSide {
     const silent = new SilentOriginators(context);
     this.ids = new IdBlocks(context, this.local, desk, silent);
     this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent);
+    this.eviction = new Eviction(context, this.local, proposals, this.pulls, () => this.transactions.needs(), memoryBytes);
   }
 
   /** Before the events of the entry go round: what they post must come after it in the local store. */
@@ -82,6 +85,7 @@ export class CacheSide {
   tick(): void {
     this.ids.tick();
     this.transactions.tick();
+    this.eviction.tick();
   }
 
   turnEnd(): void {

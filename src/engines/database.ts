@@ -37,6 +37,35 @@ export interface Status {
   readonly atomsOriginatedHere: number;
   /** Atoms that went from one live originator to another, as this engine has seen since it began. */
   readonly originatorMoves: { readonly handoff: number; readonly demote: number };
+  /** null: it is an Archive's. */
+  readonly memory: MemoryStatus | null;
+}
+
+/** Of this Cache. Counts are since it became a member; bytes of rows are as the record catalogs estimate them. */
+export interface MemoryStatus {
+  /** null: no bound. */
+  readonly budgetBytes: number | null;
+  readonly heldBytes: number;
+  /** Atoms of rows that it holds, joining ones too. */
+  readonly heldAtoms: number;
+  /** SQLite's file, what of it is in use, and its log, as looked at last. */
+  readonly fileBytes: number;
+  readonly fileUsedBytes: number;
+  readonly walBytes: number;
+  readonly droppedAtoms: number;
+  readonly droppedBytes: number;
+  /** Handed over to be dropped. */
+  readonly handedOverAtoms: number;
+  readonly refusedDrops: number;
+  /** Looks at which the budget was exceeded and nothing could go. */
+  readonly exceeded: number;
+  readonly pulledAtoms: number;
+  /** Of these, had been dropped before. */
+  readonly pulledAgainAtoms: number;
+  readonly pulledBytes: number;
+  /** Transactions and statements on their own; those that had to pull. */
+  readonly units: number;
+  readonly unitsThatPulled: number;
 }
 
 export interface EngineStatus {

@@ -50,6 +50,8 @@ export interface CoreOptions {
   readonly random: Random;
   readonly limits: StreamLimits;
   readonly catalogLimits: CatalogLimits;
+  /** Of rows that a Cache holds, beyond which it gives some up. */
+  readonly memoryBytes: number;
   readonly nowMs: number;
 }
 
@@ -118,7 +120,8 @@ export class EngineCore {
     };
     this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget) : null;
     this.archive = self.kind === "archive" ? new ArchiveSide(this.context) : null;
-    this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk, options.catalogLimits) : null;
+    const { catalogLimits, memoryBytes } = options;
+    this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk, catalogLimits, memoryBytes) : null;
     for (const member of catalog.members.values()) {
       if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
     }
@@ -444,6 +447,7 @@ export class EngineCore {
       context.engine = event.member.id;
       context.life = event.member.life;
       this.#step({ kind: "member", engine: context.engine });
+      if (this.cache !== null) context.catalog.atoms.watch(context.engine);
       this.cache?.local.become(context.engine, context.life);
       context.push({ kind: "member", engine: context.engine });
       this.#announce();

@@ -5,7 +5,7 @@
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { IdRange } from "../messages/wire/entry.js";
-import type { RunRequest, RunResult } from "../sql/local-store.js";
+import type { RunRequest, RunResult, Usage } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
 
@@ -40,6 +40,8 @@ export class LocalDriver {
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
   #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
+  readonly #drops = new Map<number, () => void>();
+  readonly #usages = new Map<number, (usage: Usage) => void>();
   #nextId = 1;
 
   constructor(context: CoreContext) {
@@ -117,6 +119,20 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, rows } });
   }
 
+  /** After what is posted: of the range nothing is here any more. */
+  dropRange(space: SpaceId, low: Uint8Array, high: Uint8Array | null, done: () => void): void {
+    this.flush();
+    const id = this.#nextId++;
+    this.#drops.set(id, done);
+    this.#context.push({ kind: "local", call: { kind: "dropRange", id, space, low, high } });
+  }
+
+  usage(done: (usage: Usage) => void): void {
+    const id = this.#nextId++;
+    this.#usages.set(id, done);
+    this.#context.push({ kind: "local", call: { kind: "usage", id } });
+  }
+
   /** After what is posted: the range is this engine's own from the entry on that was applied last, and has no rows. */
   holdEmpty(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
     this.flush();
@@ -154,6 +170,18 @@ export class LocalDriver {
       case "idsTakenBack":
         this.#idsTakenBack?.(reply.left);
         return;
+      case "dropped": {
+        const done = this.#drops.get(reply.id);
+        this.#drops.delete(reply.id);
+        done?.();
+        return;
+      }
+      case "usage": {
+        const done = this.#usages.get(reply.id);
+        this.#usages.delete(reply.id);
+        done?.(reply.usage);
+        return;
+      }
       case "applied": {
         this.applied = reply.through;
         while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)

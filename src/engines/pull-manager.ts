@@ -22,6 +22,8 @@ const requestsAtOnceMax = 8;
 const chunkBytesMax = 256 * 1024;
 /** A source that has not answered within this is replaced. Milliseconds. */
 const sourceSilentMs = 2000;
+/** Atoms that were given up and are remembered, to count those that are pulled again; beyond it the first is forgotten. */
+const droppedMax = 65_536;
 /** Atoms in one HOLD or READY. */
 const atomsPerProposalMax = 4096;
 
@@ -59,8 +61,9 @@ export class PullManager {
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   #nextId: number;
   #nextSource: number;
-  /** Chunks and encoded bytes pulled so far. */
-  readonly counters = { chunks: 0, bytes: 0, atoms: 0 };
+  readonly #dropped = new Set<AtomId>();
+  /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up. */
+  readonly counters = { chunks: 0, bytes: 0, atoms: 0, again: 0 };
 
   constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, catalogs: CatalogPulls) {
     this.#context = context;
@@ -107,12 +110,28 @@ export class PullManager {
       const atom = catalog.atoms.get(id);
       if (atom === undefined || isReadyHolder(atom, engine)) continue;
       this.counters.atoms++;
+      if (this.#dropped.delete(id)) this.counters.again++;
       this.#start(need.space, atom.low, catalog.atoms.highOf(atom), seq);
     }
     // A split between proposal and application may have left pieces that are nobody's; and others have waited for these atoms with needs of their own.
     this.#hold(need);
     for (const { needs } of this.#waiting) for (const other of needs) if (other.space === need.space && other !== need) this.#hold(other);
     this.#wake();
+  }
+
+  /** What is waited for. */
+  *needs(): Iterable<PullNeed> {
+    for (const { needs } of this.#waiting) yield* needs;
+  }
+
+  /** The atom is given up. */
+  noteDropped(id: AtomId): void {
+    this.#dropped.add(id);
+    if (this.#dropped.size <= droppedMax) return;
+    for (const first of this.#dropped) {
+      this.#dropped.delete(first);
+      return;
+    }
   }
 
   #start(space: SpaceId, low: Buffer, high: Buffer | null, minSeq: Seq): void {

@@ -4,13 +4,13 @@ import type { SpaceId } from "../base/ids.js";
 import { integerOfKey } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { SystemTables } from "../sql/local-store.js";
-import type { Status } from "./database.js";
+import type { MemoryStatus, Status } from "./database.js";
 import type { EngineCore } from "./engine-core.js";
 
 type Row = Readonly<Record<string, SqlValue>>;
 
 export function systemTablesOf(core: EngineCore): SystemTables {
-  return { engines: engineRows(core), atoms: atomRows(core), catalogs: catalogRows(core) };
+  return { engines: engineRows(core), atoms: atomRows(core), catalogs: catalogRows(core), memory: memoryRows(core) };
 }
 
 interface Figures {
@@ -126,6 +126,40 @@ function catalogRows(core: EngineCore): Row[] {
   return rows;
 }
 
+function memoryOf(core: EngineCore): MemoryStatus | null {
+  const { cache } = core;
+  const { held } = core.catalog.atoms;
+  if (cache === null) return null;
+  const { budgetBytes, usage, counters } = cache.eviction;
+  const pulled = cache.pulls.counters;
+  return {
+    budgetBytes: Number.isFinite(budgetBytes) ? budgetBytes : null,
+    heldBytes: held?.bytes ?? 0,
+    heldAtoms: held?.count ?? 0,
+    fileBytes: usage.fileBytes,
+    fileUsedBytes: usage.usedBytes,
+    walBytes: usage.walBytes,
+    droppedAtoms: counters.atoms,
+    droppedBytes: counters.bytes,
+    handedOverAtoms: counters.handedOver,
+    refusedDrops: counters.refused,
+    exceeded: counters.exceeded,
+    pulledAtoms: pulled.atoms,
+    pulledAgainAtoms: pulled.again,
+    pulledBytes: pulled.bytes,
+    units: cache.transactions.counters.units,
+    unitsThatPulled: cache.transactions.counters.pulled,
+  };
+}
+
+/** One row: this Cache's. */
+function memoryRows(core: EngineCore): Row[] {
+  const memory = memoryOf(core);
+  if (memory === null) return [];
+  const name = (camel: string): string => camel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return [Object.fromEntries(Object.entries(memory).map(([key, value]) => [name(key), value === null ? null : BigInt(Math.round(value))]))];
+}
+
 export function statusOf(core: EngineCore, database: string, clusterId: string): Status {
   const { catalog } = core;
   return {
@@ -143,5 +177,6 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     atomsHeldHere: heldHere(core),
     atomsOriginatedHere: originatedHere(core),
     originatorMoves: { ...core.context.originatorMoves },
+    memory: memoryOf(core),
   };
 }

@@ -33,7 +33,7 @@ import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
-import type { Changes, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { Changes, PullNeed, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
@@ -77,6 +77,8 @@ interface Unit {
   phaseSinceMs: number;
   attempt: number;
   fetches: number;
+  /** What it has pulled: not to be given up before its end. */
+  readonly needs: PullNeed[];
   /** Originators that may hold permissions of this unit. */
   readonly asked: Set<EngineId>;
   phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";
@@ -134,7 +136,8 @@ export class Transactions {
   #chunks = 0;
   #chunksSinceMs = 0;
   readonly #reaching = new Map<Batch, { readonly seq: Seq; readonly then: () => void }>();
-  readonly counters = { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 };
+  /** `pulled`: of the units, those that had to pull. */
+  readonly counters = { units: 0, pulled: 0, commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 };
 
   constructor(
     context: CoreContext,
@@ -202,6 +205,7 @@ export class Transactions {
   #nextUnit(batch: Batch): void {
     const { nowMs, engine, random } = this.#context;
     const transaction = this.#nextTransaction++;
+    this.counters.units++;
     if (batch.unit !== null) this.#byTransaction.delete(batch.unit.transaction);
     batch.unit = {
       transaction,
@@ -212,6 +216,7 @@ export class Transactions {
       phaseSinceMs: 0,
       attempt: 0,
       fetches: 0,
+      needs: [],
       asked: new Set(),
       phase: "running",
       pending: new Map(),
@@ -315,8 +320,19 @@ export class Transactions {
       this.#run(batch, unit);
     };
     const isPatient = unit.fetches <= narrowFetchesMax;
-    if (result.kind === "pull") this.#pulls.ensure(isPatient ? result.needs : result.needs.map(({ space }) => ({ space, ranges: null })), again);
+    if (result.kind === "pull") this.#pull(unit, isPatient ? result.needs : result.needs.map(({ space }) => ({ space, ranges: null })), again);
     else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
+  }
+
+  #pull(unit: Unit, needs: readonly PullNeed[], then: () => void): void {
+    if (unit.needs.length === 0) this.counters.pulled++;
+    unit.needs.push(...needs);
+    this.#pulls.ensure(needs, then);
+  }
+
+  /** What units under way have pulled. */
+  *needs(): Iterable<PullNeed> {
+    for (const { unit } of this.#byTransaction.values()) if (unit !== null) yield* unit.needs;
   }
 
   #fetchCatalogs(batch: Batch, unit: Unit, spaces: readonly SpaceId[], then: () => void): void {
@@ -419,6 +435,7 @@ export class Transactions {
       }
       if (!group.atoms.has(atom.id)) {
         group.atoms.add(atom.id);
+        catalog.atoms.held?.touch(atom.id);
         group.fences.push({ atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion });
       }
       return group;

@@ -8,25 +8,29 @@ import type { LocalHandlers, LocalPort } from "./environment.js";
 type Question = Extract<LocalStoreCall, { kind: "describe" | "tableHash" }>;
 
 /** Questions of sessions have ids of their own: below 0, where the core's are above. */
-export function openWorkerLocalPort(handlers: LocalHandlers): LocalPort {
+/** `memoryBytes`: of rows that it will hold about. */
+export function openWorkerLocalPort(handlers: LocalHandlers, memoryBytes: number): LocalPort {
   const questions = new Map<number, { resolve(reply: LocalStoreReply): void; reject(error: Error): void }>();
   let lastId = 0;
-  const store = openWorkerLocalStore({
-    onReplies(replies) {
-      for (const reply of replies) {
-        if (reply.kind !== "described" && reply.kind !== "hashed") {
-          handlers.onReply(reply);
-          continue;
+  const store = openWorkerLocalStore(
+    {
+      onReplies(replies) {
+        for (const reply of replies) {
+          if (reply.kind !== "described" && reply.kind !== "hashed") {
+            handlers.onReply(reply);
+            continue;
+          }
+          questions.get(reply.id)?.resolve(reply);
+          questions.delete(reply.id);
         }
-        questions.get(reply.id)?.resolve(reply);
-        questions.delete(reply.id);
-      }
+      },
+      onFailure(error) {
+        rejectAll(new DatabaseError("ATOMCAST_UNAVAILABLE", "the local store has failed", { cause: error }));
+        handlers.onFailure(error);
+      },
     },
-    onFailure(error) {
-      rejectAll(new DatabaseError("ATOMCAST_UNAVAILABLE", "the local store has failed", { cause: error }));
-      handlers.onFailure(error);
-    },
-  });
+    memoryBytes,
+  );
   const rejectAll = (error: Error): void => {
     for (const { reject } of questions.values()) reject(error);
     questions.clear();

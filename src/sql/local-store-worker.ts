@@ -7,8 +7,8 @@ import { packReplies, type ThreadMessage, unpackCalls } from "./thread-messages.
 
 const port = parentPort;
 assert(port !== null, "the local store's worker runs in a thread of its own");
-const { directory } = workerData as { readonly directory: string };
-const store = openSqliteLocalStore(directory);
+const { directory, memoryBytes } = workerData as { readonly directory: string; readonly memoryBytes: number };
+const store = openSqliteLocalStore(directory, memoryBytes);
 
 port.on("message", (message: ThreadMessage) => {
   const replies: LocalStoreReply[] = [];

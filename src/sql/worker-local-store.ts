@@ -60,13 +60,13 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
-export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, parentDirectory: string = tmpdir()): WorkerLocalStore {
+/** `memoryBytes`: of rows that it will hold about. `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
+export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, memoryBytes: number, parentDirectory: string = tmpdir()): WorkerLocalStore {
   sweepOrphans(parentDirectory);
   const directory = mkdtempSync(join(parentDirectory, `${directoryPrefix}${process.pid}-`));
   const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
   // Beside this file where it is compiled.
-  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory } });
+  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory, memoryBytes } });
   let closing = false;
   let failed = false;
   /** A thread that dies of an error also exits: one is told. */

@@ -82,13 +82,19 @@ export class CacheParts {
   readonly desk: OriginatorDesk;
   readonly cache: CacheSide;
 
-  constructor(catalog = new Catalog(), position = genesis, limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 }, seed = 1) {
+  constructor(
+    catalog = new Catalog(),
+    position = genesis,
+    limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 },
+    seed = 1,
+    memoryBytes = Number.POSITIVE_INFINITY,
+  ) {
     const self = { kind: "cache", nodeId: 0 as NodeId, nonce: 99 as Nonce, endpoint: "e99" as Endpoint, http: "-", pid: 1 } as const;
     this.context = new CoreContext(self, catalog, seededRandom(seed), position, 0);
     this.context.sequencer = "e1" as Endpoint;
     this.proposals = new ProposalQueue(this.context);
     this.desk = new OriginatorDesk(this.context, this.proposals);
-    this.cache = new CacheSide(this.context, this.proposals, this.desk, limits);
+    this.cache = new CacheSide(this.context, this.proposals, this.desk, limits, memoryBytes);
   }
 
   /** The next committed entry, as EngineCore applies it. */
@@ -106,7 +112,10 @@ export class CacheParts {
   }
 
   #onEvent(event: CatalogEvent): void {
-    if (event.kind === "joined" && event.member.nonce === 99) [this.context.engine, this.context.life] = [event.member.id, event.member.life];
+    if (event.kind === "joined" && event.member.nonce === 99) {
+      [this.context.engine, this.context.life] = [event.member.id, event.member.life];
+      this.context.catalog.atoms.watch(event.member.id);
+    }
     this.desk.onEvent(event);
     this.cache.onEvent(event);
     if (event.kind === "decided" && event.engine === this.context.engine) this.proposals.decided(event.proposalSeq, event.outcome, event.seq);

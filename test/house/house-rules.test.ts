@@ -38,6 +38,7 @@ const pure = [
   "engines/transactions.ts",
   "engines/releases.ts",
   "engines/pull-manager.ts",
+  "engines/eviction.ts",
   "engines/id-blocks.ts",
   "engines/local-driver.ts",
   "engines/archive-side.ts",

@@ -62,6 +62,7 @@ const status: Status = {
   atomCount: 1,
   atomsHeldHere: 1,
   atomsOriginatedHere: 1,
+  memory: null,
   originatorMoves: { handoff: 0, demote: 0 },
 };
 

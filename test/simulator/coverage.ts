@@ -15,6 +15,7 @@ export const coverageRows = {
     "equal rows at equal seq: Caches",
     "equal rows at equal seq: parts",
     "equal rows at equal seq: Archives",
+    "Caches hold what the catalog says",
     "a proposal has one outcome",
     "proposals are in order",
     "fences and versions hold when ordered",
@@ -69,6 +70,16 @@ export const coverageRows = {
   ],
   /** catalog-pulls.ts: its counters. */
   catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],
+  /** eviction.ts: its counters, and entries. */
+  eviction: [
+    "above the budget: proposed",
+    "DROP ordered",
+    "HANDOFF to an Archive",
+    "DROP applied: atoms given up",
+    "DROP or HANDOFF refused",
+    "nothing may go",
+    "pulled again after a DROP",
+  ],
   /** archive-engine.ts */
   archive: [
     "nothing, founder",

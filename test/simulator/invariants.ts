@@ -9,6 +9,7 @@ import { Catalog } from "../../src/catalog/catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
 import type { Coverage } from "./coverage.js";
+import { HoldingWatch } from "./holding-watch.js";
 import type { SimulatedDisk } from "./simulated-disk.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
@@ -34,6 +35,7 @@ interface TransactionCounters {
 
 export class Invariants {
   readonly committed: CommittedStream;
+  readonly #holding: HoldingWatch;
   readonly #coverage: Coverage;
   readonly #random: Random;
   readonly #disks: ReadonlyMap<NodeId, SimulatedDisk>;
@@ -45,6 +47,7 @@ export class Invariants {
 
   constructor(coverage: Coverage, random: Random, disks: ReadonlyMap<NodeId, SimulatedDisk>) {
     this.committed = new CommittedStream(coverage);
+    this.#holding = new HoldingWatch(coverage);
     this.#coverage = coverage;
     this.#random = random;
     this.#disks = disks;
@@ -58,6 +61,7 @@ export class Invariants {
     this.#lookAtPosition(process, core);
     this.#countTransactions(core);
     this.#countCatalogs(core);
+    this.#holding.count(core);
     if (this.#random.integer(catalogEvery) === 0) this.compareCatalog(process, core);
     if (this.#random.integer(rowsEvery) === 0) this.compareRows(process);
   }
@@ -173,6 +177,7 @@ export class Invariants {
   #compareCache(process: SimulatedProcess): void {
     const { local, core } = process;
     if (local === null || core === null) return;
+    this.#holding.compare(process);
     const { store } = local;
     for (const { object } of core.catalog.schema.inOrder()) {
       if (object.type !== "table" || object.space === 0) continue;

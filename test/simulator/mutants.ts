@@ -7,6 +7,7 @@ import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { noSeq } from "../../src/base/ids.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { CatalogPulls } from "../../src/engines/catalog-pulls.js";
+import { HeldRanges } from "../../src/sql/held-ranges.js";
 import type { ProfileName } from "./profiles.js";
 
 export const mutants = [
@@ -22,6 +23,8 @@ export const mutants = [
   "snapshot-not-checked",
   /** What happens to a space while its catalog is pulled is forgotten. */
   "catalog-entries-not-kept",
+  /** Rows that are given up go, but their range still counts as held. */
+  "drop-keeps-the-range",
 ] as const;
 export type Mutant = (typeof mutants)[number];
 
@@ -33,6 +36,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "vote-not-saved": "elections",
   "snapshot-not-checked": "contention",
   "catalog-entries-not-kept": "catalogs",
+  "drop-keeps-the-range": "memory",
 };
 
 export function isMutant(name: string): name is Mutant {
@@ -71,6 +75,13 @@ export function withMutant(mutant: Mutant | null): () => void {
       CatalogPulls.prototype.onEntry = () => {};
       return () => {
         CatalogPulls.prototype.onEntry = onEntry;
+      };
+    }
+    case "drop-keeps-the-range": {
+      const { drop } = HeldRanges.prototype;
+      HeldRanges.prototype.drop = () => {};
+      return () => {
+        HeldRanges.prototype.drop = drop;
       };
     }
     case "ack-before-fsync":

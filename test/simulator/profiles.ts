@@ -18,6 +18,8 @@ export interface Profile {
   readonly conditions: FabricConditions;
   readonly diskTimes: DiskTimes;
   readonly storeMsMax: number;
+  /** Budgets of Caches, in bytes of rows: the seeds take turns. Without it, none. */
+  readonly memoryBytes?: readonly number[];
   /** Share of the seeds of `all`. */
   readonly share: number;
 }
@@ -235,6 +237,49 @@ export const profiles = {
       weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 1, leaveCache: 1, reset: 2, badNetwork: 1 },
       everyMsMin: 60,
       everyMsMax: 300,
+    },
+  },
+  /** Caches that hold a few atoms at most of a table of many: evictions, and pulls of what was given up, while engines come and go. */
+  memory: {
+    ...base,
+    share: 3,
+    caches: 3,
+    clients: 6,
+    memoryBytes: [60_000, 150_000, 300_000],
+    mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 1, sum: 1, table: 1 },
+    thinkMsMax: 15,
+    workMs: 900,
+    storeMsMax: 4,
+    faults: {
+      weights: { crashCache: 4, newCache: 2, crashArchive: 3, crashSequencer: 1, pause: 2, leaveCache: 1, reset: 3, longCut: 1, badNetwork: 1 },
+      everyMsMin: 60,
+      everyMsMax: 350,
+    },
+  },
+  /** Whatever no transaction needs just now is given up at once, of every table. */
+  thrift: {
+    ...base,
+    share: 2,
+    caches: 3,
+    memoryBytes: [1, 400],
+    mix: { ...mixed, big: 0, table: 2, atoms: 1 },
+    thinkMsMax: 15,
+    workMs: 1000,
+    faults: {
+      weights: {
+        crashCache: 3,
+        newCache: 2,
+        crashArchive: 2,
+        crashSequencer: 1,
+        crashAll: 1,
+        pause: 2,
+        leaveCache: 2,
+        reset: 2,
+        isolate: 1,
+        cutPair: 1,
+      },
+      everyMsMin: 60,
+      everyMsMax: 400,
     },
   },
   schema: {

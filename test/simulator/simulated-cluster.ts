@@ -27,6 +27,8 @@ export interface ClusterOptions {
   readonly diskTimes?: DiskTimes;
   /** Longest virtual time of a round of the local store, in milliseconds. */
   readonly storeMsMax?: number;
+  /** Of rows that a Cache holds; without it, all that it has needed. */
+  readonly memoryBytes?: number;
   readonly acksBeforeSync?: boolean;
   readonly forgetsVotes?: boolean;
   readonly coverage?: Coverage;
@@ -110,6 +112,7 @@ export class SimulatedCluster {
       votersTarget,
       coverage,
       storeMsMax: options.storeMsMax ?? 0.5,
+      memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
       touched: (process) => this.#touched.add(process),
       trace: (who, text) => this.trace(who, text),
       failed: (process, error) => {
@@ -195,7 +198,11 @@ export class SimulatedCluster {
     const { body } = entry;
     if (body.kind === "hold") coverage.count("stream", "HOLD");
     if (body.kind === "ready") coverage.count("stream", "READY");
-    if (body.kind === "handoff") coverage.count("stream", "HANDOFF");
+    if (body.kind === "drop") coverage.count("eviction", "DROP ordered");
+    if (body.kind === "handoff") {
+      coverage.count("stream", "HANDOFF");
+      if (this.invariants.committed.catalog.members.get(body.to)?.kind === "archive") coverage.count("eviction", "HANDOFF to an Archive");
+    }
     if (body.kind === "split") {
       const isNew = this.invariants.committed.catalog.schema.tables.get(body.space)?.sequenceNext === body.sequenceNext;
       coverage.count("stream", body.sequenceNext === 0n ? "SPLIT by size" : isNew ? "SPLIT for ids" : "SPLIT for ids given back");

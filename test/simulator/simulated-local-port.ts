@@ -10,6 +10,8 @@ import type { ProcessClock } from "./virtual-time.js";
 export interface SimulatedLocalPort extends LocalPort {
   /** Its seq and tables, as of now: the invariants compare them. */
   readonly store: LocalStore;
+  /** All that was posted is carried out. */
+  readonly isIdle: boolean;
   /** At once, whatever is under way. */
   end(): void;
 }
@@ -63,6 +65,9 @@ export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): Simu
   };
   return {
     store,
+    get isIdle() {
+      return !isBusy && calls.length === 0;
+    },
     post: (call) => void calls.push(call),
     flush,
     describe: async (sql) => store.describe(sql),

@@ -21,6 +21,8 @@ export interface ProcessWorld {
   readonly limits: Omit<StreamLimits, "datagramBytesMax">;
   readonly catalogLimits: CatalogLimits;
   readonly votersTarget: number;
+  /** Of rows that a Cache holds; Infinity: all that it has needed. */
+  readonly memoryBytes: number;
   readonly coverage: Coverage;
   /** Virtual time that the local store takes for what a turn has posted, in milliseconds. */
   readonly storeMsMax: number;
@@ -97,7 +99,7 @@ export class SimulatedProcess {
         this.local = openSimulatedLocalPort({ clock, random, handlers, storeMsMax, coverage, trace: (text) => world.trace(this.name, text) });
         return this.local;
       };
-      this.engine = new CacheEngine({ environment, database: "sim", clusterId, openLocal, onFailure });
+      this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, openLocal, onFailure });
     } else {
       const disk = this.disk.open(clock);
       this.engine = new ArchiveEngine({ environment, disk, votersTarget: world.votersTarget, onFailure });

@@ -49,6 +49,12 @@ describe("deliberate bugs", () => {
     "snapshot-not-checked": ["no conflict between snapshot and commit", "totals are right", "no engine fails"],
     "grant-outlives-leave": ["everything finishes"],
     "catalog-entries-not-kept": ["equal catalogs at equal seq", "everything finishes", "no engine fails"],
+    "drop-keeps-the-range": [
+      "equal rows at equal seq: parts",
+      "Caches hold what the catalog says",
+      "acknowledged effects are there",
+      "no engine fails",
+    ],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };
   for (const mutant of mutants) {

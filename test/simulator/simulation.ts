@@ -36,6 +36,7 @@ export async function simulate(options: SimulationOptions): Promise<void> {
 async function run(options: SimulationOptions, profile: Profile): Promise<void> {
   const { archives, caches, conditions, diskTimes, storeMsMax } = profile;
   const { seed, coverage, trace } = options;
+  const memoryBytes = profile.memoryBytes?.[seed % profile.memoryBytes.length] ?? Number.POSITIVE_INFINITY;
   const cluster = new SimulatedCluster({
     seed,
     archives,
@@ -43,6 +44,7 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
     conditions,
     diskTimes,
     storeMsMax,
+    memoryBytes,
     acksBeforeSync: options.mutant === "ack-before-fsync",
     forgetsVotes: options.mutant === "vote-not-saved",
     coverage,

@@ -26,7 +26,7 @@ describe.skipIf(!existsSync(compiled))("a local store in a worker thread", () =>
     const module = (await import(compiled.href)) as { openWorkerLocalStore: typeof openWorkerLocalStore };
     const waiting: ((replies: readonly LocalStoreReply[]) => void)[] = [];
     const { promise: failure, resolve: onFailure } = deferred<Error>();
-    const opened = module.openWorkerLocalStore({ onReplies: (replies) => waiting.shift()?.(replies), onFailure }, parent);
+    const opened = module.openWorkerLocalStore({ onReplies: (replies) => waiting.shift()?.(replies), onFailure }, Number.POSITIVE_INFINITY, parent);
     store = opened;
     return { store: opened, failure, next: () => new Promise((resolve) => waiting.push(resolve)) };
   }

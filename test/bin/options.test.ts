@@ -1,0 +1,27 @@
+import { expect, test } from "vitest";
+import { parseMemory } from "../../src/bin/options.js";
+import { defaultMemoryBytes, memoryBytesMin } from "../../src/engines/machine-memory.js";
+
+test("sizes of memory", () => {
+  const megabyte = 1024 ** 2;
+  const sizes: readonly (readonly [string, number])[] = [
+    ["64MB", 64 * megabyte],
+    ["64 MiB", 64 * megabyte],
+    ["64m", 64 * megabyte],
+    ["1.5GB", 1536 * megabyte],
+    ["2g", 2048 * megabyte],
+    ["1T", 1024 ** 4],
+    ["2048K", 2 * megabyte],
+    ["1048576", megabyte],
+    ["1048576B", megabyte],
+  ];
+  for (const [text, bytes] of sizes) expect(parseMemory(text), text).toBe(bytes);
+  for (const text of ["", "MB", "64 MB of it", "1e9", "-64MB", "64EB", "0x10M", "64MBB", "9999999999999T", "NaN"])
+    expect(() => parseMemory(text), text).toThrow("--memory takes a size");
+  for (const text of ["0", "1MB ".replace("1", "0.9"), "1023K"]) expect(() => parseMemory(text), text).toThrow("1MB at least");
+});
+
+test("without a word a Cache takes a part of the machine's memory", () => {
+  expect(defaultMemoryBytes()).toBeGreaterThanOrEqual(memoryBytesMin);
+  expect(defaultMemoryBytes()).toBeLessThan(2 ** 48);
+});
