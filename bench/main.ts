@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { killAll } from "./child-processes.js";
 import { type Cluster, type ClusterKind, startCluster } from "./cluster.js";
 import { readProfiles, type ThreadProfile } from "./cpu-profile.js";
+import { type EvictionRun, measureEviction } from "./eviction.js";
 import { type FailoverRun, measureFailover } from "./failover.js";
 import type { Work } from "./load-messages.js";
 import { describeMachine, machineLine } from "./machine.js";
 import { type BenchOptions, parseOptions } from "./options.js";
 import { measurePeer, type PeerResult, peerNames } from "./peers.js";
-import { cpuTable, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
+import { cpuTable, evictionText, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
 import { measureThroughput, type Throughput, type Watched, warmUp } from "./throughput.js";
 
 interface Item {
@@ -111,6 +112,10 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
       ])),
     );
   }
+  if (only.includes("eviction")) {
+    const { rows, memoryBytes } = options;
+    report.eviction.push(await measureEviction({ rows, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
+  }
   if (!options.peers) return;
   for (const name of peerNames) {
     note(`${name}: starting`);
@@ -122,10 +127,11 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
 interface Report {
   readonly systems: SystemRuns[];
   readonly failover: FailoverRun[];
+  readonly eviction: EvictionRun[];
   readonly peers: PeerResult[];
 }
 
-function sayReport({ systems, failover, peers }: Report): void {
+function sayReport({ systems, failover, eviction, peers }: Report): void {
   if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
   for (const { title, runs } of [...systems, ...peers]) {
     const run = runs.find((one) => one.work === cpuItem.work && one.inFlight === cpuItem.inFlight);
@@ -133,6 +139,7 @@ function sayReport({ systems, failover, peers }: Report): void {
   }
   if (failover.length > 0)
     say(`Longest time between two successful writes around a kill, 8 writers on each writing Cache:\n${failoverTable(failover)}\n`);
+  for (const run of eviction) say(`${evictionText(run)}\n`);
   if (peers.length > 0) for (const ours of systems) say(`${ratioTable(ours, peers)}\n`);
   for (const { title, version } of peers) say(`${title}: ${version}`);
 }
@@ -141,7 +148,7 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = parseOptions(args);
   const machine = describeMachine(args);
-  const report: Report = { systems: [], failover: [], peers: [] };
+  const report: Report = { systems: [], failover: [], eviction: [], peers: [] };
   let profiled: Profiled | null = null;
   if (options.profile) {
     profiled = await profile(options.seconds);

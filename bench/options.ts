@@ -1,5 +1,7 @@
 /** The benchmark's command line. */
 import { Command, InvalidArgumentError } from "commander";
+import { parseMemory } from "../src/bin/options.js";
+import { memoryBytesMin } from "../src/engines/machine-memory.js";
 
 export interface BenchOptions {
   readonly seconds: number;
@@ -9,10 +11,24 @@ export interface BenchOptions {
   /** Where everything is written as JSON; null: nowhere. */
   readonly json: string | null;
   readonly only: readonly Section[];
+  /** Of the eviction's table, and the memory of the Cache that reads it. */
+  readonly rows: number;
+  readonly memoryBytes: number;
 }
 
-export const sections = ["embedded", "hrana", "libsql", "failover"] as const;
+export const sections = ["embedded", "hrana", "libsql", "failover", "eviction"] as const;
 export type Section = (typeof sections)[number];
+
+interface Given {
+  readonly seconds?: number;
+  readonly quick: boolean;
+  readonly peers: boolean;
+  readonly profile: boolean;
+  readonly json?: string;
+  readonly only?: Section[];
+  readonly rows?: number;
+  readonly memory?: number;
+}
 
 export function parseOptions(args: readonly string[]): BenchOptions {
   const command = new Command("npm run bench --")
@@ -23,10 +39,15 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
     .option("--json <file>", "write everything to a file")
     .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
+    .option("--rows <n>", "of the table of the section eviction, 200 bytes each", rowCount)
+    .option("--memory <size>", "of the Cache that reads it (default: a quarter of the table)", parseMemory)
     .allowExcessArguments(false)
     .parse([...args], { from: "user" });
-  const given = command.opts<{ seconds?: number; quick: boolean; peers: boolean; profile: boolean; json?: string; only?: Section[] }>();
+  const given = command.opts<Given>();
+  const rows = given.rows ?? (given.quick ? 20_000 : 100_000);
   return {
+    rows,
+    memoryBytes: given.memory ?? Math.max(memoryBytesMin, (rows * 200) / 4),
     seconds: given.seconds ?? (given.quick ? 1 : 5),
     quick: given.quick,
     peers: given.peers,
@@ -39,6 +60,12 @@ export function parseOptions(args: readonly string[]): BenchOptions {
 function positive(text: string): number {
   const value = Number(text);
   if (!(value > 0 && value <= 3600)) throw new InvalidArgumentError("a number of seconds, up to 3600");
+  return value;
+}
+
+function rowCount(text: string): number {
+  const value = Number(text);
+  if (!(Number.isInteger(value) && value >= 1000 && value <= 1e8)) throw new InvalidArgumentError("a number of rows, from 1000 on");
   return value;
 }
 

@@ -1,5 +1,6 @@
 /** What was measured, as text: aligned tables, no more than the figures say. */
 import type { ThreadProfile } from "./cpu-profile.js";
+import type { EvictionRun } from "./eviction.js";
 import type { FailoverRun } from "./failover.js";
 import type { Work } from "./load-messages.js";
 import { median, ratio } from "./statistics.js";
@@ -112,4 +113,28 @@ export function profileText(name: string, profile: ThreadProfile, top: number): 
     .map((one) => [one.name, `${((100 * one.micros) / profile.busyMicros).toFixed(1)} %`, (one.micros / 1000).toFixed(0)]);
   const thread = profile.thread === 0 ? "main thread" : `worker thread ${profile.thread}`;
   return `${name}, ${thread}: ${(profile.busyMicros / 1e6).toFixed(1)} s busy\n${table(["function", "self", "ms"], rows)}`;
+}
+
+export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded, pulledAgainAtoms }: EvictionRun): string {
+  const megabytes = (bytes: number): string => (bytes / 1024 ** 2).toFixed(1);
+  let second = 0;
+  const lines = samples.map((one) => {
+    second += one.seconds;
+    return [
+      second.toFixed(0),
+      rateText(one.perSecond),
+      one.p50Ms.toFixed(2),
+      one.p99Ms.toFixed(1),
+      `${(100 * one.hitShare).toFixed(1)} %`,
+      megabytes(one.pulledBytesPerSecond),
+      (one.droppedAtoms / one.seconds).toFixed(0),
+      megabytes(one.heldBytes),
+      megabytes(one.fileBytes),
+      megabytes(one.walBytes),
+      megabytes(one.residentBytes),
+    ];
+  });
+  const head = ["second", "ops/s", "p50 ms", "p99 ms", "hits", "pulled MB/s", "drops/s", "held MB", "file MB", "log MB", "RSS MB"];
+  const title = `A table of ${rows} rows, ${megabytes(tableBytes)} MB, at random through a Cache of ${megabytes(memoryBytes)} MB, 16 in flight, one in five a write`;
+  return `${title}:\n${table(head, lines)}\npulled again: ${pulledAgainAtoms} atoms; looks at which the budget was exceeded and nothing could go: ${exceeded}`;
 }

@@ -50,11 +50,11 @@ function openLane(url: string): Lane {
   };
 }
 
-function integer(value: number): { type: string; value: string } {
+export function integer(value: number): { type: string; value: string } {
   return { type: "integer", value: String(value) };
 }
 
-async function execute(poster: Poster, sql: string, args: readonly unknown[] = []): Promise<Executed> {
+export async function execute(poster: Poster, sql: string, args: readonly unknown[] = []): Promise<Executed> {
   const body = JSON.stringify({ baton: null, requests: [{ type: "execute", stmt: { sql, args, want_rows: true } }, { type: "close" }] });
   const { results } = JSON.parse(await poster.post("/v3/pipeline", body)) as Pipeline;
   const [first] = results;
