@@ -20,7 +20,7 @@ function stepOf(sql: string, positional: readonly SqlValue[]): Step {
 }
 
 function run(store: LocalStore, sql: string, args: readonly SqlValue[] = []): RunResult {
-  return store.run({ steps: [stepOf(sql, args)], firstStep: 0, earlier: [], settings, seed: 1 }, {});
+  return store.run({ steps: [stepOf(sql, args)], firstStep: 0, earlier: [], settings, seed: 1, transaction: null }, {});
 }
 
 function entryOf(body: Uint8Array): { seq: Seq; bytes: Uint8Array } {

@@ -91,6 +91,16 @@ export class RecentKeys {
     return (newest > snapshot ? newest : 0) as Seq;
   }
 
+  /** When a key of [low, high) last changed, as far as is known (high null: to the end). null: the space has more than `keysMax` keys to look at. */
+  newestWithin(space: SpaceId, low: string, high: string | null, keysMax: number): Seq | null {
+    const generations = [this.#young.spaces.get(space), this.#old.spaces.get(space)];
+    if (generations.reduce((sum, keys) => sum + (keys?.size ?? 0), 0) > keysMax) return null;
+    let newest = this.#floor;
+    for (const keys of generations)
+      for (const [key, { write }] of keys ?? []) if (write > newest && key >= low && (high === null || key < high)) newest = write;
+    return newest as Seq;
+  }
+
   /** Likewise for any row of the space. */
   spaceNewerThan(snapshot: Seq, space: SpaceId): Seq {
     const newest = this.#spaces.get(space) ?? this.#floor;

@@ -214,8 +214,8 @@ export class CacheEngine implements Database {
     resolve?.(answer);
   }
 
-  /** Carries out a batch; sessions call it. */
-  run(steps: readonly Step[], settings: SessionSettings): Promise<BatchAnswer> {
+  /** Carries out a batch; sessions call it. `open`: the transaction that their last batch left open. */
+  run(steps: readonly Step[], settings: SessionSettings, open: number | null): Promise<BatchAnswer> {
     const host = this.#host;
     if (host === null || this.#stopped) {
       return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is joining the database; try again" });
@@ -223,8 +223,13 @@ export class CacheEngine implements Database {
     const request = this.#nextRequest++;
     return new Promise((resolve) => {
       this.#answers.set(request, resolve);
-      host.input({ kind: "batch", nowMs: this.#options.environment.clock.nowMs(), request, steps, settings });
+      host.input({ kind: "batch", nowMs: this.#options.environment.clock.nowMs(), request, steps, settings, open });
     });
+  }
+
+  /** A session that ends leaves nothing open. */
+  endTransaction(transaction: number): void {
+    this.#host?.input({ kind: "endTransaction", nowMs: this.#options.environment.clock.nowMs(), transaction });
   }
 
   split(script: string): readonly string[] | SqlFault {

@@ -21,7 +21,17 @@ export type CoreInput =
   /** Cache: the local store carried out calls, in order. */
   | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalStoreReply }
   /** Cache: a client's statements. Answered by one "answer" effect. */
-  | { readonly kind: "batch"; readonly nowMs: number; readonly request: number; readonly steps: readonly Step[]; readonly settings: SessionSettings }
+  /** `open`: the session's transaction, as the answer to its last batch told it. A transaction that this one leaves open is known by `request`. */
+  | {
+      readonly kind: "batch";
+      readonly nowMs: number;
+      readonly request: number;
+      readonly steps: readonly Step[];
+      readonly settings: SessionSettings;
+      readonly open: number | null;
+    }
+  /** A session ends with a transaction open. */
+  | { readonly kind: "endTransaction"; readonly nowMs: number; readonly transaction: number }
   /** The client no longer waits: what has not been proposed is given up. */
   | { readonly kind: "cancel"; readonly nowMs: number; readonly request: number }
   | { readonly kind: "removeVoter"; readonly nowMs: number; readonly request: number; readonly nodeId: NodeId }
@@ -56,7 +66,8 @@ export type CoreEffect =
   | { readonly kind: "log"; readonly level: "debug" | "info" | "warn"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> };
 
 export type BatchAnswer =
-  | { readonly kind: "done"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings }
+  /** `open`: the transaction that the local store keeps for the session's next batch. */
+  | { readonly kind: "done"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings; readonly open: number | null }
   /** The engine failed the whole request; `code` as in DatabaseError. */
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 

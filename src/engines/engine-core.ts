@@ -190,7 +190,10 @@ export class EngineCore {
         if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
         return;
       case "batch":
-        this.cache?.transactions.begin(input.request, input.steps, input.settings);
+        this.cache?.transactions.begin(input.request, input.steps, input.settings, input.open);
+        return;
+      case "endTransaction":
+        this.cache?.transactions.endOpen(input.transaction);
         return;
       case "cancel":
         this.cache?.transactions.cancel(input.request);

@@ -90,6 +90,11 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "run", id, request } });
   }
 
+  /** After the runs that were asked for before. */
+  endTransaction(transaction: number): void {
+    this.#context.push({ kind: "local", call: { kind: "endTransaction", transaction } });
+  }
+
   /** The engine is a member: from here on statements may run. */
   become(engine: EngineId, life: Life): void {
     this.flush();
@@ -110,13 +115,14 @@ export class LocalDriver {
     low: Uint8Array,
     high: Uint8Array | null,
     seq: Seq,
+    changedSeq: Seq,
     rows: readonly { key: Uint8Array; row: Uint8Array }[],
     done: InstallDone,
   ): void {
     this.flush();
     const id = this.#nextId++;
     this.#installs.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, rows } });
+    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, changedSeq, rows } });
   }
 
   /** After what is posted: of the range nothing is here any more. */

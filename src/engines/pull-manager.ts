@@ -28,6 +28,9 @@ const droppedMax = 65_536;
 const atomsPerProposalMax = 4096;
 
 /** One range to fetch: what one atom's was when its HOLD was applied. */
+/** Of a table's keys that have changed lately, when a chunk of it comes: some tenths of a millisecond. Beyond it the whole chunk counts as changed. */
+const keysLookedAtMax = 2000;
+
 interface Task {
   readonly id: number;
   readonly space: SpaceId;
@@ -156,7 +159,8 @@ export class PullManager {
     if (reply === null || task.installing || reply.seq > this.#context.appliedSeq) return;
     task.installing = true;
     const end = reply.next ?? task.high;
-    this.#local.install(task.space, task.at, end, reply.seq, reply.rows, (outcome) => {
+    const changedSeq = this.#changedSeq(task.space, task.at, end, reply.seq);
+    this.#local.install(task.space, task.at, end, reply.seq, changedSeq, reply.rows, (outcome) => {
       task.installing = false;
       task.reply = null;
       task.source = null;
@@ -165,6 +169,12 @@ export class PullManager {
       else if (reply.next !== null) task.at = reply.next;
       else this.#finish(task);
     });
+  }
+
+  /** Nothing in the range has changed between it and `seq`: who reads an older snapshot may read the range. */
+  #changedSeq(space: SpaceId, low: Buffer, high: Buffer | null, seq: Seq): Seq {
+    const changed = this.#context.recent.newestWithin(space, binaryKey(low), high === null ? null : binaryKey(high), keysLookedAtMax);
+    return changed === null || changed > seq ? seq : changed;
   }
 
   /** The buffer of changes overflowed: the rest of the range begins anew, from now. */

@@ -10,15 +10,16 @@ export class CacheSession implements Session {
   readonly #engine: CacheEngine;
   #settings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
   #before: Promise<unknown> = Promise.resolve();
+  /** The transaction that is open between two batches. */
+  #open: number | null = null;
   #closed = false;
 
   constructor(engine: CacheEngine) {
     this.#engine = engine;
   }
 
-  /** Always: a BEGIN that is left open at the end of a batch is refused there. */
   get autocommit(): boolean {
-    return true;
+    return this.#open === null;
   }
 
   batch(steps: readonly Step[]): Promise<readonly StepOutcome[]> {
@@ -49,7 +50,10 @@ export class CacheSession implements Session {
 
   close(): Promise<void> {
     this.#closed = true;
-    return this.#before.then(() => {});
+    return this.#before.then(() => {
+      if (this.#open !== null) this.#engine.endTransaction(this.#open);
+      this.#open = null;
+    });
   }
 
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
@@ -61,7 +65,8 @@ export class CacheSession implements Session {
 
   async #run(steps: readonly Step[]): Promise<readonly StepOutcome[]> {
     if (steps.length === 0) return [];
-    const answer = await this.#engine.run(steps, this.#settings);
+    const answer = await this.#engine.run(steps, this.#settings, this.#open);
+    this.#open = answer.kind === "done" ? answer.open : null;
     if (answer.kind === "failed") throw new DatabaseError(answer.code, answer.message);
     this.#settings = answer.settings;
     return answer.outcomes;

@@ -9,6 +9,7 @@
  * | running | done | answer, or the next unit |
  * | running | needs rows, or ids | fetching, then running |
  * | running | something to commit | asking |
+ * | running | the steps end within a transaction | answer; the local store keeps it, for the session's next batch |
  * | running, asking | a record catalog is not here that names the atoms concerned, or that the statement lists | fetching, then as before |
  * | asking | all originators granted, fences still hold | proposed |
  * | asking | a key has changed since the snapshot | running, at that seq at least; permissions are kept |
@@ -23,7 +24,9 @@
  *
  * | fetching, asking, resting | its time is over, or its client is gone | everything is released; failed |
  *
- * A unit never fails for a conflict: it runs again until it succeeds or its time is over. What is proposed has no such end: it is decided by the
+ * | asking, proposed | as above, where the unit is the end of a transaction that was kept open | what would run again fails as busy: its client has seen what it read |
+ *
+ * Any other unit never fails for a conflict: it runs again until it succeeds or its time is over. What is proposed has no such end: it is decided by the
  * stream alone. A batch that fails behind units that are committed says so, step by step.
  */
 import type { Atom } from "../atoms/atom.js";
@@ -33,7 +36,7 @@ import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
-import type { Changes, PullNeed, RunResult, SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
+import type { Changes, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
@@ -51,6 +54,8 @@ export const batchesMax = 16_384;
 const unitDeadlineMs = 30_000;
 /** A unit whose proposal is undecided for so long is told as "outcome unknown". Milliseconds. */
 const outcomeDeadlineMs = 30_000;
+/** A transaction that is left open, and that nobody goes on in for so long, is rolled back. Milliseconds. Servers end their idle streams sooner. */
+const openIdleMs = 60_000;
 /** An originator that has not answered is asked again. Milliseconds. */
 const askAgainMs = 500;
 /** Runs of one unit that asked for rows or ids in a row: beyond it the store and the catalog disagree. */
@@ -84,6 +89,8 @@ interface Unit {
   phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";
   /** While asking. */
   readonly pending: Map<EngineId, number>;
+  /** It ends a transaction that was kept open: it cannot run again. */
+  isFinal: boolean;
   fences: readonly Fence[];
   result: Extract<RunResult, { kind: "commit" }> | null;
   restUntilMs: number;
@@ -91,6 +98,10 @@ interface Unit {
 
 interface Batch {
   readonly request: number;
+  /** Of the transaction that is open when it begins, or that it may leave open. */
+  readonly transaction: number;
+  /** The next unit goes on in the open transaction. */
+  resumes: boolean;
   readonly steps: readonly Step[];
   readonly outcomes: StepOutcome[];
   settings: SessionSettings;
@@ -126,6 +137,8 @@ export class Transactions {
   readonly #batches = new Map<number, Batch>();
   readonly #byTransaction = new Map<number, Batch>();
   readonly #resting = new Set<Batch>();
+  /** Transactions that sessions have left open and are not at work in, and since when. As many as the local store keeps, at most. */
+  readonly #open = new Map<number, number>();
   readonly #releases: Releases;
   readonly #silent: SilentOriginators;
   /** Units whose entries are applied within the batch of entries that is under way. */
@@ -169,7 +182,9 @@ export class Transactions {
     return this.#resting.size > 0;
   }
 
-  begin(request: number, steps: readonly Step[], settings: SessionSettings): void {
+  /** `open`: the session's transaction that was left open; null: none is. */
+  begin(request: number, steps: readonly Step[], settings: SessionSettings, open: number | null): void {
+    if (open !== null) this.#open.delete(open);
     if (this.#context.engine === 0) {
       this.#answer(request, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is not a member of the database yet" });
       return;
@@ -179,9 +194,26 @@ export class Transactions {
       return;
     }
     const listsAtoms = steps.some(({ sql }) => namesAtoms.test(sql));
-    const batch: Batch = { request, steps, outcomes: [], settings, cancelled: false, listsAtoms, committedUnits: 0, unit: null };
+    const batch: Batch = {
+      request,
+      transaction: open ?? request,
+      resumes: open !== null,
+      steps,
+      outcomes: [],
+      settings,
+      cancelled: false,
+      listsAtoms,
+      committedUnits: 0,
+      unit: null,
+    };
     this.#batches.set(request, batch);
     this.#nextUnit(batch);
+  }
+
+  /** A session ends with its transaction open, or leaves it alone for too long. */
+  endOpen(transaction: number): void {
+    this.#open.delete(transaction);
+    this.#local.endTransaction(transaction);
   }
 
   cancel(request: number): void {
@@ -220,6 +252,7 @@ export class Transactions {
       asked: new Set(),
       phase: "running",
       pending: new Map(),
+      isFinal: false,
       fences: [],
       result: null,
       restUntilMs: 0,
@@ -246,6 +279,7 @@ export class Transactions {
       earlier: batch.outcomes.map((outcome) => outcome.kind),
       settings: batch.settings,
       seed: unit.seed,
+      transaction: { id: batch.transaction, resumes: batch.resumes },
     };
     this.#local.run(request, (result) => {
       if (batch.unit === unit) this.#ran(batch, unit, result);
@@ -268,13 +302,32 @@ export class Transactions {
   /** Nothing of the unit is or will be in the stream. What the units before it have done is: their outcomes are told. */
   #fail(batch: Batch, unit: Unit, code: string, message: string): void {
     this.#release(unit);
+    if (batch.resumes) this.#local.endTransaction(batch.transaction);
     if (batch.committedUnits === 0) {
       this.#end(batch, { kind: "failed", code, message });
       return;
     }
     batch.outcomes.push({ kind: "error", fault: { code, message, offset: -1 } });
     while (batch.outcomes.length < batch.steps.length) batch.outcomes.push({ kind: "skipped" });
-    this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: batch.settings });
+    this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: batch.settings, open: null });
+  }
+
+  /** A transaction that was kept open is over. What was to follow in it must not run outside of it. */
+  #lose(batch: Batch, unit: Unit, outcomes: readonly StepOutcome[], fault: SqlFault): void {
+    this.#release(unit);
+    for (const outcome of outcomes) batch.outcomes.push(outcome);
+    while (batch.outcomes.length < batch.steps.length) batch.outcomes.push({ kind: "error", fault });
+    this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: batch.settings, open: null });
+  }
+
+  /** What cannot run again ends at its COMMIT. */
+  #conflicts(batch: Batch, unit: Unit, message: string): void {
+    const before = unit.result?.outcomes.slice(0, -1) ?? [];
+    this.#lose(batch, unit, before, {
+      code: "SQLITE_BUSY_SNAPSHOT",
+      message: `database is locked: ${message}; begin the transaction again`,
+      offset: -1,
+    });
   }
 
   #ran(batch: Batch, unit: Unit, result: RunResult): void {
@@ -284,12 +337,23 @@ export class Transactions {
         this.#release(unit);
         this.#advance(batch, result.outcomes, result.nextStep, result.settings);
         return;
+      case "open":
+        this.#release(unit);
+        for (const outcome of result.outcomes) batch.outcomes.push(outcome);
+        this.#open.set(batch.transaction, this.#context.nowMs);
+        this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: result.settings, open: batch.transaction });
+        return;
+      case "lost":
+        batch.settings = result.settings;
+        this.#lose(batch, unit, result.outcomes, result.fault);
+        return;
       case "pull":
       case "ids":
         this.#fetch(batch, unit, result);
         return;
       case "commit":
         unit.fetches = 0;
+        unit.isFinal = batch.resumes;
         unit.result = result;
         this.#ask(batch, unit, result);
         return;
@@ -299,8 +363,9 @@ export class Transactions {
   #advance(batch: Batch, outcomes: readonly StepOutcome[], nextStep: number, settings: SessionSettings): void {
     for (const outcome of outcomes) batch.outcomes.push(outcome);
     batch.settings = settings;
+    batch.resumes = false;
     if (nextStep < batch.steps.length) this.#nextUnit(batch);
-    else this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings });
+    else this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings, open: null });
   }
 
   #fetch(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "pull" | "ids" }>): void {
@@ -475,7 +540,8 @@ export class Transactions {
         return;
       case "conflict":
         this.counters.conflicts++;
-        this.#whenReached(batch, unit, outcome.reach, () => this.#run(batch, unit));
+        if (unit.isFinal) this.#conflicts(batch, unit, "what the transaction changed, or relied on, was changed by another one since its snapshot");
+        else this.#whenReached(batch, unit, outcome.reach, () => this.#run(batch, unit));
         return;
       case "moved":
         this.counters.moved++;
@@ -564,6 +630,7 @@ export class Transactions {
     }
     this.counters.refused++;
     if (outcome === "fence") this.#askAgain(batch, unit);
+    else if (unit.isFinal && outcome !== "malformed") this.#conflicts(batch, unit, "the schema has changed since the transaction began");
     else if (outcome === "malformed") this.#fail(batch, unit, "ATOMCAST_REFUSED", "the sequencer could not read the proposal");
     else this.#run(batch, unit);
   }
@@ -641,7 +708,7 @@ export class Transactions {
       const unit = batch.unit;
       if (unit === null || nowMs < unit.restUntilMs) continue;
       this.#resting.delete(batch);
-      if (unit.asked.size > 0) this.#askAgain(batch, unit);
+      if (unit.asked.size > 0 || unit.isFinal) this.#askAgain(batch, unit);
       else this.#run(batch, unit);
     }
     if (nowMs < this.#nextLookMs) return;
@@ -649,6 +716,7 @@ export class Transactions {
     const chunks = this.#pulls.counters.chunks + this.#catalogs.counters.parts;
     if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
     this.#releases.tick();
+    for (const [transaction, sinceMs] of this.#open) if (nowMs - sinceMs > openIdleMs) this.endOpen(transaction);
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit !== null && this.#isOverdue(batch, unit)) this.#giveUp(batch, unit);

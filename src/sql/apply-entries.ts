@@ -11,7 +11,7 @@ import { type BufferedChange, binaryRange, HeldRanges, type KeyRange } from "./h
 import type { LocalTable } from "./local-schema.js";
 import { classify } from "./parse/classify.js";
 import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
-import { decodeForInsert, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
+import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
 
 export const createSeqTable = "CREATE TABLE main._atomcast_applied(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL)";
 export const setSeq = "INSERT OR REPLACE INTO main._atomcast_applied(id, seq) VALUES (1, ?)";
@@ -74,10 +74,20 @@ function applyRows(state: StoreState, part: RowsPart, seq: Seq): void {
     for (const { key, row } of rows) if (ranges.place(key) === "joining") ranges.buffer({ seq, key, row });
     rows = rows.filter(({ key }) => ranges.place(key) === "held");
   }
+  if (state.history.isNeeded) noteImages(state, table, rows, seq);
   // All old rows go before new ones come: a transaction may swap unique values. A row always has a size, so 0 says that there was none.
   for (const { key, oldBytes } of rows) if (oldBytes > 0) removeRow(state.applyStatements, table, key, seq);
   const insert = state.applyStatements.get(sqlOf(table).insert);
   for (const { key, row } of rows) if (row !== null) insert.run(...decodeForInsert(table, key, row));
+}
+
+/** What the rows are now, for transactions that go on reading it. */
+function noteImages(state: StoreState, table: LocalTable, rows: RowsPart["rows"], seq: Seq): void {
+  for (const { key, oldBytes } of rows) {
+    const values = oldBytes > 0 ? findKeyValues(table, key, state.applyStatements) : null;
+    const row = values === null ? undefined : state.applyStatements.get(sqlOf(table).select).get(...values);
+    state.history.note(seq, table.space, { key, row: row === undefined ? null : encodeStoredRow(table, row) });
+  }
 }
 
 function removeRow(statements: StatementCache, table: LocalTable, key: Uint8Array, seq: Seq): void {
@@ -116,6 +126,7 @@ export function installRows(
   range: KeyRange,
   seq: Seq,
   rows: readonly { readonly key: Uint8Array; readonly row: Uint8Array }[],
+  changedSeq: Seq,
 ): "held" | "full" {
   const table = state.schema.tables.get(space);
   const ranges = state.held.get(space);
@@ -145,6 +156,7 @@ export function installRows(
   }
   ranges.hold(range);
   state.heldGeneration++;
+  if (state.history.isNeeded) state.history.notePull(space, changes.at(-1)?.seq ?? changedSeq);
   return "held";
 }
 

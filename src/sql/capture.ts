@@ -86,6 +86,13 @@ export function mergeTouches(from: Touches, into: Touches): void {
   }
 }
 
+/** A copy that is changed apart from the original. */
+export function copyTouches(touches: Touches): Touches {
+  return new Map(
+    [...touches].map(([space, one]) => [space, { rows: new Map([...one.rows].map(([id, row]) => [id, { ...row }])), released: [...one.released] }]),
+  );
+}
+
 /** Names of capture triggers begin with this; they stand in the TEMP schema. */
 const prefix = "_capture_";
 

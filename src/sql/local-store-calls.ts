@@ -19,6 +19,7 @@ export type LocalStoreCall =
       readonly low: Uint8Array;
       readonly high: Uint8Array | null;
       readonly seq: Seq;
+      readonly changedSeq: Seq;
       readonly rows: readonly PulledRow[];
     }
   | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
@@ -27,6 +28,7 @@ export type LocalStoreCall =
   | { readonly kind: "grantIds"; readonly space: SpaceId; readonly first: bigint; readonly last: bigint }
   | { readonly kind: "usage"; readonly id: number }
   | { readonly kind: "takeIdsBack" }
+  | { readonly kind: "endTransaction"; readonly transaction: number }
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
@@ -60,7 +62,7 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       store.beginHold(call.space, call.low, call.high);
       return null;
     case "install":
-      return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows) };
+      return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows, call.changedSeq) };
     case "abandonHold":
       store.abandonHold(call.space, call.low, call.high);
       return null;
@@ -77,6 +79,9 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return { kind: "usage", id: call.id, usage: store.usage() };
     case "takeIdsBack":
       return { kind: "idsTakenBack", left: store.takeIdsBack() };
+    case "endTransaction":
+      store.endTransaction(call.transaction);
+      return null;
     case "describe":
       return { kind: "described", id: call.id, description: store.describe(call.sql) };
     case "tableHash":

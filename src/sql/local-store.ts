@@ -90,6 +90,16 @@ export interface RunRequest {
   readonly settings: SessionSettings;
   /** Seeds random() and randomblob(), so that a run again makes the same values. */
   readonly seed: number;
+  /** null: a transaction that the steps leave open is an error, and rolled back. */
+  readonly transaction: KeptTransaction | null;
+}
+
+/** A transaction that may stay open from one request to the next. */
+export interface KeptTransaction {
+  /** What it is known by, in this store. */
+  readonly id: number;
+  /** It is open already: the steps go on in it. */
+  readonly resumes: boolean;
 }
 
 export type RunResult =
@@ -110,6 +120,10 @@ export type RunResult =
       readonly settings: SessionSettings;
       readonly changes: Changes;
     }
+  /** Every step has run, and the transaction is kept open: the next request goes on in it, or ends it. */
+  | { readonly kind: "open"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings }
+  /** The transaction that was open is over, and nothing of it is committed; `fault` is for all steps that are not in `outcomes`. */
+  | { readonly kind: "lost"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings; readonly fault: SqlFault }
   /** Needs rows that are not held: hold the atoms that they lie in and run again. */
   | { readonly kind: "pull"; readonly needs: readonly PullNeed[] }
   /** Needs more ids of a table: grant a block and run again. */
@@ -170,6 +184,8 @@ export interface LocalStore {
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */
   become(engine: EngineId, life: Life): void;
   run(request: RunRequest, system: SystemTables): RunResult;
+  /** Forgets a transaction that was kept open: nothing of it is committed. */
+  endTransaction(transaction: number): void;
   /** Splits a script at its top-level semicolons (strings, comments and trigger bodies respected), or says what is wrong with it. */
   split(script: string): readonly string[] | SqlFault;
   describe(sql: string): Description | SqlFault;
@@ -183,9 +199,10 @@ export interface LocalStore {
   beginHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**
    * Installs rows of [low, high) as of `seq` (≤ appliedSeq, and ≥ the seq at beginHold), brings them up to appliedSeq, and counts the range as
-   * held. "full": the buffer of changes overflowed; begin the hold again.
+   * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq`, so that older transactions may read it. "full": the buffer of
+   * changes overflowed; begin the hold again.
    */
-  install(table: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[]): "held" | "full";
+  install(table: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[], changedSeq?: Seq): "held" | "full";
   /** Gives up joining ranges within [low, high). */
   abandonHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**

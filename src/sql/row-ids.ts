@@ -8,7 +8,7 @@ import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { StoreState } from "./store-state.js";
-import type { Unit } from "./unit-of-work.js";
+import type { Unit } from "./unit.js";
 
 /** The largest rowid. SQLite then tries random ones; nobody has come here by counting. */
 const idMax = 2n ** 63n - 1n;

@@ -17,7 +17,8 @@ import { schemaChange, touchedTables } from "./schema-objects.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { bindings } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
-import { endSegment, followInMirror, isDue, type Unit } from "./unit-of-work.js";
+import type { Unit } from "./unit.js";
+import { endSegment, followInMirror, isDue } from "./unit-of-work.js";
 
 export type DdlOutcome =
   | { readonly kind: "ok" }

@@ -10,11 +10,12 @@
  * | X | ROLLBACK | error | undoes it: final |
  * | I | OR ROLLBACK, RAISE(ROLLBACK) | its unit is gone: final | the unit is gone; what follows is outside |
  * | P | needs rows or ids that are not here | undone as a whole: "pull", "ids" | the same |
- * | E | the steps end | "done" | undone; the last step that ran becomes an error |
+ * | E | the steps end | "done" | kept open: "open" (open-transactions.ts); with DDL in it: undone, the last step that ran becomes an error |
+ * | L | a transaction that was kept open ends otherwise than by COMMIT or ROLLBACK | | "lost": no further step runs outside of it |
  */
-import type { SpaceId } from "../base/ids.js";
+import type { Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
-import { collectTouches, mergeTouches, type Touches } from "./capture.js";
+import { collectTouches, copyTouches, mergeTouches, type Touches } from "./capture.js";
 import { allChildrenHaveParents, checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
 import type { IdMark } from "./id-blocks.js";
 import type { LocalTable } from "./local-schema.js";
@@ -32,6 +33,7 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
+import { conflictOf, forget, openTransactionsMax, park, resume, rewind, rewindAll, unpark } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingBefore, missingParent, missingTouched } from "./plan/missing-rows.js";
@@ -42,17 +44,8 @@ import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-f
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 import { fillSystemTables } from "./system-tables.js";
-import {
-  beginUnit,
-  changesOf,
-  endSegment,
-  isDue,
-  openSavepoint,
-  releaseSavepoint,
-  rollbackToSavepoint,
-  rollbackUnit,
-  type Unit,
-} from "./unit-of-work.js";
+import type { Unit } from "./unit.js";
+import { beginUnit, changesOf, endSegment, isDue, openSavepoint, releaseSavepoint, rollbackToSavepoint, rollbackUnit } from "./unit-of-work.js";
 
 /** Why a run cannot go on here. */
 type Interruption = { readonly kind: "pull"; readonly needs: readonly PullNeed[] } | { readonly kind: "ids"; readonly table: SpaceId };
@@ -65,13 +58,18 @@ interface Run {
   settings: SessionSettings;
   unit: Unit | null;
   interruption: Interruption | null;
-  /** What a COMMIT, or an autocommit statement, leaves to commit. */
+  /** What a COMMIT, or an autocommit statement, leaves to commit, and the snapshot that it was made at. */
   changes: Changes | null;
+  snapshot: Seq;
   /** Ids consumed before this run's first; undone where nothing is committed. */
   idMark: IdMark | null;
+  /** Why the transaction that was open is over. */
+  lost: SqlFault | null;
 }
 
-const openTransactionMessage = "a transaction left open at the end of a request is not supported yet: send BEGIN … COMMIT in one batch";
+const openDdlMessage =
+  "a transaction that changes the schema cannot stay open between two requests: send what is from its first change of the schema to its COMMIT in one";
+const tooManyMessage = `${openTransactionsMax} transactions are open on this engine already: end some, or use another engine`;
 const readOnlyFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the transaction was begun as READONLY");
 const statementSavepoint = "_atomcast_statement";
 const asSelectSavepoint = "_atomcast_as_select";
@@ -79,37 +77,98 @@ const asSelectSavepoint = "_atomcast_as_select";
 const seedStep = 0x10001;
 
 export function runSteps(state: StoreState, request: RunRequest, system: SystemTables): RunResult {
-  const run: Run = { state, request, system, outcomes: [], settings: request.settings, unit: null, interruption: null, changes: null, idMark: null };
-  state.foreignKeyFlag.set(run.settings.foreignKeys);
-  let committed = false;
+  const run: Run = {
+    state,
+    request,
+    system,
+    outcomes: [],
+    settings: request.settings,
+    unit: null,
+    interruption: null,
+    changes: null,
+    snapshot: state.appliedSeq,
+    idMark: null,
+    lost: null,
+  };
+  let keepsIds = false;
   try {
+    if (!begin(run)) return lostResult(run);
     prepareSystemTables(run);
-    for (let index = request.firstStep; index < request.steps.length; index++) {
-      const step = request.steps[index] as Step;
-      if (step.condition !== null && !holds(step.condition, run)) {
-        run.outcomes.push({ kind: "skipped" });
-        continue;
-      }
-      const outcome = runStep(run, step, index);
-      if (run.interruption !== null) return run.interruption.kind === "pull" ? run.interruption : { kind: "ids", table: run.interruption.table };
-      run.outcomes.push(isFault(outcome) ? { kind: "error", fault: outcome } : { kind: "ok", result: outcome });
-      if (run.changes === null) continue;
-      committed = true;
-      break;
+    runAll(run);
+    if (run.interruption !== null) return run.interruption.kind === "pull" ? run.interruption : { kind: "ids", table: run.interruption.table };
+    if (request.transaction?.resumes === true && run.unit === null) forget(state, request.transaction.id);
+    if (run.lost !== null) return lostResult(run);
+    keepsIds = run.changes !== null;
+    if (run.unit !== null && leaveOpen(run, run.unit)) {
+      keepsIds = true;
+      run.unit = null;
+      return { kind: "open", outcomes: run.outcomes, settings: run.settings };
     }
-    if (run.unit !== null) leaveOpenTransaction(run);
   } finally {
     if (run.unit !== null) rollbackUnit(state, run.unit);
-    if (run.idMark !== null && !committed) state.ids.undo(run.idMark);
+    if (run.idMark !== null && !keepsIds) state.ids.undo(run.idMark);
   }
   const { outcomes, settings } = run;
-  const rest = { snapshot: state.appliedSeq, outcomes, nextStep: request.firstStep + outcomes.length, settings };
-  return run.changes === null ? { kind: "done", ...rest } : { kind: "commit", ...rest, changes: run.changes };
+  const rest = { outcomes, nextStep: request.firstStep + outcomes.length, settings };
+  if (run.changes === null) return { kind: "done", snapshot: state.appliedSeq, ...rest };
+  return { kind: "commit", snapshot: run.snapshot, ...rest, changes: run.changes };
 }
 
-function leaveOpenTransaction(run: Run): void {
+function lostResult({ outcomes, settings, lost }: Run): RunResult {
+  return { kind: "lost", outcomes, settings, fault: lost ?? fault("SQLITE_ERROR", "the transaction is over") };
+}
+
+/** False: the transaction that the steps were to go on in is over. */
+function begin(run: Run): boolean {
+  const { state, request } = run;
+  if (request.transaction?.resumes !== true) {
+    unpark(state);
+    state.foreignKeyFlag.set(run.settings.foreignKeys);
+    return true;
+  }
+  const unit = resume(state, request.transaction.id);
+  if (isFault(unit)) run.lost = unit;
+  else run.unit = unit;
+  return !isFault(unit);
+}
+
+/** Up to the first step that has something to commit, or that ends a transaction which was open before. */
+function runAll(run: Run): void {
+  const { request } = run;
+  for (let index = request.firstStep; index < request.steps.length; index++) {
+    const step = request.steps[index] as Step;
+    if (step.condition !== null && !holds(step.condition, run)) {
+      run.outcomes.push({ kind: "skipped" });
+      continue;
+    }
+    const outcome = runStep(run, step, index);
+    if (run.interruption !== null) return;
+    run.outcomes.push(isFault(outcome) ? { kind: "error", fault: outcome } : { kind: "ok", result: outcome });
+    if (run.changes !== null || (request.transaction?.resumes === true && run.unit === null)) return;
+  }
+}
+
+/** False: it is to be rolled back, and the last step says why. */
+function leaveOpen(run: Run, unit: Unit): boolean {
+  const { state, request } = run;
+  const reason = whyNotLeftOpen(run, unit);
+  if (reason === null) return true;
   const last = run.outcomes.findLastIndex((outcome) => outcome.kind !== "skipped");
-  if (last >= 0) run.outcomes[last] = { kind: "error", fault: fault("SQLITE_ERROR", openTransactionMessage) };
+  if (last >= 0) run.outcomes[last] = { kind: "error", fault: reason };
+  if (request.transaction?.resumes === true) forget(state, request.transaction.id);
+  return false;
+}
+
+function whyNotLeftOpen({ state, request: { transaction } }: Run, unit: Unit): SqlFault | null {
+  if (transaction === null) return fault("SQLITE_ERROR", "a transaction cannot stay open here: send BEGIN … COMMIT in one batch");
+  if (unit.segments.some(({ kind }) => kind === "ddl")) return fault("SQLITE_ERROR", openDdlMessage);
+  if (!transaction.resumes && state.open.size >= openTransactionsMax) return fault("SQLITE_BUSY", tooManyMessage);
+  try {
+    park(state, transaction.id, unit);
+    return null;
+  } catch (error) {
+    return faultOf(error);
+  }
 }
 
 function holds(condition: Condition, run: Run): boolean {
@@ -148,6 +207,11 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   if (isFault(bound)) return bound;
   if (plan.info.kind === "write" && run.unit?.readOnly === true) return readOnlyFault;
   if (!isReady(run, plan, bound, index)) return emptyResult;
+  if (run.unit !== null) {
+    run.unit.hasRun = true;
+    const reason = rewind(state, run.unit, plan.tables);
+    if (reason !== null) return reason;
+  }
   if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
 }
@@ -251,14 +315,18 @@ function endUnit(run: Run, unit: Unit, outcome: Outcome): Outcome {
   const { state } = run;
   try {
     endSegment(state, unit);
+    const conflict = conflictOf(state, unit);
+    if (conflict !== null) throw new StatementFault(conflict);
     rollbackUnit(state, unit);
     run.unit = null;
+    run.snapshot = unit.snapshot ?? state.appliedSeq;
     run.settings = run.settings.deferForeignKeys ? { ...run.settings, deferForeignKeys: false } : run.settings;
     run.changes = changesOf(state, unit);
     return outcome;
   } catch (error) {
     const reason = faultOf(error);
     abandonUnit(run, unit);
+    if (run.request.transaction?.resumes === true) run.lost = reason;
     return reason;
   }
 }
@@ -344,13 +412,6 @@ function areForeignKeysFine(run: Run, unit: Unit, touches: Touches, at: "stateme
   return isFine;
 }
 
-/** The two that a unit keeps are changed apart from one another. */
-function copyTouches(touches: Touches): Touches {
-  return new Map(
-    [...touches].map(([space, one]) => [space, { rows: new Map([...one.rows].map(([id, row]) => [id, { ...row }])), released: [...one.released] }]),
-  );
-}
-
 function executeWrite(run: Run, statement: Statement, plan: RunnablePlan, bound: readonly unknown[]): ResultSet {
   const isInsert = plan.info.kind === "write" && plan.setsRowid;
   if (plan.statement.reader) {
@@ -390,6 +451,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
       return runPragmaStep(run, statement, info);
     case "ddl":
       if (unit?.readOnly === true) return readOnlyFault;
+      if (unit !== null) rewindAll(state, unit);
       return inUnit(run, (open) => runDdlStep(run, open, statement, info));
     case "refused":
       return info.fault;
@@ -433,6 +495,7 @@ function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
   const { state, unit } = run;
   if (info.readsRows) {
+    if (unit !== null) rewindAll(state, unit);
     const missing = [...state.schema.tables.keys()].filter((table) => !isHeldWhole(state, table) && unit?.made.has(table) !== true);
     if (missing.length > 0) {
       run.interruption = { kind: "pull", needs: missing.map((space) => ({ space, ranges: null })) };
@@ -449,6 +512,7 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
   try {
     if (kind === "savepoint") {
       run.unit ??= beginUnit(state, "savepoint", run.settings.foreignKeys);
+      rewindAll(state, run.unit);
       openSavepoint(state, run.unit, name);
       return emptyResult;
     }
@@ -465,6 +529,7 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
 function commit(run: Run, unit: Unit): Outcome {
   const { state } = run;
   if (unit.foreignKeys) {
+    if (unit.deferred.size > 0) rewindAll(state, unit);
     const isFine = areForeignKeysFine(run, unit, unit.deferred, "commit");
     if (run.interruption !== null) return emptyResult;
     if (!isFine) return foreignKeyFailure();

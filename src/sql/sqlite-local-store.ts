@@ -16,6 +16,7 @@ import { dropRange } from "./drop-range.js";
 import { localDdlOf } from "./execute-ddl.js";
 import type { StoredObject } from "./local-schema.js";
 import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
+import { forget, unpark } from "./open-transactions.js";
 import { classify } from "./parse/classify.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
@@ -44,18 +45,22 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
     describe: (sql) => describe(state, sql),
+    endTransaction: (transaction) => forget(state, transaction),
     apply(entries, through) {
+      unpark(state);
       applyEntries(state, entries, through);
       checkpointLargeWal(connections);
     },
     beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
-    install(table, low, high, seq, rows) {
-      const outcome = installRows(state, table, { low, high }, seq, rows);
+    install(table, low, high, seq, rows, changedSeq = seq) {
+      unpark(state);
+      const outcome = installRows(state, table, { low, high }, seq, rows, changedSeq);
       checkpointLargeWal(connections);
       return outcome;
     },
     abandonHold: (table, low, high) => state.held.get(table)?.abandonJoining({ low, high }),
     dropRange(table, low, high) {
+      unpark(state);
       dropRange(state, table, { low, high });
       checkpointLargeWal(connections);
     },
@@ -66,8 +71,12 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     },
     grantIds: (table, first, last) => state.ids.grant(table, first, last),
     takeIdsBack: () => takeIdsBack(state),
-    tableHash: (table) => (isHeldWhole(state, table) ? rowsHash(state, table) : null),
+    tableHash(table) {
+      unpark(state);
+      return isHeldWhole(state, table) ? rowsHash(state, table) : null;
+    },
     heldHash(table) {
+      unpark(state);
       const ranges = state.held.get(table)?.pieces ?? [];
       const hash = rowsHash(state, table);
       return hash === null || ranges.length === 0 ? null : { ranges: [...ranges], hash };
@@ -80,6 +89,9 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
 }
 
 function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void {
+  unpark(state);
+  state.open.clear();
+  state.history.clear();
   state.foreignKeyFlag.set(false);
   clearDatabase(state);
   state.held.clear();

@@ -29,6 +29,11 @@ export class StatementFault extends Error {
   }
 }
 
+/** A conflict within a transaction that is kept open: its client rolls it back and begins it again. */
+export function busyFault(message: string): SqlFault {
+  return fault("SQLITE_BUSY_SNAPSHOT", message);
+}
+
 export const illFormedTextFault: SqlFault = {
   code: "ATOMCAST_ILL_FORMED_TEXT",
   message: "text that is not well-formed Unicode cannot be stored: store it as a blob",

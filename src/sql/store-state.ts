@@ -8,8 +8,10 @@ import { HeldRanges } from "./held-ranges.js";
 import { IdBlocks } from "./id-blocks.js";
 import { emptySchema, type LocalColumn, type LocalSchema, type LocalTable, type SchemaReader, schemaReader } from "./local-schema.js";
 import { foldName, quoteName } from "./parse/names.js";
+import { RowHistory } from "./row-history.js";
 import { fault, StatementFault } from "./statement-faults.js";
 import { type PlanCache, planCache } from "./statement-plans.js";
+import type { Unit } from "./unit.js";
 import { UsedRanges } from "./used-ranges.js";
 
 export interface StoreState {
@@ -27,6 +29,11 @@ export interface StoreState {
   readonly ids: IdBlocks;
   readonly held: Map<SpaceId, HeldRanges>;
   readonly used: UsedRanges;
+  /** Transactions that their clients have left open, as they were left. */
+  readonly open: Map<number, Unit>;
+  /** The one of them that SQLite's transaction is. */
+  parked: { readonly transaction: number; readonly unit: Unit } | null;
+  readonly history: RowHistory;
   /** Raised when `held` or the schema changes. */
   heldGeneration: number;
   schema: LocalSchema;
@@ -54,6 +61,9 @@ export function storeState(connections: Connections): StoreState {
     ids: new IdBlocks(),
     held: new Map(),
     used: new UsedRanges(),
+    open: new Map(),
+    parked: null,
+    history: new RowHistory(),
     heldGeneration: 0,
     schema: emptySchema,
     engine: noEngine,

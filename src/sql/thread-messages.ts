@@ -23,6 +23,8 @@ type FlatRun = readonly [
   sql: string,
   args: RunCall["request"]["steps"][0]["args"]["positional"],
   wantRows: boolean,
+  /** 0: null. */
+  transaction: number,
   ...FlatSettings,
 ];
 type FlatApply = readonly ["apply", through: Seq, seqs: readonly number[], lengths: readonly number[]];
@@ -68,10 +70,17 @@ export function packCalls(calls: readonly LocalStoreCall[]): ThreadMessage {
 /** null: more than a single plain statement. */
 function flatRun({ id, request, system }: RunCall): FlatRun | null {
   const [step] = request.steps;
-  if (step === undefined || request.steps.length !== 1 || request.firstStep !== 0 || step.condition !== null || step.args.named.length > 0)
+  if (
+    step === undefined ||
+    request.steps.length !== 1 ||
+    request.transaction?.resumes === true ||
+    request.firstStep !== 0 ||
+    step.condition !== null ||
+    step.args.named.length > 0
+  )
     return null;
   if (system !== undefined && Object.keys(system).length > 0) return null;
-  return ["run", id, request.seed, step.sql, step.args.positional, step.wantRows, ...flatSettings(request.settings)];
+  return ["run", id, request.seed, step.sql, step.args.positional, step.wantRows, request.transaction?.id ?? 0, ...flatSettings(request.settings)];
 }
 
 export function unpackCalls({ items, bytes }: ThreadMessage): readonly LocalStoreCall[] {
@@ -79,9 +88,17 @@ export function unpackCalls({ items, bytes }: ThreadMessage): readonly LocalStor
   return (items as readonly (LocalStoreCall | FlatRun | FlatApply)[]).map((item): LocalStoreCall => {
     if (!Array.isArray(item)) return item as LocalStoreCall;
     if (item[0] === "run") {
-      const [, id, seed, sql, positional, wantRows, ...settings] = item as FlatRun;
+      const [, id, seed, sql, positional, wantRows, transaction, ...settings] = item as FlatRun;
       const steps = [{ sql, args: { positional, named: [] }, wantRows, condition: null }];
-      return { kind: "run", id, request: { steps, firstStep: 0, earlier: [], settings: settingsOf(...settings), seed } };
+      const request = {
+        steps,
+        firstStep: 0,
+        earlier: [],
+        settings: settingsOf(...settings),
+        seed,
+        transaction: transaction === 0 ? null : { id: transaction, resumes: false },
+      };
+      return { kind: "run", id, request };
     }
     const [, through, seqs, lengths] = item as FlatApply;
     const entries = seqs.map((seq, index) => {

@@ -9,69 +9,15 @@
 import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
-import { type DdlPart, encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
-import { mergeTouches, type Touches } from "./capture.js";
-import type { Parents } from "./foreign-keys.js";
-import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
+import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
+import { copyTouches, mergeTouches } from "./capture.js";
+import type { LocalForeignKey, LocalTable } from "./local-schema.js";
 import type { BinaryKey, Changes, PermissionKey } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";
 import { encodeStoredRow, hasIllFormedText, indexEntries, keyOfRow, keyOfValues, type SelectedRow, sqlOf } from "./stored-rows.js";
-
-export interface Unit {
-  readonly kind: "implicit" | "begin" | "savepoint";
-  readonly startSchema: LocalSchema;
-  /** Whether constraints are enforced: the session's setting when the unit began. */
-  readonly foreignKeys: boolean;
-  /** It may not write (BEGIN TRANSACTION READONLY). */
-  readonly readOnly: boolean;
-  /** Of the segment that is open. */
-  touches: Touches;
-  /** What waits for the checks at COMMIT: of foreign keys that are deferred. */
-  deferred: Touches;
-  readonly parents: Parents;
-  readonly segments: Segment[];
-  readonly savepoints: Savepoint[];
-  /** Tables that the unit relied on and did not make. */
-  readonly reliedOn: Set<SpaceId>;
-  readonly wholeTables: Set<SpaceId>;
-  /** Tables and unique indexes that the unit made: nobody else knows them, so nobody is asked. */
-  readonly made: Set<SpaceId>;
-  /** Deferred foreign keys to a parent table that was dropped: all rows of the child are looked at in the end. */
-  readonly orphanable: LocalForeignKey[];
-  /** The mirror's transaction follows from the first DDL on. */
-  mirrorFollows: boolean;
-  /** Bytes of captured rows. */
-  bytes: number;
-}
-
-export interface Savepoint {
-  readonly name: string;
-  readonly schema: LocalSchema;
-  readonly segmentCount: number;
-}
-
-type Segment = { readonly kind: "ddl"; readonly part: DdlPart } | RowsSegment;
-
-interface RowsSegment {
-  readonly kind: "rows";
-  readonly tables: ReadonlyMap<SpaceId, { readonly table: LocalTable; readonly rows: Map<BinaryKey, FinalRow> }>;
-  readonly touches: Touches;
-}
-
-interface FinalRow {
-  readonly key: Buffer;
-  readonly keyValues: readonly SqlValue[];
-  readonly image: Image | null;
-}
-
-interface Image {
-  readonly bytes: Buffer;
-  readonly row: SelectedRow;
-  /** As it was when the row was read. */
-  readonly table: LocalTable;
-}
+import type { FinalRow, Image, RowsSegment, Savepoint, Segment, Unit } from "./unit.js";
 
 /** Room in an entry for everything beside its rows. */
 const entryOverheadBytes = 1024 * 1024;
@@ -94,6 +40,9 @@ export function beginUnit(state: StoreState, kind: Unit["kind"], foreignKeys: bo
     orphanable: [],
     mirrorFollows: false,
     bytes: 0,
+    hasRun: false,
+    snapshot: null,
+    rewound: null,
   };
 }
 
@@ -105,10 +54,16 @@ export function rollbackUnit(state: StoreState, unit: Unit): void {
   if (unit.mirrorFollows || state.schema !== unit.startSchema) useSchema(state, unit.startSchema);
 }
 
+/** What was done before it is a segment of its own, so that the unit can be carried out again up to it. Throws StatementFault. */
 export function openSavepoint(state: StoreState, unit: Unit, name: string): void {
+  endSegment(state, unit);
+  openSqliteSavepoint(state, unit, name);
+  unit.savepoints.push({ name: foldName(name), schema: state.schema, segmentCount: unit.segments.length });
+}
+
+export function openSqliteSavepoint(state: StoreState, unit: Unit, name: string): void {
   state.main.exec(`SAVEPOINT ${quoted(name)}`);
   if (unit.mirrorFollows) state.mirror.exec(`SAVEPOINT ${quoted(name)}`);
-  unit.savepoints.push({ name: foldName(name), schema: state.schema, segmentCount: unit.segments.length });
 }
 
 /** The mirror's transaction begins with the first DDL, and with the savepoints that are open then. */
@@ -180,12 +135,40 @@ function readImage(state: StoreState, table: LocalTable, row: SelectedRow | unde
   return { bytes: encodeStoredRow(table, row), row, table };
 }
 
+/** Row segments that no savepoint or DDL stands between become one: the later image of a row counts. */
+export function joinLastSegments(unit: Unit): void {
+  const last = unit.segments.at(-1);
+  const before = unit.segments.at(-2);
+  if (last?.kind !== "rows" || before?.kind !== "rows") return;
+  if (unit.savepoints.some(({ segmentCount }) => segmentCount === unit.segments.length - 1)) return;
+  unit.segments.splice(-2, 2, joined(before, last));
+}
+
+function joined(before: RowsSegment, after: RowsSegment): RowsSegment {
+  const tables = new Map(before.tables);
+  for (const [space, { table, rows }] of after.tables) tables.set(space, { table, rows: new Map([...(tables.get(space)?.rows ?? []), ...rows]) });
+  const touches = copyTouches(before.touches);
+  mergeTouches(copyTouches(after.touches), touches);
+  return { kind: "rows", tables, touches };
+}
+
+/** What stands between two changes of the schema is one: an entry has each row once there. */
+function joinedSegments(segments: readonly Segment[]): readonly Segment[] {
+  const all: Segment[] = [];
+  for (const segment of segments) {
+    const last = all.at(-1);
+    if (last?.kind === "rows" && segment.kind === "rows") all[all.length - 1] = joined(last, segment);
+    else all.push(segment);
+  }
+  return all;
+}
+
 /** To be called when the unit is rolled back: what is stored then is what it began with. null: nothing has changed. */
 export function changesOf(state: StoreState, unit: Unit): Changes | null {
   const permissions = new Permissions(unit);
   const parts: Part[] = [];
   const known = new Map<SpaceId, Map<BinaryKey, Image | null>>();
-  for (const segment of unit.segments) {
+  for (const segment of joinedSegments(unit.segments)) {
     if (segment.kind === "ddl") {
       parts.push(segment.part);
       for (const object of segment.part.upserts) permissions.set(schemaSpace, nameKey(object.name), "write");

@@ -17,7 +17,7 @@ function store(engine: number): LocalStore {
 
 function changesOf(local: LocalStore, sql: string): Changes {
   const steps = [{ sql, args: { positional: [], named: [] }, wantRows: false, condition: null }];
-  const result = local.run({ steps, firstStep: 0, earlier: [], settings, seed: 1 }, {});
+  const result = local.run({ steps, firstStep: 0, earlier: [], settings, seed: 1, transaction: null }, {});
   if (result.kind !== "commit") throw new Error(`${sql}: ${JSON.stringify(result, (_, value) => (typeof value === "bigint" ? `${value}` : value))}`);
   return result.changes;
 }

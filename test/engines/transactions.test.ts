@@ -28,7 +28,7 @@ class Client extends CacheParts {
   }
 
   begin(): void {
-    this.cache.transactions.begin(1, steps, settings);
+    this.cache.transactions.begin(1, steps, settings, null);
   }
 
   collect(effects: readonly CoreEffect[] = this.take()): CoreEffect[] {

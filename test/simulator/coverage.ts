@@ -67,6 +67,10 @@ export const coverageRows = {
     "proposed: REFUSED for a schema version",
     "starts over: outcome unknown",
     "starts over: nothing changed",
+    "running: kept open",
+    "kept open: committed",
+    "kept open: conflict",
+    "kept open: lost",
   ],
   /** catalog-pulls.ts: its counters. */
   catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],

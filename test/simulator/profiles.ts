@@ -26,6 +26,7 @@ export interface Profile {
 
 const mixed: Mix = {
   transfer: 8,
+  deal: 3,
   sum: 4,
   item: 6,
   pair: 3,

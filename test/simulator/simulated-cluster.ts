@@ -347,7 +347,7 @@ export class SimulatedCluster {
   // Clients
 
   /** Resolved by the answer, or as unknown when the Cache is killed. Time goes on only by `step`. */
-  batch(name: string, steps: readonly Step[]): Promise<BatchAnswer> {
+  batch(name: string, steps: readonly Step[], open: number | null = null): Promise<BatchAnswer> {
     const process = this.process(name);
     const engine = process.cache;
     if (engine === null) return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: `${name} is down` });
@@ -355,7 +355,7 @@ export class SimulatedCluster {
       const pending: Pending = { process, life: process.life, sinceMs: this.nowMs, what: steps.map(({ sql }) => sql).join("; "), resolve };
       this.#pending.add(pending);
       this.#touched.add(process);
-      engine.run(steps, plainSettings).then((answer) => {
+      engine.run(steps, plainSettings, open).then((answer) => {
         if (this.#pending.delete(pending)) resolve(answer);
       });
     });

@@ -94,5 +94,11 @@ function countReply(coverage: Coverage, reply: LocalStoreReply): void {
     case "commit":
       coverage.count("transactions", "running: something to commit");
       break;
+    case "open":
+      coverage.count("transactions", "running: kept open");
+      break;
+    case "lost":
+      coverage.count("transactions", "kept open: lost");
+      break;
   }
 }

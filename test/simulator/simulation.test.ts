@@ -6,7 +6,7 @@ import { type Mutant, mutants, profileOfMutant } from "./mutants.js";
 import type { ProfileName } from "./profiles.js";
 import { simulate } from "./simulation.js";
 
-const timeoutMs = 90_000;
+const timeoutMs = 240_000;
 /** Seeds within which a mutant must be found. */
 const mutantSeeds = 200;
 

@@ -30,7 +30,7 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
   const moves = await read("select id, source, target, amount from moves");
   auditIds(
     "the move",
-    find("transfer"),
+    find("transfer", "deal"),
     moves.map((row) => row[0] ?? null),
   );
   auditBalances(await read("select id, balance from accounts order by id"), moves, at);

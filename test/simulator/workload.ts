@@ -40,6 +40,7 @@ export const operationKinds = [
   "turn",
   "pageRange",
   "newPage",
+  "deal",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -61,6 +62,8 @@ export interface Operation {
   readonly at: string;
   readonly beganMs: number;
 }
+
+const lostWithItsCache: BatchAnswer = { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "its Cache has started over" };
 
 interface Composed {
   readonly about: readonly number[];
@@ -172,6 +175,7 @@ export class Workload {
       const kind = this.#mix[this.#random.integer(this.#mix.length)];
       if (cache === undefined || kind === undefined || this.#stopped) continue;
       if (kind === "race") await this.#race(caches);
+      else if (kind === "deal") await this.#deal(cache.name);
       else await this.#operate(cache.name, kind);
     }
   }
@@ -197,6 +201,86 @@ export class Workload {
     await this.#carryOut(other.name, "race", { about: [], steps: [step(`create table ${made} (id integer primary key, v integer unique)`)] });
   }
 
+  /**
+   * A transfer in a transaction that stays open between requests: it sees one total throughout, its own changes and no one else's. A conflict is its
+   * client's affair, who does not begin it again here.
+   */
+  async #deal(at: string): Promise<void> {
+    const id = this.operations.length + 1;
+    const [source, target, amount] = this.#sides();
+    const operation: Operation = {
+      id,
+      kind: "deal",
+      outcome: "pending",
+      code: "",
+      about: [source, target, amount],
+      value: null,
+      at,
+      beganMs: this.#cluster.nowMs,
+    };
+    this.operations.push(operation);
+    const life = this.#lifeOf(at);
+    const from = step("update accounts set balance = balance - ? where id = ?", BigInt(amount), BigInt(source));
+    const into = step("update accounts set balance = balance + ? where id = ?", BigInt(amount), BigInt(target));
+    const total = step("select sum(balance) from accounts");
+    const note = step("insert into moves values (?, ?, ?, ?)", BigInt(id), BigInt(source), BigInt(target), BigInt(amount));
+    const balance = step("select balance from accounts where id = ?", BigInt(source));
+    const requests: (readonly Step[])[] = [
+      [step("begin"), total],
+      [from, step("savepoint s"), into, into, step("rollback to s"), into, note, total],
+      [balance],
+      [total, step("commit")],
+    ];
+    let open: number | null = null;
+    let seen: SqlValue = null;
+    for (const [place, steps] of requests.entries()) {
+      const answer: BatchAnswer = this.#lifeOf(at) === life ? await this.#cluster.batch(at, steps, open) : lostWithItsCache;
+      const fault = answer.kind === "done" ? answer.outcomes.find((outcome) => outcome.kind === "error") : undefined;
+      if (answer.kind === "failed" || fault?.kind === "error") {
+        operation.code = answer.kind === "failed" ? answer.code : fault?.kind === "error" ? fault.fault.code : "";
+        // What is open without a COMMIT under way is undone for certain.
+        operation.outcome =
+          answer.kind === "failed" && place === requests.length - 1 && answer.code === "ATOMCAST_OUTCOME_UNKNOWN" ? "unknown" : "failed";
+        if (fault?.kind === "error") {
+          check(
+            fault.fault.code.startsWith("SQLITE_BUSY"),
+            "failed effects are not there",
+            () => `operation ${id} deal at ${at}: ${JSON.stringify(fault.fault)}`,
+          );
+          this.#cluster.coverage.count("transactions", "kept open: conflict");
+        }
+        break;
+      }
+      open = answer.open;
+      const rows = answer.outcomes.map((outcome) => (outcome.kind === "ok" ? (outcome.result.rows[0]?.[0] ?? null) : null));
+      const sum = rows[steps.indexOf(total)];
+      if (steps.includes(total)) {
+        const expected = BigInt(accountCount) * accountInitial;
+        check(
+          sum === expected,
+          "totals are right",
+          () => `operation ${id} reads ${sum} at ${at}, not ${expected}, in request ${place} of its transaction`,
+        );
+        this.#cluster.coverage.count("invariants", "totals are right");
+      }
+      if (place === 2) seen = rows[0] ?? null;
+      if (place === requests.length - 1) {
+        operation.outcome = "ok";
+        this.#cluster.coverage.count("transactions", "kept open: committed");
+      } else {
+        check(open !== null, "totals are right", () => `operation ${id} at ${at}: its transaction is not open after request ${place}`);
+        await this.#cluster.sleep(this.#random.integer(30));
+      }
+    }
+    this.#cluster.trace(at, `op ${id} deal ${operation.about.join(",")}: ${operation.outcome} ${operation.code} ${seen}`);
+  }
+
+  /** Two accounts and an amount. */
+  #sides(): [number, number, number] {
+    const source = this.#below(accountCount);
+    return [source, 1 + ((source + this.#random.integer(accountCount - 1)) % accountCount), this.#below(9)];
+  }
+
   #choose(caches: readonly SimulatedProcess[]): SimulatedProcess | undefined {
     const any = caches[this.#random.integer(Math.max(1, caches.length))];
     if (this.#favourMs === 0 || this.#random.integer(10) === 0) return any;
@@ -207,7 +291,7 @@ export class Workload {
     return 1 + this.#random.integer(count);
   }
 
-  async #operate(at: string, kind: Exclude<OperationKind, "race">): Promise<void> {
+  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal">): Promise<void> {
     await this.#carryOut(at, kind, this.#compose(kind, this.operations.length + 1));
   }
 
@@ -298,7 +382,7 @@ export class Workload {
     check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
   }
 
-  #compose(kind: Exclude<OperationKind, "race">, id: number): Composed {
+  #compose(kind: Exclude<OperationKind, "race" | "deal">, id: number): Composed {
     const number = BigInt(id);
     switch (kind) {
       case "transfer":
@@ -394,9 +478,7 @@ export class Workload {
   }
 
   #transfer(id: bigint): Composed {
-    const source = this.#below(accountCount);
-    const target = 1 + ((source + this.#random.integer(accountCount - 1)) % accountCount);
-    const amount = this.#below(9);
+    const [source, target, amount] = this.#sides();
     const statements = [
       step("begin"),
       step("update accounts set balance = balance - ? where id = ?", BigInt(amount), BigInt(source)),

@@ -38,7 +38,8 @@ describe("a range that is given up", () => {
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
     c.sql(0, "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')");
     const { store } = c.engine(0);
-    const run = (sql: string) => store.run({ steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1 }, {});
+    const run = (sql: string) =>
+      store.run({ steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1, transaction: null }, {});
     expect(run("SELECT v FROM t WHERE id = 2")).toMatchObject({ kind: "done", outcomes: [{ result: { rows: [["b"]] } }] });
     store.dropRange(spaceOf(c, "t"), id(2), id(3));
     const key = id(2).toString("latin1");

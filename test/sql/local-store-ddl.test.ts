@@ -231,10 +231,10 @@ describe("DDL in transactions", () => {
     for (const { seq, bytes } of c.log) if (seq < 0) store.apply([{ seq, bytes }], seq);
     for (const { object } of c.schema.values()) if (object.type === "table") store.holdEmpty(object.space, new Uint8Array(0), null);
     const settings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
-    const result = store.run({ steps: [step("INSERT INTO p VALUES (7, 'z')")], firstStep: 0, earlier: [], settings, seed: 1 }, {});
+    const result = store.run({ steps: [step("INSERT INTO p VALUES (7, 'z')")], firstStep: 0, earlier: [], settings, seed: 1, transaction: null }, {});
     expect(result.kind).toBe("ids");
     for (const { object } of c.schema.values()) if (object.name === "l") store.grantIds(object.space, 50n, 60n);
-    const again = store.run({ steps: [step("INSERT INTO p VALUES (7, 'z')")], firstStep: 0, earlier: [], settings, seed: 1 }, {});
+    const again = store.run({ steps: [step("INSERT INTO p VALUES (7, 'z')")], firstStep: 0, earlier: [], settings, seed: 1, transaction: null }, {});
     if (again.kind !== "commit") throw new Error(again.kind);
     expect(partsOf(again.changes)).toHaveLength(2);
     expect(again.changes.permissions.map((one) => one.kind)).toEqual(["write", "write", "write", "write"]);

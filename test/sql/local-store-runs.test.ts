@@ -23,7 +23,7 @@ function kinds(c: Cluster, index: number, ...sqls: string[]): string[] {
 }
 
 function runOnce(c: Cluster, index: number, steps: readonly Step[], settings = freshSettings): RunResult {
-  return c.engine(index).store.run({ steps, firstStep: 0, earlier: [], settings, seed: 5 }, {});
+  return c.engine(index).store.run({ steps, firstStep: 0, earlier: [], settings, seed: 5, transaction: null }, {});
 }
 
 function spaceOf(c: Cluster, name: string): SpaceId {
@@ -76,12 +76,12 @@ describe("batches", () => {
     expect(commits).toEqual([]);
   });
 
-  test("a transaction left open is undone, and says so", () => {
+  test("where a transaction may not stay open, one that is left open is undone, and says so", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY)");
     const { outcomes, commits } = c.run(0, [step("BEGIN"), step("INSERT INTO t VALUES (1)")]);
     expect(commits).toEqual([]);
-    expect(outcomes[1]).toMatchObject({ kind: "error", fault: { code: "SQLITE_ERROR", message: expect.stringContaining("left open") } });
+    expect(outcomes[1]).toMatchObject({ kind: "error", fault: { code: "SQLITE_ERROR", message: expect.stringContaining("cannot stay open") } });
     expect(c.rows(0, "SELECT * FROM t")).toEqual([]);
     expect(kinds(c, 0, "BEGIN")).toEqual(["SQLITE_ERROR"]);
   });
@@ -377,7 +377,7 @@ describe("introspection", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE engines(x)");
     const ask = (sql: string, engines: readonly Record<string, SqlValue>[]): unknown => {
-      const request = { steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1 };
+      const request = { steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1, transaction: null };
       const result = c.engine(0).store.run(request, { engines });
       const outcome = result.kind === "done" ? result.outcomes[0] : undefined;
       return outcome?.kind === "ok" ? outcome.result.rows : outcome;

@@ -1,10 +1,13 @@
 /** Local stores fed with the same committed entries, as engines would: what one commits, all apply. */
+import { PermissionTable } from "../../src/atoms/permission-table.js";
+import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
   BinaryRange,
   Changes,
+  KeptTransaction,
   LocalStore,
   PullNeed,
   ResultSet,
@@ -24,6 +27,13 @@ export interface Engine {
   settings: SessionSettings;
 }
 
+export interface Client {
+  readonly engine: Engine;
+  readonly transaction: number;
+  isOpen: boolean;
+  settings: SessionSettings;
+}
+
 export interface Answer {
   readonly outcomes: readonly StepOutcome[];
   readonly commits: readonly Changes[];
@@ -33,10 +43,13 @@ export function step(sql: string, args: readonly SqlValue[] = []): Step {
   return { sql, args: { positional: args, named: [] }, wantRows: true, condition: null };
 }
 
+const conflict: SqlFault = { code: "SQLITE_BUSY_SNAPSHOT", message: "not granted", offset: -1 };
+
 export class Cluster {
   readonly engines: Engine[];
   readonly log: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
   readonly schema = new Map<string, { object: SchemaObject; version: Seq }>();
+  readonly #recent = new RecentKeys(0 as Seq);
   #seq = 100;
   #nextIds = new Map<SpaceId, bigint>();
   #seed = 1;
@@ -66,6 +79,32 @@ export class Cluster {
     return engine;
   }
 
+  /** A client of an engine, with a transaction of its own. */
+  client(index: number): Client {
+    return { engine: this.engine(index), transaction: this.#seed++, isOpen: false, settings: freshSettings };
+  }
+
+  /** As a session would: what is left open stays open. "lost": the transaction is over. */
+  in(client: Client, ...steps: readonly (string | Step)[]): readonly StepOutcome[] {
+    const { engine } = client;
+    const all = steps.map((one) => (typeof one === "string" ? step(one) : one));
+    const outcomes: StepOutcome[] = [];
+    const [seed, before] = [this.#seed++, engine.settings];
+    while (outcomes.length < all.length) {
+      engine.settings = client.settings;
+      const result = this.#runOnce(engine, all, outcomes, seed, { id: client.transaction, resumes: client.isOpen });
+      if (result === null) continue;
+      outcomes.push(...result.outcomes);
+      client.settings = result.settings;
+      client.isOpen = result.kind === "open";
+      if (result.kind === "commit" && this.#isGranted(result.changes, result.snapshot)) this.commit(engine.id, result.changes.body);
+      else if (result.kind === "commit") outcomes.splice(-1, 1, { kind: "error", fault: conflict });
+      if (result.kind === "lost") while (outcomes.length < all.length) outcomes.push({ kind: "error", fault: result.fault });
+    }
+    engine.settings = before;
+    return outcomes;
+  }
+
   /** Runs all steps on one engine, commits what they commit, and answers as an engine would. */
   run(index: number, steps: readonly Step[]): Answer {
     const engine = this.engine(index);
@@ -76,6 +115,7 @@ export class Cluster {
       if (round > 1000) throw new Error("a run does not come to an end");
       const result = this.#runOnce(engine, steps, outcomes, seed);
       if (result === null) continue;
+      if (result.kind === "open" || result.kind === "lost") throw new Error(`a run without a transaction of its own ended as ${result.kind}`);
       outcomes.push(...result.outcomes);
       engine.settings = result.settings;
       if (result.kind === "commit") {
@@ -86,13 +126,36 @@ export class Cluster {
     return { outcomes, commits };
   }
 
+  /** As the originators of all atoms would decide. */
+  #isGranted({ permissions, wholeTables }: Changes, snapshot: Seq): boolean {
+    const items = permissions.map(({ space, key, kind }) => ({ space, key, use: kind }));
+    const age = { beginMs: 0, engine: 1 as EngineId, counter: 1 };
+    const request = { engine: 1 as EngineId, transaction: 1, attempt: 1, age, snapshot, items, holdsNothing: true, wholeSpaces: wholeTables };
+    return new PermissionTable(this.#recent).request(request)?.kind === "granted";
+  }
+
+  #note({ exists, parts }: TransactionBody, seq: Seq): void {
+    const note = (space: SpaceId, key: Uint8Array, use: "write" | "delete" | "exist"): void =>
+      this.#recent.note(seq, space, Buffer.from(key).toString("latin1"), use);
+    for (const { space, key } of exists) note(space, key, "exist");
+    for (const part of parts) {
+      if (part.kind === "ddl") for (const table of part.touchedTables) this.#recent.noteSpace(seq, table);
+      else
+        for (const { key, row, indexKeys } of part.rows) {
+          note(part.table, key, row === null ? "delete" : "write");
+          for (const one of indexKeys) note(one.space, one.key, "delete");
+        }
+    }
+  }
+
   #runOnce(
     engine: Engine,
     steps: readonly Step[],
     earlier: readonly StepOutcome[],
     seed: number,
+    transaction: KeptTransaction | null = null,
   ): Exclude<RunResult, { kind: "pull" | "ids" }> | null {
-    const request = { steps, firstStep: earlier.length, earlier: earlier.map((one) => one.kind), settings: engine.settings, seed };
+    const request = { steps, firstStep: earlier.length, earlier: earlier.map((one) => one.kind), settings: engine.settings, seed, transaction };
     const result = engine.store.run(request, {});
     if (result.kind === "ids") {
       const first = this.#nextIds.get(result.table) ?? 1n;
@@ -123,10 +186,21 @@ export class Cluster {
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
       const inside = rows.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
       engine.store.beginHold(space, first, end);
-      const outcome = engine.store.install(space, first, end, this.seq, inside);
+      const outcome = engine.store.install(space, first, end, this.seq, inside, this.#changedWithin(space, low, high));
       if (outcome !== "held") throw new Error(`install: ${outcome}`);
       this.rowsPulled += inside.length;
     }
+  }
+
+  /** When a row of the range last changed, or was deleted. */
+  #changedWithin(table: SpaceId, low: string, high: string | null): Seq {
+    for (const { seq, bytes } of this.log.toReversed()) {
+      const entry = decodeEntry(bytes);
+      if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
+      const keys = entry.body.parts.flatMap((part) => (part.kind === "rows" && part.table === table ? part.rows : []));
+      if (keys.map(({ key }) => Buffer.from(key).toString("latin1")).some((key) => key >= low && (high === null || key < high))) return seq;
+    }
+    return 0 as Seq;
   }
 
   #atoms(space: SpaceId, range: BinaryRange): BinaryRange {
@@ -171,6 +245,7 @@ export class Cluster {
     const entry = decodeEntry(bytes);
     if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return;
     this.#keepSchema(entry.body, seq);
+    this.#note(entry.body, seq);
   }
 
   #keepSchema(body: TransactionBody, version: Seq): void {

@@ -7,7 +7,14 @@ import { freshSettings, step } from "./store-harness.js";
 const clone = <T>(value: T): T => structuredClone(value);
 const settings = { ...freshSettings, foreignKeys: false, lastInsertRowid: 7n, changes: 2n };
 
-const plain = { steps: [step("insert into t values (?, ?)", [5n, Uint8Array.of(1, 2)])], firstStep: 0, earlier: [], settings, seed: 9 };
+const plain = {
+  steps: [step("insert into t values (?, ?)", [5n, Uint8Array.of(1, 2)])],
+  firstStep: 0,
+  earlier: [],
+  settings,
+  seed: 9,
+  transaction: null,
+};
 
 test("calls come out of the thread's message as they went in", () => {
   const bytes = Buffer.from("....entry1entry-two....");

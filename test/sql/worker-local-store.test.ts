@@ -45,6 +45,7 @@ describe.skipIf(!existsSync(compiled))("a local store in a worker thread", () =>
     earlier: [],
     settings: freshSettings,
     seed: 1,
+    transaction: null,
   });
 
   test("what a killed process left behind is removed, what a live one has is not", async () => {

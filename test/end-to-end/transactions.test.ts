@@ -1,0 +1,55 @@
+/** Transactions that stay open between requests, through an unmodified client and two Caches. */
+import { createClient, type InValue, type Transaction } from "@libsql/client";
+import { expect, test } from "vitest";
+import { engineOf, openCluster, urlsOf } from "./cluster.js";
+
+async function balances(of: Transaction | ReturnType<typeof createClient>): Promise<InValue[]> {
+  return (await of.execute("select balance from accounts order by id")).rows.map((row) => row.balance as InValue);
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "ok",
+    (error: { code?: string }) => error.code ?? String(error),
+  );
+}
+
+test("interactive transactions: snapshot, conflict, rollback, a Cache that is killed", async () => {
+  const cluster = await openCluster(1, 2);
+  const [left = "", right = ""] = urlsOf(cluster);
+  const [ann, bob] = [createClient({ url: left }), createClient({ url: right })];
+  await ann.batch(["create table accounts (id integer primary key, balance integer)", "insert into accounts values (1, 100), (2, 200)"], "write");
+
+  const first = await ann.transaction("write");
+  await first.execute("update accounts set balance = balance - 10 where id = 1");
+  await bob.execute("update accounts set balance = 500 where id = 2");
+  expect(await balances(first)).toEqual([90, 200]);
+  expect(await balances(bob)).toEqual([100, 500]);
+  await first.commit();
+  expect(await balances(bob)).toEqual([90, 500]);
+
+  const [mine, theirs] = [await ann.transaction("write"), await bob.transaction("write")];
+  await mine.execute("update accounts set balance = balance + 1 where id = 1");
+  await theirs.execute("update accounts set balance = balance + 1 where id = 1");
+  await mine.commit();
+  expect(await codeOf(theirs.commit())).toBe("SQLITE_BUSY");
+  theirs.close();
+  // A commit at one Cache is read at the other once it is applied there.
+  await expect.poll(() => balances(bob)).toEqual([91, 500]);
+
+  const undone = await ann.transaction("write");
+  await undone.execute("delete from accounts");
+  await undone.rollback();
+  const dropped = await ann.transaction("deferred");
+  await dropped.execute("delete from accounts");
+  dropped.close();
+  const reading = await ann.transaction("read");
+  expect(await codeOf(reading.execute("delete from accounts"))).toBe("SQLITE_READONLY");
+  await reading.rollback();
+
+  const lost = await ann.transaction("write");
+  await lost.execute("delete from accounts");
+  engineOf(cluster, "cache-1").kill("SIGKILL");
+  expect(await codeOf(lost.commit())).not.toBe("ok");
+  expect(await balances(bob)).toEqual([91, 500]);
+});
