@@ -186,7 +186,7 @@ test("E7: what transactions have pulled, ids to be given and what joins stay; th
   scene.uses({ ids: [needOf(0, 1)] });
   scene.cache.pulls.ensure([], () => {});
   const transactions = scene.cache.transactions;
-  transactions.begin(1, [], { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n });
+  transactions.begin(1, [], { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n }, null);
   const run = scene.take().find((effect) => effect.kind === "local" && effect.call.kind === "run");
   if (run?.kind !== "local" || run.call.kind !== "run") throw new Error("nothing runs");
   // All of it is held: it runs again at once, and has needed it.
