@@ -13,6 +13,7 @@
  * transaction: what arrives late of them is void. A release that is sent again must not end what a later attempt was granted meanwhile.
  */
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import { Remembered } from "../base/remembered.js";
 import type { KeyUse, RecentKeys } from "./recent-keys.js";
 
 /** Of a transaction, kept over its retries. Smaller is older: first by begin time (proposer's clock, milliseconds), then engine, then counter. */
@@ -53,10 +54,7 @@ export interface PermissionAnswer {
 
 /** Requests that wait at one originator. Beyond it a request is refused for its age, and comes back. */
 export const waitingRequestsMax = 4096;
-/**
- * Closed attempts remembered, and as many decided transactions, the oldest forgotten first: only a request that was overtaken by its own
- * release or entry needs one.
- */
+/** Closed attempts remembered at most, and as many decided transactions: only a request that was overtaken by its own release or entry needs one. */
 export const closedAttemptsMax = 8192;
 
 interface Lock {
@@ -95,9 +93,9 @@ export class PermissionTable {
   readonly #bySpace = new Map<SpaceId, Set<Grant>>();
   /** Oldest first. */
   #waiting: PermissionRequest[] = [];
-  readonly #closed = new Map<string, number>();
+  readonly #closed = new Remembered<number>(closedAttemptsMax);
   /** Of those that had or wanted something here. */
-  readonly #decided = new Set<string>();
+  readonly #decided = new Remembered<true>(closedAttemptsMax);
   readonly #blocks = new Set<Block>();
 
   constructor(recent: RecentKeys) {
@@ -229,16 +227,12 @@ export class PermissionTable {
     // What it wanted here it was given elsewhere, the atom having moved.
     const waited = this.#waiting.length > 0 && this.#dropWaiting(engine, transaction, Number.POSITIVE_INFINITY);
     if (grant === undefined && !waited) return;
-    this.#decided.add(id);
-    forgetOldest(this.#decided);
+    this.#decided.set(id, true);
   }
 
   release(engine: EngineId, transaction: number, attempt: number): void {
     const id = grantId(engine, transaction);
-    const closed = Math.max(attempt, this.#closed.get(id) ?? attempt);
-    this.#closed.delete(id);
-    this.#closed.set(id, closed);
-    forgetOldest(this.#closed);
+    this.#closed.set(id, Math.max(attempt, this.#closed.get(id) ?? attempt));
     this.#dropWaiting(engine, transaction, attempt);
     const grant = this.#grants.get(id);
     if (grant !== undefined && grant.attempt <= attempt) this.#end(grant);
@@ -253,7 +247,7 @@ export class PermissionTable {
   departed(engine: EngineId): void {
     this.#waiting = this.#waiting.filter((one) => one.engine !== engine);
     for (const grant of [...this.#grants.values()]) if (grant.engine === engine) this.#end(grant);
-    for (const ids of [this.#closed, this.#decided]) for (const id of ids.keys()) if (id.startsWith(`${engine}/`)) ids.delete(id);
+    for (const ids of [this.#closed, this.#decided]) ids.forget((id) => id.startsWith(`${engine}/`));
   }
 
   /** Decides again for all who wait, oldest first. */
@@ -294,14 +288,6 @@ export class PermissionTable {
 
 function grantId(engine: EngineId, transaction: number): string {
   return `${engine}/${transaction}`;
-}
-
-function forgetOldest(ids: Map<string, unknown> | Set<string>): void {
-  if (ids.size <= closedAttemptsMax) return;
-  for (const oldest of ids.keys()) {
-    ids.delete(oldest);
-    return;
-  }
 }
 
 function lockName(space: SpaceId, key: string): string {
