@@ -57,6 +57,15 @@ export function readValue(reader: ByteReader): SqlValue {
   }
 }
 
+/** Passes over a value without making it. */
+export function skipValue(reader: ByteReader): void {
+  const tag = reader.u8();
+  if (tag === Tag.integer || tag === Tag.real) reader.raw(8);
+  else if (tag === Tag.text || tag === Tag.blob) reader.bytes();
+  else if (tag === Tag.smallInteger) reader.varint();
+  else if (tag !== Tag.null) throw new MalformedBytesError(`value tag ${tag}`);
+}
+
 /** `cells` in ascending column id. */
 export function encodeRow(cells: readonly Cell[]): Buffer {
   const writer = new ByteWriter(cells.length * 12 + 8);

@@ -1,6 +1,7 @@
 /** The schema catalog: every object of the database as its SQL stands now, with the version of each table. */
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import type { Seq, SpaceId } from "../base/ids.js";
+import type { RowIndex } from "../base/row-index.js";
 import { type DdlPart, readSchemaObject, type SchemaObject, writeSchemaObject } from "../messages/wire/entry.js";
 import { type FreeIds, readFreeIds, withFreeIds, withoutFreeIds, withoutFreeKey, writeFreeIds } from "./free-ids.js";
 
@@ -68,7 +69,7 @@ export class SchemaCatalog {
     return this.#records.entries();
   }
 
-  /** Spaces that are there before and not after (a table's and its unique indexes'); changed record names go to `touch`. */
+  /** Spaces that are there before and not after (a table's and its indexes'); changed record names go to `touch`. */
   apply(seq: Seq, part: DdlPart, touch: (recordName: string) => void): SpaceId[] {
     const before = this.#spaces();
     const orders = new Map<SpaceId, number>();
@@ -172,4 +173,23 @@ export class SchemaCatalog {
     this.#setTable({ ...record, freeIds: readFreeIds(reader) });
     reader.end();
   }
+}
+
+/** By table: the indexes that have entries at the Archives. */
+export function indexesOf(schema: SchemaCatalog): Map<SpaceId, readonly RowIndex[]> {
+  const tables = new Map<string, SpaceId>();
+  const indexes = new Map<SpaceId, RowIndex[]>();
+  const add = (table: SpaceId | undefined, space: SpaceId, columns: RowIndex["columns"]): void => {
+    if (table === undefined || columns.length === 0) return;
+    const list = indexes.get(table);
+    if (list === undefined) indexes.set(table, [{ space, columns }]);
+    else list.push({ space, columns });
+  };
+  const objects = [...schema.records()].map(([, { object }]) => object);
+  for (const { type, name, space } of objects) if (type === "table") tables.set(foldName(name), space);
+  for (const { type, tableName, space, indexed, uniques } of objects) {
+    if (type === "table") for (const unique of uniques) add(space, unique.space, unique.indexed);
+    else if (type === "index") add(tables.get(foldName(tableName)), space, indexed);
+  }
+  return indexes;
 }

@@ -1,7 +1,9 @@
 /** What an Archive does besides ordering: brings the atom store up to the stream in batches, and serves joining and pulling engines from it. */
-import type { Endpoint, Seq } from "../base/ids.js";
+import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
+import type { RowIndex } from "../base/row-index.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
+import { indexesOf } from "../catalog/schema-catalog.js";
 import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import type { StoreChange } from "../storage/atom-store.js";
@@ -26,6 +28,8 @@ export class ArchiveSide {
   #underWay = false;
   #beganMs = Number.NEGATIVE_INFINITY;
   #last: Seq;
+  /** By table. */
+  #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]>;
   stored: Seq;
   #parked: { readonly from: Endpoint; readonly request: PullRequestMessage | CutsRequestMessage }[] = [];
 
@@ -34,6 +38,17 @@ export class ArchiveSide {
     this.catalogs = new CatalogSource(context);
     this.stored = context.appliedSeq;
     this.#last = context.appliedSeq;
+    this.#indexes = indexesOf(context.catalog.schema);
+  }
+
+  /** After DDL: the store has made what is stored here as of before, and is told of what is new. */
+  #readIndexes(seq: Seq): void {
+    const before = this.#indexes;
+    this.#indexes = indexesOf(this.#context.catalog.schema);
+    for (const [table, indexes] of this.#indexes) {
+      const known = new Set(before.get(table)?.map(({ space }) => space));
+      for (const index of indexes) if (!known.has(index.space)) this.#changes.push({ kind: "index", space: table, index, seq });
+    }
   }
 
   /** So many committed changes wait for the store that this Archive acknowledges and orders nothing more until it has caught up. */
@@ -45,11 +60,13 @@ export class ArchiveSide {
     const { seq } = log;
     this.#last = seq;
     if (entry.kind === "proposal" && entry.body.kind === "transaction") {
+      if (entry.body.parts.some((part) => part.kind === "ddl")) this.#readIndexes(seq);
       for (const part of entry.body.parts) {
         if (part.kind !== "rows") continue;
-        for (const { key, row } of part.rows) {
-          this.#changes.push(row === null ? { kind: "delete", space: part.table, key, seq } : { kind: "put", space: part.table, key, row, seq });
-        }
+        const indexes = this.#indexes.get(part.table);
+        const common = { space: part.table, seq, ...(indexes === undefined ? {} : { indexes }) };
+        for (const { key, row } of part.rows)
+          this.#changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, ...common });
       }
     }
     for (const event of events) if (event.kind === "spaceGone") this.#changes.push({ kind: "clear", space: event.space, seq });

@@ -268,7 +268,10 @@ export class EngineHost {
     if (store === null) return;
     if (effect.kind === "serveRows") {
       const { pull, space, low, high, bytesMax } = effect.request;
-      const { seq, rows, next } = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024));
+      const read = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024));
+      // An index that is still being made: who asks will ask again, here or elsewhere.
+      if (read === null) return;
+      const { seq, rows, next } = read;
       this.#reply(effect.to, { kind: "pullReply", pull, seq, rows: rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) })), next });
     } else if (effect.kind === "serveCuts") {
       const { atom, space, low, high } = effect.request;

@@ -350,13 +350,13 @@ function autoindexSpace(object: SchemaObject, name: string): SpaceId {
   return known.space;
 }
 
-function orderOf(row: IndexColumnRow): KeyColumnOrder {
+export function orderOf(row: Pick<IndexColumnRow, "coll" | "desc">): KeyColumnOrder {
   const collation = row.coll.toUpperCase();
   assert(collation === "BINARY" || collation === "NOCASE" || collation === "RTRIM", `collation ${row.coll} is not known`);
   return { collation, descending: row.desc === 1n };
 }
 
-function constantOf(database: Database, text: string | null): SqlValue {
+export function constantOf(database: Database, text: string | null): SqlValue {
   if (text === null) return null;
   try {
     // Only a constant default can be missing in a row (SQLite refuses to add others to a table with rows), so a failure does not matter.

@@ -7,11 +7,14 @@
  */
 import type { Database } from "better-sqlite3";
 import type { SpaceId } from "../base/ids.js";
+import type { IndexedColumn } from "../base/row-index.js";
+import type { SqlValue } from "../base/values.js";
 import type { NewAtom, SchemaColumn, SchemaObject } from "../messages/wire/entry.js";
 import { wordsOf } from "./index-text.js";
-import { autoindexNumber, type LocalSchema, type SchemaObjects } from "./local-schema.js";
+import { autoindexNumber, constantOf, type LocalSchema, orderOf, type SchemaObjects } from "./local-schema.js";
 import type { AlterTable } from "./parse/alter-table.js";
 import { foldName } from "./parse/names.js";
+import { affinityOf } from "./plan/affinity.js";
 import { fault, StatementFault } from "./statement-faults.js";
 import { newAtom, newSpace, type StoreState } from "./store-state.js";
 
@@ -55,7 +58,7 @@ export function schemaChange(
     return space;
   };
   // Tables first: an index names its table's space.
-  const tableSpaces = new Map<string, SpaceId>();
+  const tables = new Map<string, Pick<SchemaObject, "space" | "columns">>();
   for (const row of [...rows.filter((one) => one.type === "table"), ...rows.filter((one) => one.type !== "table")]) {
     const folded = foldName(row.name);
     if (names.has(folded)) throw new StatementFault(fault("SQLITE_ERROR", `there is already an object named ${row.name}`));
@@ -65,16 +68,17 @@ export function schemaChange(
     const old = known?.type === row.type ? known : undefined;
     if (row.type === "table") {
       const space = old?.space ?? add(newSpace(state), 0 as SpaceId);
-      tableSpaces.set(folded, space);
-      if (old?.name === row.name && old.sql === row.sql) continue;
-      upserts.push(tableObject(state, row, old, space, altered?.alter ?? null, add));
+      const isSame = old?.name === row.name && old.sql === row.sql;
+      const object = isSame ? old : tableObject(state, row, old, space, altered?.alter ?? null, add);
+      tables.set(folded, object);
+      if (!isSame) upserts.push(object);
       continue;
     }
     if (old?.name === row.name && old.sql === row.sql && old.tableName === row.tbl_name) continue;
-    let space = 0 as SpaceId;
-    if (row.type === "index" && isUnique(state.mirror, row))
-      space = old?.space ?? add(newSpace(state), tableSpaces.get(foldName(row.tbl_name)) ?? (0 as SpaceId));
-    upserts.push({ type: row.type, name: row.name, tableName: row.tbl_name, sql: row.sql, space, columns: [], uniques: [] });
+    const table = row.type === "index" ? tables.get(foldName(row.tbl_name)) : undefined;
+    const space = table === undefined ? (0 as SpaceId) : (old?.space ?? indexSpace(state, row, table.space, add));
+    const indexed = table === undefined ? [] : (old?.indexed ?? indexedColumns(state.mirror, row.name, row.tbl_name, table.columns));
+    upserts.push({ type: row.type, name: row.name, tableName: row.tbl_name, sql: row.sql, space, columns: [], uniques: [], indexed });
   }
   const drops = [...before].flatMap(([folded, { object }]) => (names.has(folded) ? [] : [object.name]));
   return { upserts, drops, newAtoms };
@@ -96,13 +100,56 @@ function tableObject(
   const isHidden = ["rowid", "oid", "_rowid_"].every((name) => names.some((one) => foldName(one) === name));
   const isIntegerKey = infos.filter((info) => info.pk > 0n).length === 1 && !indexes.some((index) => index.origin === "pk");
   if (isHidden && !isWithoutRowid && !isIntegerKey) throw new StatementFault(fault("ATOMCAST_NOT_SUPPORTED", hiddenRowidMessage));
+  const columns = columnIds(names, old?.columns ?? [], alter);
   const uniques = indexes
     .filter((index) => index.origin === "u" || (index.origin === "pk" && !isWithoutRowid))
     .map((index) => {
       const known = old?.uniques.find((one) => autoindexNumber(one.name) === autoindexNumber(index.name));
-      return { name: index.name, space: known?.space ?? add(newSpace(state), space) };
+      const indexed = known?.indexed ?? indexedColumns(state.mirror, index.name, row.name, columns);
+      return { name: index.name, space: known?.space ?? add(newSpace(state), space), indexed };
     });
-  return { type: "table", name: row.name, tableName: row.name, sql: row.sql, space, columns: columnIds(names, old?.columns ?? [], alter), uniques };
+  return { type: "table", name: row.name, tableName: row.name, sql: row.sql, space, columns, uniques, indexed: [] };
+}
+
+/** The keys of a unique one are asked permission for: it has an atom. */
+function indexSpace(state: StoreState, row: MirrorRow, table: SpaceId, add: (space: SpaceId, indexOf: SpaceId) => SpaceId): SpaceId {
+  const space = newSpace(state);
+  return isUnique(state.mirror, row) ? add(space, table) : space;
+}
+
+interface MirrorIndexColumn {
+  readonly name: string | null;
+  readonly cid: bigint;
+  readonly desc: bigint;
+  readonly coll: string;
+}
+
+/** The index's leading columns, as far as they are stored. */
+function indexedColumns(mirror: Database, index: string, table: string, columns: readonly SchemaColumn[]): IndexedColumn[] {
+  const infos = mirror
+    .prepare<[string], { name: string; type: string; dflt_value: string | null; hidden: bigint }>(
+      "SELECT name, type, dflt_value, hidden FROM pragma_table_xinfo(?)",
+    )
+    .all(table);
+  const indexed: IndexedColumn[] = [];
+  const rows = mirror.prepare<[string], MirrorIndexColumn>('SELECT cid, name, "desc", coll FROM pragma_index_xinfo(?) WHERE "key"').all(index);
+  for (const row of rows) {
+    const info = row.cid < 0n ? undefined : infos.find(({ name }) => name === row.name);
+    const id = columns.find(({ name }) => foldName(name) === foldName(info?.name ?? ""))?.id;
+    if (info?.hidden !== 0n || id === undefined) break;
+    const missing = constantOf(mirror, info.dflt_value);
+    if (!isStoredAsItIs(missing, info.type)) break;
+    const { collation, descending } = orderOf(row);
+    indexed.push({ columnId: id, collation, descending, missing });
+  }
+  return indexed;
+}
+
+/** A column of the type keeps the value, or one that equals it. (In a STRICT table too: there it would be refused otherwise.) */
+function isStoredAsItIs(value: SqlValue, type: string): boolean {
+  if (value === null || value instanceof Uint8Array) return true;
+  const affinity = affinityOf(type, false);
+  return affinity === "none" || (typeof value === "string") === (affinity === "text");
 }
 
 export function columnIds(names: readonly string[], before: readonly SchemaColumn[], alter: AlterTable | null): SchemaColumn[] {

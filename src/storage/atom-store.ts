@@ -5,6 +5,7 @@
 
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
+import type { RowIndex } from "../base/row-index.js";
 
 export interface StoredRow {
   /** Sort key (base/sort-key.ts). */
@@ -22,11 +23,21 @@ export interface StoreBatch {
   readonly position: LogPosition;
 }
 
+/** `indexes`: those of the table, whose entries (rows of the index's own space: entry key → row key) follow the row. Left out: it has none. */
 export type StoreChange =
-  | { readonly kind: "put"; readonly space: SpaceId; readonly key: Uint8Array; readonly row: Uint8Array; readonly seq: Seq }
-  | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq }
-  /** Every row of the space is gone (DROP TABLE). */
-  | { readonly kind: "clear"; readonly space: SpaceId; readonly seq: Seq };
+  | {
+      readonly kind: "put";
+      readonly space: SpaceId;
+      readonly key: Uint8Array;
+      readonly row: Uint8Array;
+      readonly seq: Seq;
+      readonly indexes?: readonly RowIndex[];
+    }
+  | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq; readonly indexes?: readonly RowIndex[] }
+  /** Every row of the space is gone (DROP TABLE, DROP INDEX). */
+  | { readonly kind: "clear"; readonly space: SpaceId; readonly seq: Seq }
+  /** The table has a new index: its rows get their entries, in the background. */
+  | { readonly kind: "index"; readonly space: SpaceId; readonly index: RowIndex; readonly seq: Seq };
 
 export interface AtomStore {
   /** Applied and visible to reads. */
@@ -37,8 +48,11 @@ export interface AtomStore {
   apply(batch: StoreBatch): Promise<void>;
   /** Every catalog record. */
   readCatalog(): Map<string, Buffer>;
-  /** Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` encoded (at least one row), from one snapshot. */
-  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows;
+  /**
+   * Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` encoded (at least one row), from one snapshot. null: the
+   * space is an index's that does not have all of its entries yet.
+   */
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows | null;
   /** One row, or null. */
   readRow(space: SpaceId, key: Uint8Array): Buffer | null;
   /**

@@ -4,6 +4,7 @@
  *   rows      space (7 bytes, big-endian), sort key → seq (varint), row
  *   catalog   name → record
  *   cleared   space → seq: rows of the space with a lower seq are gone, and swept in small steps
+ *   unmade    space of an index → what is still to be done until it has all entries (index-entries.ts), in small steps too
  *   meta      "format", "position", and "unfinished" while a transfer is being taken in
  *
  * One LMDB transaction is under way at a time; batches that come meanwhile go together into the next. So a batch that fails is never followed
@@ -19,7 +20,9 @@ import { assert, DatabaseError, unreachable } from "../base/errors.js";
 import { noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
 import { sortKeyBytesMax } from "../base/limits.js";
 import type { LogPosition } from "../base/log-entry.js";
+import type { RowIndex } from "../base/row-index.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { decodeUnmadeIndex, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
 
@@ -52,6 +55,9 @@ const groupBytesMax = 8 * 1024 * 1024;
 /** Rows of cleared spaces that one transaction looks at. */
 const sweepRowsMax = 512;
 
+/** Rows that get their entries of a new index in one transaction. */
+const indexRowsMax = 512;
+
 const spaceBytes = 7;
 /** LMDB's own limit for keys. */
 const lmdbKeyBytesMax = 1978;
@@ -66,7 +72,19 @@ interface Tables {
   readonly rows: Table;
   readonly catalog: Table;
   readonly cleared: Table;
+  readonly unmade: Table;
   readonly meta: Table;
+}
+
+/** What one transaction has written so far. */
+interface Written {
+  readonly writes: Writes;
+  readonly keys: Map<SpaceId, Buffer[]>;
+  /** Rows of tables with indexes, as they are now; null: deleted. */
+  readonly rows: Map<string, Uint8Array | null>;
+  readonly cleared: Map<SpaceId, Buffer>;
+  /** null: made, or gone. */
+  readonly unmade: Map<SpaceId, UnmadeIndex | null>;
 }
 
 interface QueuedBatch {
@@ -78,9 +96,9 @@ interface QueuedBatch {
 function openTables(directory: string): Tables {
   const form = { keyEncoding: "binary", encoding: "binary" } as const;
   // Values below 64 KiB and keys are small: no compression, no cache of decoded values, no versions.
-  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 4, compression: false, cache: false });
+  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 5, compression: false, cache: false });
   const table = (name: string): Table => root.openDB<Buffer, Buffer>({ ...form, name });
-  return { root, rows: table("rows"), catalog: table("catalog"), cleared: table("cleared"), meta: table("meta") };
+  return { root, rows: table("rows"), catalog: table("catalog"), cleared: table("cleared"), unmade: table("unmade"), meta: table("meta") };
 }
 
 /** On the disk when resolved. */
@@ -89,6 +107,7 @@ async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void>
     tables.rows.clearAsync(),
     tables.catalog.clearAsync(),
     tables.cleared.clearAsync(),
+    tables.unmade.clearAsync(),
     tables.meta.put(metaKeys.format, number(storeFormat)),
     tables.meta.remove(metaKeys.position),
     isUnfinished ? tables.meta.put(metaKeys.unfinished, number(1)) : tables.meta.remove(metaKeys.unfinished),
@@ -107,13 +126,22 @@ class LmdbAtomStore implements AtomStore {
   readonly #transfers = new Set<LmdbTransfer>();
   /** Cleared spaces that hold swept rows still, with the key to go on from. */
   readonly #sweeps = new Map<SpaceId, Buffer>();
+  readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
   constructor(tables: Tables) {
     this.#tables = tables;
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
     for (const key of tables.cleared.getKeys()) this.#sweeps.set(spaceOf(key), key);
-    if (this.#sweeps.size > 0) this.#wake();
+    this.#readUnmade();
+    if (this.#sweeps.size + this.#unmade.size > 0) this.#wake();
+  }
+
+  #readUnmade(): void {
+    for (const { key, value } of this.#tables.unmade.getRange()) {
+      const space = spaceOf(key);
+      this.#unmade.set(space, decodeUnmadeIndex(space, value));
+    }
   }
 
   get position(): LogPosition {
@@ -128,7 +156,7 @@ class LmdbAtomStore implements AtomStore {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
     // Before LMDB has any of it: what throws half way would leave half a batch in the transaction.
-    for (const change of batch.changes) if (change.kind !== "clear") checkKey(spaceBytes + change.key.length);
+    for (const change of batch.changes) if ("key" in change) checkKey(spaceBytes + change.key.length);
     for (const name of batch.catalog.keys()) checkKey(Buffer.byteLength(name));
     return new Promise((resolve, reject) => {
       this.#queue.push({ batch, resolve, reject });
@@ -142,8 +170,9 @@ class LmdbAtomStore implements AtomStore {
     return records;
   }
 
-  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows {
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows | null {
     return this.#reading((transaction) => {
+      if (this.#unmade.has(space) || this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
       const rows: StoredRow[] = [];
       let byteCount = 0;
       let next: Buffer | null = null;
@@ -198,6 +227,7 @@ class LmdbAtomStore implements AtomStore {
     await this.#idle();
     this.#throwFailure();
     this.#sweeps.clear();
+    this.#unmade.clear();
     await this.#attempt(() => emptyTables(this.#tables, true));
     this.#at(origin);
     return {
@@ -213,6 +243,8 @@ class LmdbAtomStore implements AtomStore {
         });
         this.#at(position);
         this.#state = "open";
+        this.#readUnmade();
+        this.#wake();
       },
       abort: async () => {
         await this.#attempt(() => emptyTables(this.#tables, false));
@@ -269,7 +301,7 @@ class LmdbAtomStore implements AtomStore {
   async #run(): Promise<void> {
     // What the rest of this turn applies goes into the first transaction.
     await Promise.resolve();
-    while (this.#queue.length > 0 || (this.#sweeps.size > 0 && this.#state === "open" && this.#failure === null)) {
+    while (this.#queue.length > 0 || (this.#sweeps.size + this.#unmade.size > 0 && this.#state === "open" && this.#failure === null)) {
       const group = this.#nextGroup();
       try {
         this.#throwFailure();
@@ -299,11 +331,13 @@ class LmdbAtomStore implements AtomStore {
   /** Everything is handed to LMDB within this turn, which makes it one transaction; resolves when that is visible. */
   async #writeGroup(group: readonly QueuedBatch[]): Promise<void> {
     const writes = new Writes();
+    // What was committed last must be seen: what steps and changes of indexed rows find is what they go on from.
+    if (this.#sweeps.size + this.#unmade.size > 0 || group.some(({ batch }) => batch.changes.some(isOfIndexes))) this.#tables.root.resetReadTxn();
+    const written: Written = { writes, keys: new Map(), rows: new Map(), cleared: new Map(), unmade: new Map() };
     const sweptSpaces = this.#sweepStep(writes);
-    const keysOfSpace = new Map<SpaceId, Buffer[]>();
-    const cleared = new Map<SpaceId, Buffer>();
+    this.#indexStep(written);
     for (const { batch } of group) {
-      for (const change of batch.changes) this.#change(writes, change, keysOfSpace, cleared);
+      for (const change of batch.changes) this.#change(written, change);
       for (const [name, record] of batch.catalog) {
         const key = Buffer.from(name);
         writes.add(record === null ? this.#tables.catalog.remove(key) : this.#tables.catalog.put(key, asBuffer(record)));
@@ -321,33 +355,95 @@ class LmdbAtomStore implements AtomStore {
     await writes.done();
     this.#position = position;
     for (const space of sweptSpaces) this.#sweeps.delete(space);
-    for (const [space, from] of cleared) this.#sweeps.set(space, from);
+    for (const [space, from] of written.cleared) this.#sweeps.set(space, from);
+    for (const [space, unmade] of written.unmade) {
+      if (unmade === null) this.#unmade.delete(space);
+      else this.#unmade.set(space, unmade);
+    }
   }
 
-  #change(writes: Writes, change: StoreChange, keysOfSpace: Map<SpaceId, Buffer[]>, cleared: Map<SpaceId, Buffer>): void {
-    const { rows } = this.#tables;
+  #change(written: Written, change: StoreChange): void {
+    const { writes } = written;
     switch (change.kind) {
-      case "put": {
-        const key = rowKey(change.space, change.key);
-        const keys = keysOfSpace.get(change.space);
-        if (keys === undefined) keysOfSpace.set(change.space, [key]);
-        else keys.push(key);
-        writes.add(rows.put(key, joinValue(change.seq, change.row)));
+      case "put":
+        if (change.indexes !== undefined) this.#follow(written, change, change.indexes, change.row);
+        this.#put(written, change.space, change.key, change.row, change.seq);
         break;
-      }
       case "delete":
-        writes.add(rows.remove(rowKey(change.space, change.key)));
+        if (change.indexes !== undefined) this.#follow(written, change, change.indexes, null);
+        writes.add(this.#tables.rows.remove(rowKey(change.space, change.key)));
         break;
       case "clear":
         // The record hides what has a lower seq; what this transaction put before may have the same.
-        for (const key of keysOfSpace.get(change.space) ?? []) writes.add(rows.remove(key));
-        keysOfSpace.delete(change.space);
+        for (const key of written.keys.get(change.space) ?? []) writes.add(this.#tables.rows.remove(key));
+        written.keys.delete(change.space);
         writes.add(this.#tables.cleared.put(spaceKey(change.space), number(change.seq)));
-        cleared.set(change.space, spaceKey(change.space));
+        written.cleared.set(change.space, spaceKey(change.space));
+        if (this.#unmade.has(change.space) || written.unmade.has(change.space)) {
+          writes.add(this.#tables.unmade.remove(spaceKey(change.space)));
+          written.unmade.set(change.space, null);
+        }
+        break;
+      case "index":
+        this.#setUnmade(written, { table: change.space, index: change.index, from: Buffer.alloc(0) });
         break;
       default:
         unreachable(change);
     }
+  }
+
+  #put({ writes, keys }: Written, space: SpaceId, key: Uint8Array, row: Uint8Array, seq: Seq): void {
+    const place = rowKey(space, key);
+    const known = keys.get(space);
+    if (known === undefined) keys.set(space, [place]);
+    else known.push(place);
+    writes.add(this.#tables.rows.put(place, joinValue(seq, row)));
+  }
+
+  /** The row's index entries, by what it was before: as this transaction has left it, or as it is stored. */
+  #follow(
+    written: Written,
+    { space, key, seq }: { space: SpaceId; key: Uint8Array; seq: Seq },
+    indexes: readonly RowIndex[],
+    after: Uint8Array | null,
+  ): void {
+    const place = rowKey(space, key);
+    const name = place.toString("latin1");
+    let before = written.rows.get(name);
+    if (before === undefined) {
+      const value = this.#tables.rows.get(place);
+      before = value === undefined ? null : splitValue(value).row;
+    }
+    written.rows.set(name, after);
+    for (const one of entryChanges(indexes, key, before, after)) {
+      if (one.kind === "put") this.#put(written, one.space, one.key, key, seq);
+      else written.writes.add(this.#tables.rows.remove(rowKey(one.space, one.key)));
+    }
+  }
+
+  /** Gives some rows their entries, before this transaction's own changes. */
+  #indexStep(written: Written): void {
+    const unmade = this.#unmade.values().next().value;
+    if (unmade === undefined) return;
+    const { table, index, from } = unmade;
+    let count = 0;
+    let last: Buffer = from;
+    for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(table, from), end: spaceKey(table + 1), limit: indexRowsMax })) {
+      count++;
+      last = key.subarray(spaceBytes);
+      const { seq, row } = splitValue(value);
+      for (const one of entryChanges([index], last, null, row)) this.#put(written, one.space, one.key, last, seq);
+    }
+    if (count === indexRowsMax) this.#setUnmade(written, { table, index, from: Buffer.from(last) });
+    else {
+      written.writes.add(this.#tables.unmade.remove(spaceKey(index.space)));
+      written.unmade.set(index.space, null);
+    }
+  }
+
+  #setUnmade(written: Written, unmade: UnmadeIndex): void {
+    written.writes.add(this.#tables.unmade.put(spaceKey(unmade.index.space), encodeUnmadeIndex(unmade)));
+    written.unmade.set(unmade.index.space, unmade);
   }
 
   /** Removes some rows of a cleared space, before this transaction's own changes. Returns the spaces that are done with it. */
@@ -355,9 +451,7 @@ class LmdbAtomStore implements AtomStore {
     const next = this.#sweeps.entries().next().value;
     if (next === undefined) return [];
     const [space, from] = next;
-    const { root, rows, cleared } = this.#tables;
-    // What was committed last must be seen: a record that is not there would take the rows it hides for rows to keep.
-    root.resetReadTxn();
+    const { rows, cleared } = this.#tables;
     const hiddenBelow = clearedSeq(this.#tables, undefined, space);
     assert(hiddenBelow > 0, `space ${space} is swept and has not been cleared`);
     let count = 0;
@@ -379,6 +473,7 @@ class LmdbAtomStore implements AtomStore {
     const writes = new Writes();
     for (const item of items) {
       if (item.kind === "catalog") writes.add(this.#tables.catalog.put(Buffer.from(item.name), asBuffer(item.bytes)));
+      else if (item.key.length === 0) writes.add(this.#tables.unmade.put(spaceKey(item.space), asBuffer(item.row)));
       else writes.add(this.#tables.rows.put(rowKey(item.space, item.key), joinValue(item.seq, item.row)));
     }
     await writes.done();
@@ -435,6 +530,12 @@ class LmdbTransfer implements StoreTransfer {
         if (byteCount >= bytesMax) return { part: encodePart(items), next: encodePlace({ section: "catalog", after: name }) };
       }
     }
+    // As rows without a key, which no row is.
+    if (after === null) {
+      for (const { key, value } of this.#tables.unmade.getRange({ transaction }))
+        items.push({ kind: "row", space: spaceOf(key), key: Buffer.alloc(0), seq: this.position.seq, row: value });
+      if (items.length > 0) after = spaceKey(0);
+    }
     const start = after === null ? {} : { start: after, exclusiveStart: true };
     for (const { key, value } of this.#tables.rows.getRange({ ...start, transaction })) {
       after = key;
@@ -467,6 +568,10 @@ class Writes {
   async done(): Promise<void> {
     await Promise.all(this.#promises);
   }
+}
+
+function isOfIndexes(change: StoreChange): boolean {
+  return "indexes" in change && change.indexes !== undefined;
 }
 
 function positionIn(tables: Tables, transaction: ReadTransaction | undefined): LogPosition {

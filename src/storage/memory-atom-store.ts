@@ -1,6 +1,7 @@
 /**
  * The atom store's twin without a disk, for the simulator and for tests: the same contract. A batch is visible at once; it is flushed when
- * the caller's scheduler says so (without one: at once). `crash` goes back to what was flushed, or to some batch after it.
+ * the caller's scheduler says so (without one: at once). `crash` goes back to what was flushed, or to some batch after it. An index has its entries
+ * at once.
  */
 
 import { MalformedBytesError } from "../base/bytes.js";
@@ -9,7 +10,9 @@ import { assert, DatabaseError, unreachable } from "../base/errors.js";
 import { noSeq, noTerm, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
+import type { RowIndex } from "../base/row-index.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import { SortedMap } from "./sorted-map.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
@@ -121,14 +124,17 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     assert(this.#state === "open", `a transfer into an atom store that is ${this.#state}`);
     this.#state = "installing";
     this.#empty();
+    const unmade: UnmadeIndex[] = [];
     return {
       write: async (part) => {
         for (const item of decodePart(part)) {
           if (item.kind === "catalog") this.#catalog.set(item.name, Buffer.from(item.bytes));
+          else if (item.key.length === 0) unmade.push(decodeUnmadeIndex(item.space, item.row));
           else this.#space(item.space).set(Buffer.from(item.key), { seq: item.seq, row: Buffer.from(item.row) });
         }
       },
       finish: async (position) => {
+        for (const { table, index } of unmade) this.#makeIndex(table, index, []);
         this.#position = position;
         this.#flushedSeq = position.seq;
         this.#state = "open";
@@ -192,27 +198,40 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   }
 
   #change(change: StoreChange, undo: Undo[]): void {
-    const space = this.#space(change.space);
+    const { space, seq } = change;
     switch (change.kind) {
-      case "put": {
-        const key = Buffer.from(change.key);
-        undo.push(restore(space, key));
-        space.set(key, { seq: change.seq, row: Buffer.from(change.row) });
-        break;
-      }
+      case "put":
       case "delete": {
-        const key = Buffer.from(change.key);
-        undo.push(restore(space, key));
-        space.delete(key);
+        const row = change.kind === "put" ? Buffer.from(change.row) : null;
+        for (const one of entryChanges(change.indexes ?? [], change.key, this.readRow(space, change.key), row))
+          this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key) } : null, undo);
+        this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row }, undo);
         break;
       }
-      case "clear":
-        undo.push(() => this.#spaces.set(change.space, space));
-        this.#spaces.delete(change.space);
+      case "clear": {
+        const rows = this.#space(space);
+        undo.push(() => this.#spaces.set(space, rows));
+        this.#spaces.delete(space);
+        break;
+      }
+      case "index":
+        this.#makeIndex(space, change.index, undo);
         break;
       default:
         unreachable(change);
     }
+  }
+
+  #set(id: SpaceId, key: Buffer, value: Value | null, undo: Undo[]): void {
+    const space = this.#space(id);
+    undo.push(restore(space, key));
+    if (value === null) space.delete(key);
+    else space.set(key, value);
+  }
+
+  #makeIndex(table: SpaceId, index: RowIndex, undo: Undo[]): void {
+    for (const [key, { seq, row }] of [...this.#range(table, Buffer.alloc(0), null)])
+      for (const one of entryChanges([index], key, null, row)) this.#set(one.space, one.key, { seq, row: key }, undo);
   }
 
   #setCatalog(name: string, record: Uint8Array | null, undo: Undo[]): void {

@@ -66,6 +66,7 @@ function createTable(): ProposalBody {
             space: table,
             columns: [{ id: 1, name: "id" }],
             uniques: [],
+            indexed: [],
           },
         ],
         drops: [],

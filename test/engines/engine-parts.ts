@@ -53,6 +53,7 @@ export function createTable(): ProposalBody {
     space,
     columns: [],
     uniques: [],
+    indexed: [],
   } as const;
   return {
     kind: "transaction",

@@ -22,7 +22,7 @@ test("order of creation is the same on an engine that began from a copy of the c
         {
           kind: "ddl",
           sql: `create table ${name} (id integer primary key)`,
-          upserts: [{ type: "table", name, tableName: name, sql: "", space: space as SpaceId, columns: [], uniques: [] }],
+          upserts: [{ type: "table", name, tableName: name, sql: "", space: space as SpaceId, columns: [], uniques: [], indexed: [] }],
           drops,
           touchedTables: [],
           newAtoms: [],

@@ -14,6 +14,7 @@ export const coverageRows = {
     "equal catalogs at equal seq",
     "equal rows at equal seq: Caches",
     "equal rows at equal seq: parts",
+    "index entries are those of the rows",
     "equal rows at equal seq: Archives",
     "Caches hold what the catalog says",
     "a proposal has one outcome",

@@ -4,9 +4,12 @@
  */
 import type { Endpoint, NodeId, SpaceId } from "../../src/base/ids.js";
 import type { Random } from "../../src/base/random.js";
+import { indexEntryKey } from "../../src/base/row-index.js";
 import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
+import { indexesOf } from "../../src/catalog/schema-catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
+import type { AtomStore } from "../../src/storage/atom-store.js";
 import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
 import type { Coverage } from "./coverage.js";
 import { HoldingWatch } from "./holding-watch.js";
@@ -219,16 +222,38 @@ export class Invariants {
     check(expected === hash, "equal rows at equal seq: Caches", () => `${process.name}: table ${name} at ${at} is not what was committed`);
   }
 
+  /** Each index has the entries of its table's rows, and no other. */
+  #compareIndexes(process: SimulatedProcess, store: AtomStore): void {
+    const all = (space: SpaceId) => store.readRows(space, Buffer.alloc(0), null, Number.POSITIVE_INFINITY)?.rows ?? [];
+    for (const [table, indexes] of indexesOf(Catalog.load(store.readCatalog()).schema)) {
+      const rows = all(table);
+      for (const { space, columns } of indexes) {
+        const wanted = rows.flatMap(({ key, row }) => {
+          const entry = indexEntryKey(columns, key, row);
+          return entry === null ? [] : [`${entry.toString("hex")} ${Buffer.from(key).toString("hex")}`];
+        });
+        const found = all(space).map(({ key, row }) => `${Buffer.from(key).toString("hex")} ${Buffer.from(row).toString("hex")}`);
+        check(
+          wanted.sort().join() === found.join(),
+          "index entries are those of the rows",
+          () => `${process.name}: index ${space} of table ${table} at ${store.position.seq} has ${found.length} entries, not ${wanted.length}`,
+        );
+        this.#coverage.count("invariants", "index entries are those of the rows");
+      }
+    }
+  }
+
   compareArchive(process: SimulatedProcess): void {
     const store = process.disk?.store;
     if (store === undefined || process.archive?.host === null) return;
     const { seq } = store.position;
     for (const space of this.committed.spaces()) {
-      const { rows } = store.readRows(space, Buffer.alloc(0), null, Number.POSITIVE_INFINITY);
+      const rows = store.readRows(space, Buffer.alloc(0), null, Number.POSITIVE_INFINITY)?.rows ?? [];
       const actual = sumHashes(rows.map(({ key, row }) => rowHash(key, row)));
       const expected = this.committed.rowsHashAt(space, seq);
       check(actual === expected, "equal rows at equal seq: Archives", () => `${process.name}: space ${space} at ${seq} is not what was committed`);
     }
+    this.#compareIndexes(process, store);
     // Records that never changed are not stored.
     const records = catalogHash(Catalog.load(store.readCatalog()).dump());
     const expected = this.committed.catalogHashAt(seq);

@@ -5,7 +5,10 @@ import type { ChainHash } from "../../src/base/chain-hash.js";
 import type { Seq, SpaceId, Term } from "../../src/base/ids.js";
 import type { LogPosition } from "../../src/base/log-entry.js";
 import { seededRandom } from "../../src/base/random.js";
-import type { AtomStore, StoreBatch, StoreChange } from "../../src/storage/atom-store.js";
+import { indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
+import { integerKey } from "../../src/base/sort-key.js";
+import { encodeRow } from "../../src/base/values.js";
+import type { AtomStore, StoreBatch, StoreChange, StoredRows } from "../../src/storage/atom-store.js";
 
 export interface AtomStoreUnderTest {
   open(): Promise<AtomStore>;
@@ -29,9 +32,14 @@ export function batch(seq: number, changes: readonly StoreChange[], catalog: rea
   return { changes, position: at(seq), catalog: new Map(catalog.map(([name, text]) => [name, text === null ? null : Buffer.from(text)])) };
 }
 
+export function read(store: AtomStore, space: SpaceId, low: Buffer, high: Buffer | null, bytesMax: number): StoredRows {
+  const found = store.readRows(space, low, high, bytesMax);
+  if (found === null) throw new Error(`space ${space} is an index that is not made yet`);
+  return found;
+}
+
 export function rowsOf(store: AtomStore, space: SpaceId): string[] {
-  const found = store.readRows(space, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER);
-  return found.rows.map(({ key, row }) => `${Buffer.from(key)}=${Buffer.from(row)}`);
+  return read(store, space, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows.map(({ key, row }) => `${Buffer.from(key)}=${Buffer.from(row)}`);
 }
 
 export async function flushed(store: AtomStore, seq: number): Promise<void> {
@@ -102,13 +110,13 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
           keys.map((key) => put(table, key, "x".repeat(97), 1)),
         ),
       );
-      const found = store.readRows(table, Buffer.from("k10"), Buffer.from("k20"), 350);
+      const found = read(store, table, Buffer.from("k10"), Buffer.from("k20"), 350);
       expect(found.rows.map((row) => Buffer.from(row.key).toString())).toEqual(["k10", "k11", "k12"]);
       expect(found.next?.toString()).toBe("k13");
       expect(found.seq).toBe(1);
       expect(store.readRows(table, Buffer.from("k19"), Buffer.from("k20"), 1)).toMatchObject({ next: null, rows: [{}] });
       expect(store.readRows(table, Buffer.from("k20"), Buffer.from("k20"), 1)).toMatchObject({ next: null, rows: [] });
-      expect(store.readRows(other, Buffer.alloc(0), null, 100).rows).toEqual([]);
+      expect(read(store, other, Buffer.alloc(0), null, 100).rows).toEqual([]);
     });
 
     test("cuts make pieces of about the size asked for, and never between keys with one long prefix", async () => {
@@ -239,8 +247,70 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
         if (random.integer(3) === 0) await applied;
       }
       await store.apply(batch(151, []));
-      const found = store.readRows(table, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows;
+      const found = read(store, table, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows;
       expect(found.map(({ key, row }) => [Buffer.from(key).toString("hex"), Buffer.from(row).toString()])).toEqual([...model].sort());
+    });
+
+    test("an index has an entry for each row, whatever was changed while it was made, and is gone when it is cleared", async () => {
+      await begin();
+      const random = seededRandom(12);
+      const byText: RowIndex = { space: 70_001 as SpaceId, columns: [{ columnId: 2, collation: "NOCASE", descending: true, missing: "none" }] };
+      const byBoth: RowIndex = {
+        space: 70_002 as SpaceId,
+        columns: [
+          { columnId: 1, collation: "BINARY", descending: false, missing: null },
+          { columnId: 2, collation: "BINARY", descending: false, missing: "none" },
+        ],
+      };
+      const model = new Map<string, { key: Buffer; row: Buffer }>();
+      let indexes: RowIndex[] = [];
+      let seq = 0;
+      const change = (count: number): StoreChange[] =>
+        Array.from({ length: count }, (): StoreChange => {
+          const key = random.integer(50) === 0 ? Buffer.alloc(900, random.integer(3)) : integerKey(BigInt(random.integer(3000)));
+          const common = { space: table, key, seq: seq as Seq, ...(indexes.length === 0 ? {} : { indexes: [...indexes] }) };
+          if (random.integer(4) === 0) {
+            model.delete(key.toString("latin1"));
+            return { kind: "delete", ...common };
+          }
+          const text = random.integer(60) === 0 ? "x".repeat(1200 + random.integer(3)) : ["a", "A", "b", null][random.integer(4)];
+          const cells = [{ columnId: 1, value: random.integer(5) === 0 ? null : BigInt(random.integer(9)) }];
+          const row = encodeRow(text === null || text === undefined ? cells : [...cells, { columnId: 2, value: text }]);
+          model.set(key.toString("latin1"), { key, row });
+          return { kind: "put", row, ...common };
+        });
+      const apply = (...changes: StoreChange[]): Promise<void> => store.apply(batch(seq, changes));
+      const expectEntries = async ({ space, columns }: RowIndex): Promise<void> => {
+        for (let round = 0; round < 3000 && store.readRows(space, Buffer.alloc(0), null, 1) === null; round++)
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        const wanted = [...model.values()].flatMap(({ key, row }) => {
+          const entry = indexEntryKey(columns, key, row);
+          return entry === null ? [] : [`${entry.toString("hex")}=${key.toString("hex")}`];
+        });
+        const found = read(store, space, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows;
+        expect(found.map(({ key, row }) => `${Buffer.from(key).toString("hex")}=${Buffer.from(row).toString("hex")}`)).toEqual(wanted.sort());
+      };
+      seq = 1;
+      await apply(...change(4000));
+      for (const index of [byText, byBoth]) {
+        seq++;
+        const before = change(5);
+        indexes = [...indexes, index];
+        const made = apply(...before, { kind: "index", space: table, index, seq: seq as Seq }, ...change(5));
+        for (let round = 0; round < 10; round++) {
+          seq++;
+          const applied = apply(...change(10));
+          if (round % 2 === 0 || round === 9) await applied;
+        }
+        await made;
+      }
+      await expectEntries(byText);
+      await expectEntries(byBoth);
+      seq++;
+      indexes = [byBoth];
+      await apply({ kind: "clear", space: byText.space, seq: seq as Seq }, ...change(3));
+      expect(rowsOf(store, byText.space)).toEqual([]);
+      await expectEntries(byBoth);
     });
   });
 }

@@ -24,7 +24,16 @@ const bodies = [
         kind: "ddl",
         sql: "create table t(a)",
         upserts: [
-          { type: "table", name: "t", tableName: "t", sql: "s", space: 7, columns: [{ id: 1, name: "a" }], uniques: [{ name: "u", space: 8 }] },
+          {
+            type: "table",
+            name: "t",
+            tableName: "t",
+            sql: "s",
+            space: 7,
+            columns: [{ id: 1, name: "a" }],
+            uniques: [{ name: "u", space: 8, indexed: [] }],
+            indexed: [{ columnId: 1, collation: "NOCASE", descending: true, missing: "x" }],
+          },
         ],
         drops: ["x"],
         touchedTables: [7],
@@ -65,7 +74,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 3, entries: "49c56599cb1da1aa", messages: "50a9d2d5722df1aa" };
+const digests = { formatVersion: 4, entries: "415eb3bff611ad26", messages: "50a9d2d5722df1aa" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

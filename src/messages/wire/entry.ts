@@ -7,6 +7,7 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
 import { unreachable } from "../../base/errors.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../base/ids.js";
+import { type IndexedColumn, readIndexedColumns, writeIndexedColumns } from "../../base/row-index.js";
 
 export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry | DemoteEntry;
 
@@ -160,7 +161,7 @@ export interface SchemaObject {
   readonly tableName: string;
   /** The user's text (SQLite's after ALTER). */
   readonly sql: string;
-  /** A table's or a unique index's key space; 0 for views, triggers and plain indexes. */
+  /** A table's or an index's key space; 0 for views and triggers. */
   readonly space: SpaceId;
   /**
    * A table's columns with their stable ids, in SQLite's order; empty for the rest. Ids are never used again: where the column with the highest was
@@ -168,7 +169,15 @@ export interface SchemaObject {
    */
   readonly columns: readonly SchemaColumn[];
   /** Unique constraints without a name of their own (sqlite_autoindex_…) of a table, each with its key space. */
-  readonly uniques: readonly { readonly name: string; readonly space: SpaceId }[];
+  readonly uniques: readonly UniqueConstraint[];
+  /** Of an index: what its entries at the Archives are made of (base/row-index.ts). */
+  readonly indexed: readonly IndexedColumn[];
+}
+
+export interface UniqueConstraint {
+  readonly name: string;
+  readonly space: SpaceId;
+  readonly indexed: readonly IndexedColumn[];
 }
 
 export interface SchemaColumn {
@@ -228,7 +237,7 @@ export interface HandoffBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 3;
+export const formatVersion = 4;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
@@ -353,7 +362,8 @@ function writePart(writer: ByteWriter, part: Part): void {
 export function writeSchemaObject(writer: ByteWriter, object: SchemaObject): void {
   writer.u8(schemaTypes.indexOf(object.type)).text(object.name).text(object.tableName).text(object.sql).varint(object.space);
   writeList(writer, object.columns, (column) => writer.varint(column.id).text(column.name));
-  writeList(writer, object.uniques, (unique) => writer.text(unique.name).varint(unique.space));
+  writeList(writer, object.uniques, (unique) => writeIndexedColumns(writer.text(unique.name).varint(unique.space), unique.indexed));
+  writeIndexedColumns(writer, object.indexed);
 }
 
 /** Throws MalformedBytesError. Keys and rows are views of `bytes`. */
@@ -499,7 +509,7 @@ function readPart(reader: ByteReader): Part {
   return {
     kind: "ddl",
     sql: reader.text(),
-    upserts: reader.list(readSchemaObject, 7),
+    upserts: reader.list(readSchemaObject, 8),
     drops: reader.list((r) => r.text()),
     touchedTables: reader.list((r) => r.varint() as SpaceId),
     newAtoms: reader.list((r) => ({ space: r.varint() as SpaceId, atom: r.varint() as AtomId, indexOf: r.varint() as SpaceId }), 3),
@@ -521,7 +531,8 @@ export function readSchemaObject(reader: ByteReader): SchemaObject {
     sql: reader.text(),
     space: reader.varint() as SpaceId,
     columns: reader.list((r) => ({ id: r.varint(), name: r.text() }), 2),
-    uniques: reader.list((r) => ({ name: r.text(), space: r.varint() as SpaceId }), 2),
+    uniques: reader.list((r) => ({ name: r.text(), space: r.varint() as SpaceId, indexed: readIndexedColumns(r) }), 3),
+    indexed: readIndexedColumns(reader),
   };
 }
 
