@@ -5,7 +5,7 @@
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { IdRange } from "../messages/wire/entry.js";
-import type { RunRequest, RunResult, Usage } from "../sql/local-store.js";
+import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
 
@@ -22,7 +22,7 @@ const postAfterBytes = 256 * 1024;
 /** Entries that the store has not applied, in bytes: beyond it the Cache starts over rather than take memory without bound. */
 const waitingBytesMax = 256 * 1024 * 1024;
 
-type InstallDone = (outcome: "held" | "full") => void;
+type InstallDone = (outcome: InstallOutcome) => void;
 
 export class LocalDriver {
   readonly #context: CoreContext;

@@ -5,8 +5,20 @@
  * What the atoms are, their space's record catalog says; where it is not here it is pulled first (catalog-pulls.ts). HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
  * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
  * as soon as nothing of what it needs is under way any more. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
+ *
+ * Ranges of an index's entries are asked for in the same way, but nobody becomes a holder by them: they tell which rows a statement needs, and no permission
+ * is ever given by who has them. The local store installs them when the rows that they stand for are here (sql/held-indexes.ts); these are pulled first.
+ *
+ * | label | an index's range | then |
+ * |-------|------------------|------|
+ * | narrow | its entries came in one chunk, and their rows are here | the range is held |
+ * | rows | some rows are not here | they are ensured, and the chunk is installed again |
+ * | wide | it has more than entriesMax, or more than one chunk | the whole table is ensured instead |
+ * | scattered | the need has more than lookUpsMax ranges | likewise |
+ * | overlapping | another range is asked for that has keys in common | waits for that one; the statement then asks again for what is missing |
  */
 import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
+import { emptyBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
@@ -24,6 +36,9 @@ const chunkBytesMax = 256 * 1024;
 const sourceSilentMs = 2000;
 /** Atoms that were given up and are remembered, to count those that are pulled again; beyond it the first is forgotten. */
 const droppedMax = 65_536;
+/** Entries of one range of an index, and ranges in one need, that are worth looking up: beyond, most atoms of the table would come anyway. */
+const entriesMax = 1000;
+const lookUpsMax = 64;
 /** Atoms in one HOLD or READY. */
 const atomsPerProposalMax = 4096;
 
@@ -34,6 +49,8 @@ const keysLookedAtMax = 2000;
 interface Task {
   readonly id: number;
   readonly space: SpaceId;
+  /** The table, where the space is an index's. */
+  readonly indexOf: SpaceId | null;
   readonly low: Buffer;
   readonly high: Buffer | null;
   /** `low` and `high` again, to compare with. */
@@ -48,6 +65,8 @@ interface Task {
   /** A reply that waits until this Cache has applied its seq, or is being installed. */
   reply: PullReplyMessage | null;
   installing: boolean;
+  /** The entries' rows are under way. */
+  awaitsRows: boolean;
 }
 
 export class PullManager {
@@ -60,13 +79,13 @@ export class PullManager {
   readonly #questions = new Map<number, Task>();
   /** Atoms whose HOLD is proposed and undecided. */
   readonly #proposed = new Set<AtomId>();
-  #waiting: { readonly needs: readonly PullNeed[]; readonly then: () => void }[] = [];
+  #waiting: { needs: readonly PullNeed[]; readonly then: () => void }[] = [];
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   #nextId: number;
   #nextSource: number;
   readonly #dropped = new Set<AtomId>();
-  /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up. */
-  readonly counters = { chunks: 0, bytes: 0, atoms: 0, again: 0 };
+  /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up; and ranges of indexes asked for. */
+  readonly counters = { chunks: 0, bytes: 0, atoms: 0, again: 0, lookUps: 0 };
 
   constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, catalogs: CatalogPulls) {
     this.#context = context;
@@ -80,12 +99,34 @@ export class PullManager {
 
   /** `then` is called when every atom that a need overlaps is held whole, or its space is gone. */
   ensure(needs: readonly PullNeed[], then: () => void): void {
-    const spaces = needs.map(({ space }) => space);
+    const spaces = needs.map(({ space, indexOf }) => indexOf ?? space);
     this.#catalogs.ensure(spaces, () => {
-      this.#waiting.push({ needs, then });
-      for (const need of needs) this.#hold(need);
+      const waiting = { needs, then };
+      this.#waiting.push(waiting);
+      for (const need of needs) {
+        if (need.indexOf === undefined) this.#hold(need);
+        else if (need.ranges === null || need.ranges.length > lookUpsMax) this.#holdInstead(waiting, need.indexOf);
+        else this.#lookUp(need.space, need.indexOf, need.ranges);
+      }
       this.#wake();
     });
+  }
+
+  #holdInstead(waiting: { needs: readonly PullNeed[] }, table: SpaceId): void {
+    const need = { space: table, ranges: null };
+    waiting.needs = [...waiting.needs, need];
+    this.#hold(need);
+  }
+
+  #lookUp(space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
+    for (const range of ranges) {
+      let isAsked = false;
+      for (const task of this.#tasks.values()) if (task.space === space && overlap(task.range, range)) isAsked = true;
+      if (isAsked) continue;
+      this.counters.lookUps++;
+      const [low, high] = [Buffer.from(range.low, "latin1"), range.high === null ? null : Buffer.from(range.high, "latin1")];
+      this.#start(space, table, low, high, this.#context.appliedSeq);
+    }
   }
 
   /** The atoms of the need that nobody has asked for yet. */
@@ -114,11 +155,12 @@ export class PullManager {
       if (atom === undefined || isReadyHolder(atom, engine)) continue;
       this.counters.atoms++;
       if (this.#dropped.delete(id)) this.counters.again++;
-      this.#start(need.space, atom.low, catalog.atoms.highOf(atom), seq);
+      this.#start(need.space, null, atom.low, catalog.atoms.highOf(atom), seq);
     }
     // A split between proposal and application may have left pieces that are nobody's; and others have waited for these atoms with needs of their own.
     this.#hold(need);
-    for (const { needs } of this.#waiting) for (const other of needs) if (other.space === need.space && other !== need) this.#hold(other);
+    for (const { needs } of this.#waiting)
+      for (const other of needs) if (other.space === need.space && other.indexOf === undefined && other !== need) this.#hold(other);
     this.#wake();
   }
 
@@ -137,11 +179,12 @@ export class PullManager {
     }
   }
 
-  #start(space: SpaceId, low: Buffer, high: Buffer | null, minSeq: Seq): void {
+  #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): void {
     this.#local.beginHold(space, low, high);
     const id = this.#nextId++;
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
-    this.#tasks.set(id, { id, space, low, high, range, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null, installing: false });
+    const task = { id, space, indexOf, low, high, range, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null };
+    this.#tasks.set(id, { ...task, installing: false, awaitsRows: false });
   }
 
   onReply(from: Endpoint, message: PullReplyMessage): void {
@@ -151,17 +194,23 @@ export class PullManager {
     task.reply = message;
     this.counters.chunks++;
     for (const { key, row } of message.rows) this.counters.bytes += key.length + row.length;
-    this.#install(task);
+    if (task.indexOf !== null && (message.next !== null || message.rows.length > entriesMax)) this.#tooWide(task, task.indexOf);
+    else this.#install(task);
   }
 
   #install(task: Task): void {
     const reply = task.reply;
-    if (reply === null || task.installing || reply.seq > this.#context.appliedSeq) return;
+    if (reply === null || task.installing || task.awaitsRows || reply.seq > this.#context.appliedSeq) return;
     task.installing = true;
     const end = reply.next ?? task.high;
-    const changedSeq = this.#changedSeq(task.space, task.at, end, reply.seq);
+    const changedSeq =
+      task.indexOf === null ? this.#changedSeq(task.space, task.at, end, reply.seq) : this.#changedSeq(task.indexOf, emptyBytes, null, reply.seq);
     this.#local.install(task.space, task.at, end, reply.seq, changedSeq, reply.rows, (outcome) => {
       task.installing = false;
+      if (typeof outcome === "object") {
+        if (this.#tasks.has(task.id)) this.#awaitRows(task, outcome);
+        return;
+      }
       task.reply = null;
       task.source = null;
       if (!this.#tasks.has(task.id)) return;
@@ -177,17 +226,35 @@ export class PullManager {
     return changed === null || changed > seq ? seq : changed;
   }
 
+  #awaitRows(task: Task, need: PullNeed): void {
+    task.awaitsRows = true;
+    this.ensure([need], () => {
+      task.awaitsRows = false;
+      if (this.#tasks.has(task.id)) this.#install(task);
+    });
+  }
+
+  #tooWide(task: Task, table: SpaceId): void {
+    this.#tasks.delete(task.id);
+    this.#local.abandonHold(task.space, task.low, task.high);
+    for (const waiting of this.#waiting) {
+      const isMeant = waiting.needs.some(({ space, ranges }) => space === task.space && ranges?.some((range) => overlap(range, task.range)) === true);
+      if (isMeant) this.#holdInstead(waiting, table);
+    }
+    this.#wake();
+  }
+
   /** The buffer of changes overflowed: the rest of the range begins anew, from now. */
   #startAgain(task: Task): void {
     this.#tasks.delete(task.id);
     this.#context.log("debug", "a pull starts again: too many changes while it ran", { space: task.space });
     this.#local.abandonHold(task.space, task.at, task.high);
-    this.#start(task.space, task.at, task.high, this.#context.appliedSeq);
+    this.#start(task.space, task.indexOf, task.at, task.high, this.#context.appliedSeq);
   }
 
   #finish(task: Task): void {
     this.#tasks.delete(task.id);
-    this.#whole.push({ space: task.space, low: task.low, high: task.high });
+    if (task.indexOf === null) this.#whole.push({ space: task.space, low: task.low, high: task.high });
     this.#wake();
   }
 
@@ -210,7 +277,8 @@ export class PullManager {
     for (const task of this.#tasks.values()) {
       if (task.source !== null && task.reply === null && this.#context.nowMs - task.askedMs > sourceSilentMs) task.source = null;
       if (task.reply !== null) this.#install(task);
-      if (task.source !== null && ++asked >= requestsAtOnceMax) break;
+      // While it waits for others, these have its place.
+      if (task.source !== null && !task.awaitsRows && ++asked >= requestsAtOnceMax) break;
     }
     if (archives.length > 0) {
       for (const task of this.#tasks.values()) {

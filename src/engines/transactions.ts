@@ -385,8 +385,10 @@ export class Transactions {
       this.#run(batch, unit);
     };
     const isPatient = unit.fetches <= narrowFetchesMax;
-    if (result.kind === "pull") this.#pull(unit, isPatient ? result.needs : result.needs.map(({ space }) => ({ space, ranges: null })), again);
-    else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
+    if (result.kind === "pull") {
+      const whole = (): PullNeed[] => result.needs.map(({ space, indexOf }) => ({ space: indexOf ?? space, ranges: null }));
+      this.#pull(unit, isPatient ? result.needs : whole(), again);
+    } else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
   }
 
   #pull(unit: Unit, needs: readonly PullNeed[], then: () => void): void {

@@ -7,6 +7,7 @@ import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
 import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
+import { indexWatch } from "./held-indexes.js";
 import { type BufferedChange, binaryRange, HeldRanges, type KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { classify } from "./parse/classify.js";
@@ -68,11 +69,17 @@ function applyRows(state: StoreState, part: RowsPart, seq: Seq): void {
   const table = state.schema.tables.get(part.table);
   if (table === undefined) throw new BugError(`rows of table ${part.table} at ${seq}, which is not in the schema`);
   const ranges = state.held.get(part.table);
-  if (ranges === undefined) return;
   let rows = part.rows;
-  if (!ranges.whole) {
-    for (const { key, row } of rows) if (ranges.place(key) === "joining") ranges.buffer({ seq, key, row });
-    rows = rows.filter(({ key }) => ranges.place(key) === "held");
+  if (ranges?.whole !== true) {
+    const watch = indexWatch(state, table);
+    if (ranges === undefined && watch === null) return;
+    rows = rows.filter(({ key, row }) => {
+      const place = ranges?.place(key) ?? "elsewhere";
+      if (place === "held") return true;
+      if (place === "joining") ranges?.buffer({ seq, key, row });
+      if (row !== null) watch?.(seq, key, row);
+      return false;
+    });
   }
   if (state.history.isNeeded) noteImages(state, table, rows, seq);
   // All old rows go before new ones come: a transaction may swap unique values. A row always has a size, so 0 says that there was none.
@@ -108,6 +115,7 @@ function applyDdl(state: StoreState, part: DdlPart, seq: Seq, engine: EngineId):
     state.held.delete(table);
     state.ids.forget(table);
   }
+  for (const index of before.indexesBySpace.keys()) if (!state.schema.indexesBySpace.has(index)) state.held.delete(index);
   if (engine !== state.engine) return;
   // What this engine has made, it holds: nobody else can have put a row there yet.
   for (const { space, indexOf } of part.newAtoms) {

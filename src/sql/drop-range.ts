@@ -17,6 +17,7 @@ import { BugError } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import { decodeSortKey, encodeSortKeyOf, integerOfKey, type KeyColumnOrder } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
+import { releaseIndexes } from "./held-indexes.js";
 import { contains, type KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { quoteName } from "./parse/names.js";
@@ -39,6 +40,7 @@ export function dropRange(state: StoreState, space: SpaceId, range: KeyRange): v
     throw new BugError(`a range of ${table.name} could not be given up`, { cause: error });
   }
   ranges.drop(range);
+  releaseIndexes(state, space);
   state.heldGeneration++;
 }
 

@@ -91,6 +91,11 @@ export class HeldRanges {
     this.whole = low === "" && high === null;
   }
 
+  /** Nothing is held, nor joining. */
+  get isEmpty(): boolean {
+    return this.#held.length === 0 && this.#joining.length === 0;
+  }
+
   /** What is held within the range is so no more; what joins there goes on joining. */
   drop(range: KeyRange): void {
     const { low, high } = binaryRange(range);
@@ -134,12 +139,17 @@ export class HeldRanges {
 
   /** The changes after `seq` of a chunk that lies in one joining range, in order; the range then no longer joins. null: its changes are gone. */
   takeJoining(range: KeyRange, seq: Seq): BufferedChange[] | null {
+    const changes = this.joiningChanges(range, seq);
+    if (changes !== null) this.abandonJoining(range);
+    return changes;
+  }
+
+  /** As `takeJoining`, and the range goes on joining. */
+  joiningChanges(range: KeyRange, seq: Seq): BufferedChange[] | null {
     const joining = this.#joining.find((one) => compareBytes(one.low, range.low) <= 0 && compareEnds(one.high, range.high) >= 0);
     if (joining === undefined) return null;
     assert(seq >= joining.since, `a chunk as of ${seq} for a range that joins since ${joining.since}`);
-    const changes = joining.changes.filter((change) => change.seq > seq && contains(range, change.key));
-    this.abandonJoining(range);
-    return changes;
+    return joining.changes.filter((change) => change.seq > seq && contains(range, change.key));
   }
 
   #recount(): void {

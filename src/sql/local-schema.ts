@@ -7,6 +7,7 @@
 import type { Database, Statement } from "better-sqlite3";
 import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
+import type { RowIndex } from "../base/row-index.js";
 import type { Collation, KeyColumnOrder } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
@@ -33,6 +34,7 @@ export interface LocalSchema {
   readonly tablesByName: ReadonlyMap<string, LocalTable>;
   /** Root pages of tables and indexes. */
   readonly tablesByRoot: ReadonlyMap<number, LocalTable>;
+  readonly indexesBySpace: ReadonlyMap<SpaceId, { readonly table: LocalTable; readonly index: LocalIndex }>;
 }
 
 export interface LocalColumn {
@@ -64,11 +66,21 @@ export interface LocalTable {
   /** Places of the key in `selected`; −1 for the hidden rowid. */
   readonly keyPlaces: readonly number[];
   readonly uniques: readonly UniqueIndex[];
+  readonly indexes: readonly LocalIndex[];
   readonly foreignKeys: readonly LocalForeignKey[];
   readonly referencedBy: readonly LocalForeignKey[];
   /** Columns that other tables' foreign keys refer to. */
   readonly referencedNames: readonly string[];
   readonly insertTable: InsertTable | null;
+}
+
+/** An index, unique or not, of which the Archives have entries: its ranges can be held (plan/held-indexes.ts). */
+export interface LocalIndex extends RowIndex {
+  readonly name: string;
+  /** Of the columns that the entries are made of. */
+  readonly names: readonly string[];
+  readonly affinities: readonly Affinity[];
+  readonly isPartial: boolean;
 }
 
 export interface UniqueIndex {
@@ -219,6 +231,7 @@ export function schemaReader(database: Database): SchemaReader {
       primaryIndex: identity === "key" ? (primaryIndex?.name ?? null) : null,
       keyPlaces: identity === "rowid" ? [-1] : keyNames.map((name) => place(quoteName(name))),
       uniques,
+      indexes: indexRows.flatMap((index) => localIndex(object, index, columnRows, kind?.strict === 1n, spaces)),
       foreignKeys: [],
       referencedBy: [],
       referencedNames: [],
@@ -227,6 +240,18 @@ export function schemaReader(database: Database): SchemaReader {
           ? null
           : { tableNumber: object.space, idColumn: idName, insertableColumns: insertable, allColumns: columnRows.map((column) => column.name) },
     };
+  }
+
+  function localIndex(table: SchemaObject, row: IndexRow, columnRows: readonly ColumnRow[], isStrict: boolean, objects: SchemaObjects): LocalIndex[] {
+    // The primary key of a WITHOUT ROWID table is the table.
+    const made = objects.get(foldName(row.name))?.object ?? table.uniques.find((one) => autoindexNumber(one.name) === autoindexNumber(row.name));
+    if (made === undefined || made.indexed.length === 0) return [];
+    const names = indexColumnsOf
+      .all(row.name)
+      .flatMap(({ name }) => (name === null ? [] : [name]))
+      .slice(0, made.indexed.length);
+    const affinities = names.map((name) => affinityOf(columnRows.find((column) => column.name === name)?.type ?? "", isStrict));
+    return [{ name: row.name, space: made.space, columns: made.indexed, names, affinities, isPartial: row.partial === 1n }];
   }
 
   function uniqueIndex(
@@ -316,7 +341,9 @@ export function schemaReader(database: Database): SchemaReader {
       const tables = new Map<SpaceId, LocalTable>();
       for (const [folded, stored] of objects) {
         if (stored.object.type !== "table") continue;
-        const signature = JSON.stringify([stored, indexSpaces.get(folded), texts.get(folded)]);
+        const signature = JSON.stringify([stored, indexSpaces.get(folded), texts.get(folded)], (_, value) =>
+          typeof value === "bigint" ? `${value}n` : value,
+        );
         const shape = shapes.get(signature) ?? readShape(stored, indexTexts, objects);
         kept.set(signature, shape);
         const table: Linkable = { ...shape.table, selected: [...shape.table.selected], foreignKeys: [], referencedBy: [], referencedNames: [] };
@@ -332,12 +359,20 @@ export function schemaReader(database: Database): SchemaReader {
         if (table !== undefined && row.rootpage > 0n) tablesByRoot.set(Number(row.rootpage), table);
       }
       generation++;
-      return { generation, objects, tables, tablesByName: byName, tablesByRoot };
+      const indexesBySpace = new Map([...tables.values()].flatMap((table) => table.indexes.map((index) => [index.space, { table, index }] as const)));
+      return { generation, objects, tables, tablesByName: byName, tablesByRoot, indexesBySpace };
     },
   };
 }
 
-export const emptySchema: LocalSchema = { generation: 0, objects: new Map(), tables: new Map(), tablesByName: new Map(), tablesByRoot: new Map() };
+export const emptySchema: LocalSchema = {
+  generation: 0,
+  objects: new Map(),
+  tables: new Map(),
+  tablesByName: new Map(),
+  tablesByRoot: new Map(),
+  indexesBySpace: new Map(),
+};
 
 /** A unique constraint without a name of its own: SQLite numbers them, so the number finds it after its table has been renamed. */
 export function autoindexNumber(name: string): string {

@@ -3,7 +3,7 @@
 import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
-import type { Description, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
+import type { Description, InstallOutcome, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
 
 /** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
 export type LocalStoreCall =
@@ -35,7 +35,7 @@ export type LocalStoreCall =
 export type LocalStoreReply =
   | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
   | { readonly kind: "applied"; readonly through: Seq }
-  | { readonly kind: "installed"; readonly id: number; readonly outcome: "held" | "full" }
+  | { readonly kind: "installed"; readonly id: number; readonly outcome: InstallOutcome }
   | { readonly kind: "dropped"; readonly id: number }
   | { readonly kind: "usage"; readonly id: number; readonly usage: Usage }
   | { readonly kind: "idsTakenBack"; readonly left: readonly IdRange[] }

@@ -19,6 +19,8 @@ export interface BinaryRange {
 export interface PullNeed {
   readonly space: SpaceId;
   readonly ranges: readonly BinaryRange[] | null;
+  /** The space is an index's, of this table: the ranges are of its entries' keys, and with them the rows are needed that these stand for. */
+  readonly indexOf?: SpaceId;
 }
 
 export interface Statement {
@@ -155,6 +157,8 @@ export interface PulledRow {
   readonly row: Uint8Array;
 }
 
+export type InstallOutcome = "held" | "full" | PullNeed;
+
 export interface Description {
   readonly parameters: readonly { readonly name: string | null }[];
   readonly columns: readonly { readonly name: string; readonly declaredType: string | null }[];
@@ -199,10 +203,11 @@ export interface LocalStore {
   beginHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**
    * Installs rows of [low, high) as of `seq` (≤ appliedSeq, and ≥ the seq at beginHold), brings them up to appliedSeq, and counts the range as
-   * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq`, so that older transactions may read it. "full": the buffer of
-   * changes overflowed; begin the hold again.
+   * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq`, so that older transactions may read
+   * it. "full": the buffer of changes overflowed; begin the hold again. An index's range has entries in place of rows, and may need rows that are not held:
+   * then nothing is installed, and the same call is made again when they are; its `changedSeq` is of all rows of the table.
    */
-  install(table: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[], changedSeq?: Seq): "held" | "full";
+  install(space: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[], changedSeq?: Seq): InstallOutcome;
   /** Gives up joining ranges within [low, high). */
   abandonHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**

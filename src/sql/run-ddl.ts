@@ -103,6 +103,7 @@ function carryOut(
   if (unit.foreignKeys && info.action === "drop") checkDrop(state, unit, before, info, touches, deferAll);
   mergeTouches(touches, unit.touches);
   for (const atom of change.newAtoms) unit.made.add(atom.space);
+  for (const { type, space } of change.upserts) if (type === "index" && !before.indexesBySpace.has(space)) unit.made.add(space);
   for (const space of allTouched) if (!unit.made.has(space)) unit.reliedOn.add(space);
   const part = {
     kind: "ddl",

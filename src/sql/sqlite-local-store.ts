@@ -14,6 +14,7 @@ import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "
 import { checkpointLargeWal, openConnections, walBytes } from "./connection.js";
 import { dropRange } from "./drop-range.js";
 import { localDdlOf } from "./execute-ddl.js";
+import { installIndex } from "./held-indexes.js";
 import type { StoredObject } from "./local-schema.js";
 import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
 import { forget, unpark } from "./open-transactions.js";
@@ -52,9 +53,11 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       checkpointLargeWal(connections);
     },
     beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
-    install(table, low, high, seq, rows, changedSeq = seq) {
+    install(space, low, high, seq, rows, changedSeq = seq) {
       unpark(state);
-      const outcome = installRows(state, table, { low, high }, seq, rows, changedSeq);
+      const found = state.schema.indexesBySpace.get(space);
+      if (found !== undefined) return installIndex(state, found.table, found.index, { low, high }, seq, rows, changedSeq);
+      const outcome = installRows(state, space, { low, high }, seq, rows, changedSeq);
       checkpointLargeWal(connections);
       return outcome;
     },

@@ -1,4 +1,4 @@
-/** design.md §11: "a Cache started empty answers its first point query by primary key having pulled at most 3 atoms". */
+/** design.md §5, "A pull": what a Cache that is started empty pulls for its first statements, counted. */
 import { expect, test } from "vitest";
 import type { SpaceId } from "../../src/base/ids.js";
 import type { BatchAnswer } from "../../src/engines/core-types.js";
@@ -20,14 +20,21 @@ function pulledBy(c: SimulatedCluster, name: string): number {
   return c.process(name).core?.cache?.pulls.counters.atoms ?? 0;
 }
 
-test("a Cache that is started empty pulls one atom for its first point query, of a table of two hundred", { timeout: timeoutMs }, async () => {
+test("a Cache that is started empty pulls one atom for its first point query, by key or by index, of a table of two hundred", {
+  timeout: timeoutMs,
+}, async () => {
   const c = cluster({ seed: 3, archives: 1, caches: 1 });
   await c.start();
-  await c.sql("C1", "create table big (id integer primary key, n integer not null, body text not null)");
+  await c.sql("C1", "create table big (id integer primary key, n integer not null, body text not null, code text collate nocase)");
   const body = "b".repeat(24_000);
   for (let first = 1; first <= 640; first += 20)
-    await c.sql("C1", `insert into big values ${Array.from({ length: 20 }, (_, index) => `(${first + index}, 0, '${body}')`).join(", ")}`);
+    await c.sql(
+      "C1",
+      `insert into big values ${Array.from({ length: 20 }, (_, index) => `(${first + index}, 0, '${body}', 'c${first + index}')`).join(", ")}`,
+    );
   await c.runUntil("the table is split", () => atomsOf(c, "big") >= 200, 60_000);
+  // With rows there already: the Archives make its entries from these.
+  await c.sql("C1", "create index big_code on big(code)");
   c.add("cache", "C2");
   c.restart("C2");
   await c.runUntil("C2 is a member", () => c.isSettled());
@@ -35,7 +42,7 @@ test("a Cache that is started empty pulls one atom for its first point query, of
   expect(pulledBy(c, "C2")).toBe(1);
   await c.sql("C2", "update big set n = n + 1 where id = 334");
   await c.sql("C2", "delete from big where id in (10, 600)");
-  await c.sql("C2", "insert into big values (1000, 1, 'new')");
+  await c.sql("C2", "insert into big values (1000, 1, 'new', null)");
   expect(pulledBy(c, "C2")).toBeLessThanOrEqual(5);
   await c.expectRows("C2", "select count(*), sum(n) from big where id between 330 and 340", [[11, 1]]);
   expect(pulledBy(c, "C2")).toBeLessThanOrEqual(10);
@@ -45,6 +52,21 @@ test("a Cache that is started empty pulls one atom for its first point query, of
   expect(pulledBy(c, "C2")).toBeLessThan(45);
   await c.expectConverged();
   await c.expectRows("C1", "select count(*), sum(n) from big", [[639, 152]]);
+  c.add("cache", "C3");
+  c.restart("C3");
+  await c.runUntil("C3 is a member", () => c.isSettled());
+  await c.expectRows("C3", "select id, length(body) from big where code = 'C444'", [[444, 24_000]]);
+  expect(pulledBy(c, "C3")).toBe(1);
+  await c.expectRows("C3", "select id from big where code in ('c1', 'c200', 'c639', 'none') order by id", [[1], [200], [639]]);
+  await c.expectRows("C3", "select count(*) from big where code = 'c1001'", [[0]]);
+  expect(pulledBy(c, "C3")).toBe(4);
+  // Another engine's change enters a range that C3 holds.
+  await c.sql("C2", "update big set code = 'c444' where id = 21");
+  await c.expectConverged();
+  await c.expectRows("C3", "select count(*) from big where code = 'c444'", [[2]]);
+  expect(pulledBy(c, "C3")).toBe(5);
+  // A wide range takes the table.
+  await c.expectRows("C3", "select count(*) from big where code > 'c'", [[638]]);
 });
 
 test("a transaction whose keys come out one after another takes the table whole before its patience ends", { timeout: timeoutMs }, async () => {

@@ -230,7 +230,7 @@ export const profiles = {
     share: 2,
     caches: 3,
     clients: 6,
-    mix: { page: 8, turn: 8, pageRange: 3, newPage: 4, hot: 1, transfer: 1, sum: 1 },
+    mix: { page: 6, turn: 6, pageRange: 3, newPage: 4, tagged: 6, retag: 5, hot: 1, transfer: 1, sum: 1 },
     thinkMsMax: 20,
     workMs: 900,
     storeMsMax: 5,

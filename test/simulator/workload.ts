@@ -41,6 +41,8 @@ export const operationKinds = [
   "pageRange",
   "newPage",
   "deal",
+  "tagged",
+  "retag",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -69,7 +71,7 @@ interface Composed {
   readonly about: readonly number[];
   readonly steps: readonly Step[];
 }
-const pageKinds: ReadonlySet<OperationKind> = new Set(["page", "turn", "pageRange", "newPage"]);
+const pageKinds: ReadonlySet<OperationKind> = new Set(["page", "turn", "pageRange", "newPage", "tagged", "retag"]);
 
 export const accountCount = 8;
 export const accountInitial = 100n;
@@ -79,6 +81,14 @@ const bigBytes = 6 * 1024;
 /** A table of several atoms, of which point statements need one. These pages are never deleted. */
 export const pageCount = 48;
 const pageBytes = 8 * 1024;
+/** So many pages, one after another, have one of two tags, and change from one to the other. Below 0: others have their operation's number. */
+const pagesOfTags = 6;
+
+const judgedKinds: ReadonlySet<OperationKind> = new Set(["page", "turn", "pageRange", "tagged"]);
+
+function firstTag(page: number): number {
+  return -2 * (1 + Math.floor((page - 1) / pagesOfTags));
+}
 
 export class Workload {
   readonly operations: Operation[] = [];
@@ -142,9 +152,10 @@ export class Workload {
     const body = "p".repeat(pageBytes);
     await this.#cluster.sql(name, "create table pages (id integer primary key, tag integer not null, n integer not null, body text not null)");
     for (let first = 1; first <= pageCount; first += 12) {
-      const rows = Array.from({ length: 12 }, (_, index) => `(${first + index}, 0, 0, '${body}')`).join(", ");
+      const rows = Array.from({ length: 12 }, (_, index) => `(${first + index}, ${firstTag(first + index)}, 0, '${body}')`).join(", ");
       await this.#cluster.sql(name, `insert into pages values ${rows}`);
     }
+    await this.#cluster.sql(name, "create index pages_tag on pages(tag)");
     const { catalog } = this.#cluster.invariants.committed;
     const space = [...catalog.schema.inOrder()].find(({ object }) => object.name === "pages")?.object.space;
     await this.#cluster.runUntil("the pages are split", () => space !== undefined && catalog.atoms.ofSpace(space).length >= 3);
@@ -347,7 +358,7 @@ export class Workload {
     if (last?.kind !== "ok") return;
     const rows = last.result.rows;
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
-    else if (operation.kind === "page" || operation.kind === "turn" || operation.kind === "pageRange") this.#judgePages(operation, rows);
+    else if (judgedKinds.has(operation.kind)) this.#judgePages(operation, rows);
     else if (operation.kind === "orphan")
       check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
     else if (operation.kind === "atoms")
@@ -415,6 +426,18 @@ export class Workload {
       case "newPage": {
         const page = pageCount + this.#below(80);
         return { about: [page], steps: [step("insert into pages values (?, ?, 0, ?)", BigInt(page), number, "n".repeat(pageBytes))] };
+      }
+      case "tagged": {
+        const first = 1 + pagesOfTags * this.#random.integer(pageCount / pagesOfTags);
+        const tag = BigInt(firstTag(first));
+        return { about: [first, first + pagesOfTags - 1], steps: [step("select count(*) from pages where tag in (?, ?)", tag, tag + 1n)] };
+      }
+      case "retag": {
+        const page = this.#below(pageCount);
+        const [from, to] = this.#random.integer(2) === 0 ? [0, 1] : [1, 0];
+        const tag = firstTag(page);
+        const sql = "update pages set tag = ? where tag = ? and (id = ? or n > 0)";
+        return { about: [page], steps: [step(sql, BigInt(tag + to), BigInt(tag + from), BigInt(page))] };
       }
       case "big":
         return { about: [], steps: [step("insert into items (tag, note) values (?, ?)", number, "x".repeat(bigBytes))] };

@@ -2,6 +2,7 @@
 import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import { type IndexedColumn, indexEntryKey } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
@@ -57,6 +58,7 @@ export class Cluster {
   /** All that was asked for so far. */
   readonly needs: PullNeed[] = [];
   rowsPulled = 0;
+  lookUps = 0;
   /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
   readonly cuts = new Map<SpaceId, readonly string[]>();
 
@@ -180,7 +182,11 @@ export class Cluster {
   }
 
   /** As a Cache does, but by copying rows from the log: the atoms that the need overlaps, or all. */
-  pull(engine: Engine, { space, ranges }: PullNeed): void {
+  pull(engine: Engine, { space, ranges, indexOf }: PullNeed): void {
+    if (indexOf !== undefined) {
+      this.#lookUp(engine, space, indexOf, ranges ?? []);
+      return;
+    }
     const rows = this.rowsOf(space);
     for (const { low, high } of (ranges ?? [{ low: "", high: null }]).map((range) => this.#atoms(space, range))) {
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
@@ -201,6 +207,36 @@ export class Cluster {
       if (keys.map(({ key }) => Buffer.from(key).toString("latin1")).some((key) => key >= low && (high === null || key < high))) return seq;
     }
     return 0 as Seq;
+  }
+
+  /** An index's entries, as an Archive makes them. */
+  #lookUp(engine: Engine, space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
+    const columns = this.#columnsOf(space);
+    const entries = this.rowsOf(table).flatMap(({ key, row }) => {
+      const entry = indexEntryKey(columns, key, row);
+      return entry === null ? [] : [{ key: entry, row: key }];
+    });
+    for (const { low, high } of ranges) {
+      this.lookUps++;
+      const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
+      const inside = entries.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
+      engine.store.beginHold(space, first, end);
+      for (let round = 0; ; round++) {
+        const outcome = engine.store.install(space, first, end, this.seq, inside);
+        if (outcome === "held") break;
+        if (outcome === "full" || round > 1) throw new Error(`install of an index's range: ${JSON.stringify(outcome)}`);
+        this.needs.push(outcome);
+        this.pull(engine, outcome);
+      }
+    }
+  }
+
+  #columnsOf(space: SpaceId): readonly IndexedColumn[] {
+    for (const { object } of this.schema.values()) {
+      if (object.space === space) return object.indexed;
+      for (const unique of object.uniques) if (unique.space === space) return unique.indexed;
+    }
+    throw new Error(`no index ${space}`);
   }
 
   #atoms(space: SpaceId, range: BinaryRange): BinaryRange {

@@ -1,5 +1,5 @@
 /**
- * The conditions of one FROM clause that restrict one of its tables alone, on the leading columns of its key.
+ * The conditions of one FROM clause that restrict one of its tables alone, on the leading columns of its key or of an index.
  *
  * | label | where the condition stands | narrows |
  * |-------|----------------------------|---------|
@@ -11,7 +11,7 @@
  * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters. A column without its table's name counts only
  * where no other table of the clause could have it.
  */
-import type { LocalTable } from "../local-schema.js";
+import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
 import type { Expr, FromClause, SelectTable } from "../parse/sqlite-grammar.js";
 import type { KeySelector, ValueSource } from "./key-selector.js";
@@ -96,18 +96,25 @@ interface KeyCondition {
   readonly values: readonly ValueSource[];
 }
 
-/** null: nothing restricts the table. */
-export function selectorOf(scope: Scope, reference: Reference, valueAs: (expr: Expr) => ValueSource | null): KeySelector | null {
+/** By the table's own key, or by an index. null: nothing restricts the table there. */
+export function selectorOf(
+  scope: Scope,
+  reference: Reference,
+  index: LocalIndex | null,
+  valueAs: (expr: Expr) => ValueSource | null,
+): KeySelector | null {
   const { table } = reference;
   if (table === null) return null;
-  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, (expr) => keyColumn(scope, reference, expr), valueAs));
+  const placeOf = index === null ? (name: string) => keyPlace(table, name) : (name: string) => indexPlace(index, name);
+  const columnOf = (expr: Expr): number | null => columnPlace(scope, reference, placeOf, expr);
+  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs));
   const find = (column: number, comparison: Comparison): KeyCondition | undefined =>
     conditions.find((one) => one.column === column && one.comparison === comparison);
   const equal: (readonly ValueSource[])[] = [];
   for (let found = find(0, "="); found !== undefined; found = find(equal.length, "=")) equal.push(found.values);
   const low = find(equal.length, ">")?.values[0] ?? null;
   const high = find(equal.length, "<")?.values[0] ?? null;
-  return equal.length === 0 && low === null && high === null ? null : { equal, low, high };
+  return equal.length === 0 && low === null && high === null ? null : { index, equal, low, high };
 }
 
 /** `>` and `<` stand for >= and <= too: a key more does no harm. */
@@ -144,23 +151,28 @@ function conditionsOf(term: Expr, columnOf: (expr: Expr) => number | null, value
   }
 }
 
-/** The place in its key of the reference's column that the expression is; null: it is something else. */
-function keyColumn(scope: Scope, reference: Reference, expr: Expr): number | null {
+/** What `placeOf` says of the reference's column that the expression is; null: it is something else. */
+function columnPlace(scope: Scope, reference: Reference, placeOf: (name: string) => number | null, expr: Expr): number | null {
   const { table } = reference;
   if (table === null) return null;
   if (expr.type === "QualifiedExpr") {
     if (expr.schema !== undefined && foldName(expr.schema.text) !== "main") return null;
     const qualifier = foldName(expr.table.text);
     const meant = scope.references.filter((one) => one.name === qualifier);
-    return meant.length === 1 && meant[0] === reference ? keyPlace(table, expr.column.text) : null;
+    return meant.length === 1 && meant[0] === reference ? placeOf(expr.column.text) : null;
   }
   if (expr.type !== "Id") return null;
   const isAlone = scope.references.every((one) => one === reference || (!scope.merges && one.table !== null && !hasColumn(one.table, expr.name)));
-  return isAlone ? keyPlace(table, expr.name) : null;
+  return isAlone ? placeOf(expr.name) : null;
 }
 
 function hasColumn(table: LocalTable, name: string): boolean {
   return isRowidName(name) || table.columnNames.some((column) => sameName(column, name));
+}
+
+function indexPlace(index: LocalIndex, name: string): number | null {
+  const place = index.names.findIndex((one) => sameName(one, name));
+  return place < 0 ? null : place;
 }
 
 /** null: no column of its key. */

@@ -1,10 +1,10 @@
 /**
- * A part of a table by its key: equal values of leading key columns, and perhaps bounds on the next one. From it, with the values of a statement's
- * parameters, come ranges of sort keys: always all that the conditions can match, now and then a key more.
+ * A part of a table by its key, or by an index: equal values of leading columns, and perhaps bounds on the next one. From it, with the values of a
+ * statement's parameters, come ranges of sort keys (of an index: of its entries' keys): always all that the conditions can match, now and then one more.
  *
  * | label | condition on the key | ranges |
  * |-------|----------------------|--------|
- * | point | every column equal | one key for each combination |
+ * | point | every column of the table's own key equal | one key for each combination |
  * | prefix | leading columns equal | all keys that begin so |
  * | bounds | then <, <=, >, >= on the next column | from one bound's key to behind the other's; DESC exchanges them |
  * | null | a value is NULL | none: no comparison with NULL holds |
@@ -14,16 +14,18 @@
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
  */
 
-import { sortKeyBytesMax } from "../../base/limits.js";
-import { encodeSortKeyOf } from "../../base/sort-key.js";
+import { orderedKeyBytesMax } from "../../base/row-index.js";
+import { encodeSortKeyOf, type KeyColumnOrder } from "../../base/sort-key.js";
 import type { SqlValue } from "../../base/values.js";
-import type { LocalTable } from "../local-schema.js";
+import type { LocalIndex, LocalTable } from "../local-schema.js";
 import type { BinaryKey, BinaryRange } from "../local-store.js";
 import type { Affinity } from "./affinity.js";
 
 export type ValueSource = { readonly kind: "literal"; readonly value: SqlValue } | { readonly kind: "parameter"; readonly number: number };
 
 export interface KeySelector {
+  /** Whose columns these are; null: the table's own key. */
+  readonly index: LocalIndex | null;
   /** By leading key column: the values that it may have. */
   readonly equal: readonly (readonly ValueSource[])[];
   /** Of the column behind those. */
@@ -44,12 +46,13 @@ export function rangesOf(
   valueAt: (source: ValueSource) => SqlValue,
   typed: TypedValue,
 ): BinaryRange[] | null {
-  const { keyAffinities, keyOrders } = table;
+  const { index } = selector;
+  const [affinities, orders] = index === null ? [table.keyAffinities, table.keyOrders] : [index.affinities, index.columns];
   let prefixes: SqlValue[][] = [[]];
   for (const [column, sources] of selector.equal.entries()) {
     const values: SqlValue[] = [];
     for (const source of sources) {
-      const value = typed(valueAt(source), keyAffinities[column] ?? "none");
+      const value = typed(valueAt(source), affinities[column] ?? "none");
       if (value === undefined) return null;
       if (value !== null) values.push(value);
     }
@@ -57,33 +60,30 @@ export function rangesOf(
     prefixes = prefixes.flatMap((prefix) => values.map((value) => [...prefix, value]));
   }
   const next = selector.equal.length;
-  if (next === keyOrders.length) return prefixes.map((values) => keyRange(encodeSortKeyOf(values, keyOrders).toString("latin1")));
+  if (next === orders.length && index === null) return prefixes.map((values) => keyRange(encodeSortKeyOf(values, orders).toString("latin1")));
   const bounds: { low: SqlValue; high: SqlValue } = { low: null, high: null };
   for (const end of ["low", "high"] as const) {
     const source = selector[end];
     if (source === null) continue;
-    const value = typed(valueAt(source), keyAffinities[next] ?? "none");
+    const value = typed(valueAt(source), affinities[next] ?? "none");
     if (value === undefined) return null;
     if (value === null) return [];
     bounds[end] = value;
   }
-  const isDescending = keyOrders[next]?.descending === true;
+  const isDescending = orders[next]?.descending === true;
   const [first, last] = isDescending ? [bounds.high, bounds.low] : [bounds.low, bounds.high];
   const ranges = prefixes.map((prefix): BinaryRange => {
-    const start = boundKey(table, first === null ? prefix : [...prefix, first]);
-    const end = boundKey(table, last === null ? prefix : [...prefix, last]);
+    const start = boundKey(orders, first === null ? prefix : [...prefix, first]);
+    const end = boundKey(orders, last === null ? prefix : [...prefix, last]);
     return { low: start, high: behind(end) };
   });
   return ranges.filter(({ low, high }) => high === null || low < high);
 }
 
 /** Of a key cut at its hash, the part before: it orders as the values do. */
-function boundKey(table: LocalTable, values: readonly SqlValue[]): BinaryKey {
-  return encodeSortKeyOf(values, table.keyOrders.slice(0, values.length)).toString("latin1", 0, sortKeyBytesMax - hashBytes);
+function boundKey(orders: readonly KeyColumnOrder[], values: readonly SqlValue[]): BinaryKey {
+  return encodeSortKeyOf(values, orders.slice(0, values.length)).toString("latin1", 0, orderedKeyBytesMax);
 }
-
-/** Behind the prefix that a cut key keeps. */
-const hashBytes = 16;
 
 /** One key alone. */
 export function keyRange(key: BinaryKey): BinaryRange {

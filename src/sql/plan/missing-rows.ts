@@ -41,28 +41,38 @@ export function missingBefore(
     }
     if (made?.has(space) === true) continue;
     typed ??= typedValues(state.statements);
-    const ranges = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typed);
-    const missing = ranges === null ? null : unheld(state, space, ranges);
-    if (missing === null || missing.length > 0) needs.push({ space, ranges: missing });
+    // Nobody has entries of an index that the unit itself has made.
+    if (pull.selectors?.some(({ index }) => index !== null && made?.has(index.space) === true) === true) {
+      needs.push({ space, ranges: null });
+      continue;
+    }
+    const needed = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typed);
+    for (const need of needed) {
+      const ranges = need.ranges === null ? null : unheld(state, need, need.ranges);
+      if (ranges === null || ranges.length > 0) needs.push({ ...need, ranges });
+    }
   }
   return needs;
 }
 
-/** null: the whole table. */
-export function neededRanges(pull: TablePull, value: (source: ValueSource) => SqlValue, typed: TypedValue): BinaryRange[] | null {
-  if (pull.selectors === null) return null;
-  const ranges: BinaryRange[] = [];
-  for (const selector of pull.selectors) {
-    const some = rangesOf(pull.table, selector, value, typed);
-    if (some === null) return null;
-    ranges.push(...some);
+/** All that a statement needs of one table, held or not: of its own key space, and of its indexes'. */
+export function neededRanges({ table, selectors }: TablePull, value: (source: ValueSource) => SqlValue, typed: TypedValue): PullNeed[] {
+  const { space } = table;
+  if (selectors === null) return [{ space, ranges: null }];
+  const needs: PullNeed[] = [];
+  for (const selector of selectors) {
+    const ranges = rangesOf(table, selector, value, typed);
+    if (ranges === null) return [{ space, ranges: null }];
+    needs.push(selector.index === null ? { space, ranges } : { space: selector.index.space, ranges, indexOf: space });
   }
-  return ranges;
+  return needs.length < 2 ? needs : joinNeeds(needs);
 }
 
-function unheld(state: StoreState, space: SpaceId, ranges: readonly BinaryRange[]): BinaryRange[] {
+function unheld(state: StoreState, { space, indexOf }: Omit<PullNeed, "ranges">, ranges: readonly BinaryRange[]): BinaryRange[] {
   const held = state.held.get(space);
-  state.used.note(space, ranges);
+  // Which atoms of the table a range of an index stands for is not looked up each time.
+  if (indexOf !== undefined) state.used.noteSpace(indexOf);
+  else state.used.note(space, ranges);
   return joinRanges(held === undefined ? ranges : ranges.filter((range) => !held.holds(range)));
 }
 
@@ -83,7 +93,7 @@ export function missingTouched(state: StoreState, touches: Touches, made: Made):
     if (table === undefined || isHeldWhole(state, space) || made?.has(space) === true) continue;
     const ranges: BinaryRange[] = [];
     for (const { keyValues } of rows.values()) ranges.push(keyRange(keyOfValues(table, keyValues).toString("latin1")));
-    const missing = unheld(state, space, ranges);
+    const missing = unheld(state, { space }, ranges);
     if (missing.length > 0) needs.push({ space, ranges: missing });
   }
   return needs;
@@ -104,16 +114,17 @@ export function missingParent(state: StoreState, foreignKey: LocalForeignKey, va
     if (value === null) return null;
     key.push(value);
   }
-  const missing = unheld(state, space, [keyRange(encodeSortKeyOf(key, parent.keyOrders).toString("latin1"))]);
+  const missing = unheld(state, { space }, [keyRange(encodeSortKeyOf(key, parent.keyOrders).toString("latin1"))]);
   return missing.length > 0 ? { space, ranges: missing } : null;
 }
 
 /** One need for each space. */
 export function joinNeeds(needs: readonly PullNeed[]): PullNeed[] {
-  const bySpace = new Map<SpaceId, readonly BinaryRange[] | null>();
-  for (const { space, ranges } of needs) {
-    const known = bySpace.get(space);
-    bySpace.set(space, known === undefined ? ranges : known === null || ranges === null ? null : [...known, ...ranges]);
+  const bySpace = new Map<SpaceId, PullNeed>();
+  for (const need of needs) {
+    const known = bySpace.get(need.space)?.ranges;
+    const ranges = known === undefined ? need.ranges : known === null || need.ranges === null ? null : [...known, ...need.ranges];
+    bySpace.set(need.space, { ...need, ranges });
   }
-  return [...bySpace].map(([space, ranges]) => ({ space, ranges: ranges === null ? null : joinRanges(ranges) }));
+  return [...bySpace.values()].map((need) => ({ ...need, ranges: need.ranges === null ? null : joinRanges(need.ranges) }));
 }

@@ -4,6 +4,7 @@
  * | label | the statement's use of a table | needed before it runs |
  * |-------|--------------------------------|------------------------|
  * | narrowed | in FROM, or UPDATE's and DELETE's target, with conditions on its key that hold for every row that matters (key-conditions.ts) | the keys' ranges |
+ * | by index | the same on an index's leading columns | the index's ranges, and with them the rows (held-indexes.ts) |
  * | whole | the same, without such conditions; `x IN table` | all |
  * | view | a view | all of what the view reads |
  * | insert | INSERT's target without unique indexes | the keys that VALUES name; others are looked for when the statement has run (touched-rows.ts) |
@@ -34,7 +35,7 @@ import {
   type Upsert,
   walk,
 } from "../parse/sqlite-grammar.js";
-import { keyPlace, type Reference, scopeOf, selectorOf } from "./key-conditions.js";
+import { keyPlace, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
 import { type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
 import { type Uses, usesOf } from "./program-uses.js";
 import { isSearch } from "./typed-values.js";
@@ -159,11 +160,7 @@ class Planner {
     for (const reference of scope.references) {
       const { node, table } = reference;
       if (node !== null) this.#seen.add(node);
-      if (table !== null)
-        this.#planReference(
-          table,
-          selectorOf(scope, reference, (expr) => this.#valueOf(expr)),
-        );
+      if (table !== null) this.#planReference(table, scope, reference);
       else if (node?.type === "TableSelectTable") this.#planName(node.tblName, "");
     }
   }
@@ -175,11 +172,15 @@ class Planner {
     return { node, table, name: name === null ? null : foldName(name), own: [] };
   }
 
-  #planReference(table: LocalTable, selector: KeySelector | null): void {
-    if (selector === null) this.#add(table, null, "no condition narrows its primary key");
-    else if (!isSearch(this.#statement.main, table, selector.equal.length, selector.low !== null, selector.high !== null))
-      this.#add(table, null, "the conditions are no search in its primary key's own order");
-    else this.#add(table, [selector], "narrowed by its primary key");
+  #planReference(table: LocalTable, scope: Scope, reference: Reference): void {
+    let best: KeySelector | null = null;
+    for (const index of [null, ...table.indexes]) {
+      const selector = selectorOf(scope, reference, index, (expr) => this.#valueOf(expr));
+      if (selector === null || (best !== null && selectivity(table, selector) <= selectivity(table, best))) continue;
+      if (isSearch(this.#statement.main, table, index, selector.equal.length, selector.low !== null, selector.high !== null)) best = selector;
+    }
+    if (best === null) this.#add(table, null, "no condition narrows its primary key, or an index");
+    else this.#add(table, [best], best.index === null ? "narrowed by its primary key" : `narrowed by the index ${best.index.name}`);
   }
 
   /** A table, a view, or a WITH's name, whose own SELECT says what it needs. A table of that name is then taken whole: it may be meant elsewhere. */
@@ -236,11 +237,11 @@ class Planner {
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
     const places = table.keyNames.map((_, column) => names.findIndex((name) => keyPlace(table, name) === column));
     if (places.includes(-1) || body.select.select.values.length > rangesMax) return [];
-    if (!isSearch(this.#statement.main, table, places.length, false, false)) return [];
+    if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return [];
     return body.select.select.values.flatMap(({ values }) => {
       const equal = places.map((place) => (values[place] === undefined ? null : this.#valueOf(values[place])));
       const known = equal.filter((source) => source !== null);
-      return known.length === places.length ? [{ equal: known.map((source) => [source]), low: null, high: null }] : [];
+      return known.length === places.length ? [{ index: null, equal: known.map((source) => [source]), low: null, high: null }] : [];
     });
   }
 
@@ -266,7 +267,7 @@ class Planner {
       const direct = uses.triggered.has(table) ? null : this.#parsed.root;
       for (const foreignKey of table.foreignKeys) {
         const { parent, parentKey } = foreignKey;
-        if (parentKey?.kind === "row" && isSearch(main, parent, parent.keyNames.length, false, false))
+        if (parentKey?.kind === "row" && isSearch(main, parent, null, parent.keyNames.length, false, false))
           this.#add(parent, [], "the rows that written ones refer to");
         else this.#add(parent, null, `${table.name} refers to it, not by its primary key`);
       }
@@ -275,6 +276,12 @@ class Planner {
           this.#add(foreignKey.child, null, `its rows may refer to rows of ${table.name} that go`);
     }
   }
+}
+
+/** The greater, the fewer rows are likely: one by its key, then by equal columns, then by bounds. */
+function selectivity(table: LocalTable, { index, equal, low, high }: KeySelector): number {
+  const bounds = (low === null ? 0 : 1) + (high === null ? 0 : 1);
+  return index === null && equal.length === table.keyNames.length ? Number.POSITIVE_INFINITY : equal.length * 3 + bounds;
 }
 
 /** A column of that name, or one computed from others, or the rowid under one of its names. */

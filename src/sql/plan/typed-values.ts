@@ -5,7 +5,7 @@
 import type { Database } from "better-sqlite3";
 import type { SqlValue } from "../../base/values.js";
 import type { StatementCache } from "../connection.js";
-import type { LocalTable } from "../local-schema.js";
+import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { quoteName } from "../parse/names.js";
 import { keyName } from "../stored-rows.js";
 import type { TypedValue } from "./key-selector.js";
@@ -36,37 +36,41 @@ export function typedValues(statements: StatementCache): TypedValue {
   };
 }
 
-const searchable = new WeakMap<LocalTable, Map<string, boolean>>();
+const searchable = new WeakMap<LocalTable | LocalIndex, Map<string, boolean>>();
 
-/** Whether equality of `equalCount` leading key columns, and bounds on the next, are a search in the order of the table's own key. */
-export function isSearch(main: Database, table: LocalTable, equalCount: number, low: boolean, high: boolean): boolean {
-  let known = searchable.get(table);
+/** Whether equality of `equalCount` leading columns, and bounds on the next, are a search in the order of the table's own key (null), or of its index. */
+export function isSearch(main: Database, table: LocalTable, index: LocalIndex | null, equalCount: number, low: boolean, high: boolean): boolean {
+  let known = searchable.get(index ?? table);
   if (known === undefined) {
     known = new Map();
-    searchable.set(table, known);
+    searchable.set(index ?? table, known);
   }
   const shape = `${equalCount},${low},${high}`;
   let answer = known.get(shape);
   if (answer === undefined) {
-    answer = askForSearch(main, table, equalCount, low, high);
+    answer = askForSearch(main, table, index, equalCount, low, high);
     known.set(shape, answer);
   }
   return answer;
 }
 
-function askForSearch(main: Database, table: LocalTable, equalCount: number, low: boolean, high: boolean): boolean {
-  const names = table.keyNames.map((name) => keyName(table, name));
+function askForSearch(main: Database, table: LocalTable, index: LocalIndex | null, equalCount: number, low: boolean, high: boolean): boolean {
+  // SQLite uses a partial one only where its condition is among the statement's.
+  if (index?.isPartial === true) return false;
+  const names = index === null ? table.keyNames.map((name) => keyName(table, name)) : index.names.map(quoteName);
   const terms = names.slice(0, equalCount).map((name) => `${name} = ?`);
   const next = names[equalCount];
   if (next !== undefined && low) terms.push(`${next} > ?`);
   if (next !== undefined && high) terms.push(`${next} < ?`);
   if (terms.length === 0) return false;
-  const hint = table.primaryIndex === null ? "" : ` INDEXED BY ${quoteName(table.primaryIndex)}`;
+  const hinted = index?.name ?? table.primaryIndex;
+  const hint = hinted === null ? "" : ` INDEXED BY ${quoteName(hinted)}`;
   const sql = `EXPLAIN QUERY PLAN SELECT 1 FROM main.${quoteName(table.name)}${hint} WHERE ${terms.join(" AND ")}`;
   const steps = main
     .prepare<unknown[], readonly [bigint, bigint, bigint, string]>(sql)
     .raw()
     .all(...terms.map(() => null));
-  const found = /^SEARCH .* USING (?:INTEGER )?PRIMARY KEY \((.*)\)$/s.exec(steps[0]?.[3] ?? "");
+  const by = index === null ? /^SEARCH .* USING (?:INTEGER )?PRIMARY KEY \((.*)\)$/s : /^SEARCH .* USING (?:COVERING )?INDEX .* \((.*)\)$/s;
+  const found = by.exec(steps[0]?.[3] ?? "");
   return steps.length === 1 && found?.[1]?.split(" AND ").length === terms.length;
 }
