@@ -78,7 +78,8 @@ interface Grant {
 interface Block {
   readonly space: SpaceId;
   readonly low: string;
-  readonly high: string;
+  /** null: to the space's end. */
+  readonly high: string | null;
 }
 
 export function compareAge(left: Age, right: Age): number {
@@ -151,7 +152,8 @@ export class PermissionTable {
       if (grant !== null && grant.id !== id) found.push(grant);
     };
     for (const { space, key, use } of request.items) {
-      for (const block of this.#blocks) if (block.space === space && key >= block.low && key < block.high) found.push("block");
+      for (const block of this.#blocks)
+        if (block.space === space && key >= block.low && (block.high === null || key < block.high)) found.push("block");
       for (const grant of this.#bySpace.get(space) ?? []) if (grant.wholeSpaces.has(space)) consider(grant);
       const lock = this.#locks.get(lockName(space, key));
       if (lock === undefined) continue;
@@ -271,15 +273,16 @@ export class PermissionTable {
     return taken;
   }
 
-  /** Keeps [low, high) free of grants while an id block of it is handed out; null where there are grants in it already. */
-  block(space: SpaceId, low: string, high: string): (() => void) | null {
+  /** Keeps [low, high) free of grants, while it is split or merged say; null where there are grants in it already. */
+  block(space: SpaceId, low: string, high: string | null): (() => void) | null {
     const start = lockName(space, low);
-    const end = lockName(space, high);
+    const end = high === null ? lockNamesEnd(space) : lockName(space, high);
     for (const grant of this.#bySpace.get(space) ?? []) {
       if (grant.wholeSpaces.has(space)) return null;
       for (const name of grant.names) if (name >= start && name < end) return null;
     }
-    for (const block of this.#blocks) if (block.space === space && block.low < high && low < block.high) return null;
+    for (const block of this.#blocks)
+      if (block.space === space && (high === null || block.low < high) && (block.high === null || low < block.high)) return null;
     const block = { space, low, high };
     this.#blocks.add(block);
     return () => this.#blocks.delete(block);
@@ -292,6 +295,11 @@ function grantId(engine: EngineId, transaction: number): string {
 
 function lockName(space: SpaceId, key: string): string {
   return `${space}:${key}`;
+}
+
+/** Behind the names of all keys of the space. */
+function lockNamesEnd(space: SpaceId): string {
+  return `${space};`;
 }
 
 function overlaps(left: PermissionRequest, right: PermissionRequest): boolean {

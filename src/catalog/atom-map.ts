@@ -140,6 +140,30 @@ export class AtomMap {
     this.#held?.set(atom);
   }
 
+  /** Of a space, at most `count`, in order, from the one that has the key. */
+  from(space: SpaceId, key: string, count: number): readonly Atom[] {
+    return this.#bySpace.get(space)?.from(key, count) ?? [];
+  }
+
+  /** The neighbour behind it. */
+  after(atom: Atom): Atom | undefined {
+    return this.#bySpace.get(atom.space)?.after(atom.lowKey);
+  }
+
+  /** Neighbours become one, which begins where the first of them does. */
+  merge(atoms: readonly Atom[], into: Atom): void {
+    const space = this.#bySpace.get(into.space);
+    assert(space !== undefined && atoms[0]?.lowKey === into.lowKey, `atom ${into.id} begins elsewhere`);
+    for (const atom of atoms) {
+      this.#byId.delete(atom.id);
+      this.#held?.delete(atom.id);
+    }
+    for (const atom of atoms.slice(1)) space.remove(atom.lowKey);
+    space.replace(into);
+    this.#byId.set(into.id, into);
+    this.#held?.set(into);
+  }
+
   removeSpace(space: SpaceId): readonly Atom[] {
     const atoms = this.ofSpace(space);
     for (const atom of atoms) {

@@ -13,6 +13,7 @@
  * | demote | the atoms go to the engine that it names, and their originator behind all holders |
  * | hold, ready, drop | the holder's place begins, counts, ends |
  * | handoff | the atoms go to the holder that it names |
+ * | merge | the merged atom's ownership version is the merge's seq; originator and holders are those that all of them had |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
@@ -38,8 +39,8 @@ import type {
   DdlPart,
   Entry,
   Fence,
-  HandoffBody,
   LeaveEntry,
+  MergeBody,
   Part,
   ProposalEntry,
   RefusalReason,
@@ -48,9 +49,9 @@ import type {
   SplitBody,
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
-import { areFree } from "./free-ids.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
-import { demoted, handedOver, inherited, mayBeHanded, taken } from "./ownership.js";
+import { dropObjection, handoffObjection, mergeObjection, splitObjection } from "./objections.js";
+import { demoted, handedOver, inherited, merged, taken } from "./ownership.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
 
 export type CatalogEvent =
@@ -69,6 +70,8 @@ export type CatalogEvent =
   | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody }
   /** Another originator, of atoms that go on as they were (those that are known here). */
   | { readonly kind: "moved"; readonly by: "demote" | "handoff"; readonly from: EngineId; readonly to: EngineId; readonly atoms: readonly AtomId[] }
+  /** These are one now. */
+  | { readonly kind: "merged"; readonly atoms: readonly AtomId[] }
   | { readonly kind: "voters"; readonly voters: readonly NodeId[] };
 
 const idMax = 2n ** 63n - 1n;
@@ -230,6 +233,8 @@ export class Catalog {
         return this.#move("handoff", engine, body.to, body.atoms, (atom) => handedOver(atom, this.#members, body.to, seq));
       case "split":
         return this.#applySplit(seq, body);
+      case "merge":
+        return this.#applyMerge(body, seq);
       default:
         return unreachable(body);
     }
@@ -340,6 +345,23 @@ export class Catalog {
     return [{ kind: "split", seq, body }];
   }
 
+  #applyMerge({ space, atoms: ids, into }: MergeBody, seq: Seq): CatalogEvent[] {
+    const [first, ...rest] = ids.flatMap((id) => this.atoms.get(id) ?? []);
+    if (first === undefined) {
+      this.atoms.countMore(space, 1 - ids.length);
+      return [];
+    }
+    const atom = merged(first, rest, into, seq);
+    this.atoms.merge([first, ...rest], atom);
+    for (const id of ids) {
+      this.oversize.delete(id);
+      this.#dirty.add(`a:${id}`);
+    }
+    this.#weigh(atom);
+    this.#dirty.add(`a:${into}`);
+    return [{ kind: "merged", atoms: ids }];
+  }
+
   /** What stands against ordering the proposal now: the sequencer's check (design.md §6 "Fence"). null: nothing. */
   objection(proposal: ProposalEntry): RefusalReason | null {
     if (!proposal.fences.every((fence) => this.fenceHolds(fence))) return "fence";
@@ -350,11 +372,13 @@ export class Catalog {
       case "ready":
         return body.atoms.every((id) => this.atoms.get(id) !== undefined) ? null : "stale";
       case "drop":
-        return this.#dropObjection(proposal, body.atoms);
+        return dropObjection(this, proposal, body);
       case "handoff":
-        return this.#handoffObjection(proposal, body);
+        return handoffObjection(this, proposal, body);
       case "split":
-        return this.#splitObjection(proposal, body);
+        return splitObjection(this, proposal, body);
+      case "merge":
+        return mergeObjection(this, proposal, body);
       case "transaction":
         return this.#areApplicable(body.parts) ? null : "malformed";
       default:
@@ -380,46 +404,6 @@ export class Catalog {
       }
     }
     return true;
-  }
-
-  /**
-   * Nobody drops what it originates, and no copy goes while fewer Archives are members than a majority of the voters: Archives hold everything, and
-   * what they hold is durable on so many only then. The fences see to it that the atoms are those that the proposer meant.
-   */
-  #dropObjection({ engine, fences }: ProposalEntry, atoms: readonly AtomId[]): RefusalReason | null {
-    if (!atoms.every((id) => fences.some((fence) => fence.atom === id))) return "malformed";
-    if (fences.some((fence) => fence.originator === engine)) return "stale";
-    let archives = 0;
-    for (const member of this.#members.values()) if (member.kind === "archive") archives++;
-    return archives * 2 > this.#voters.length ? null : "stale";
-  }
-
-  #splitObjection(proposal: ProposalEntry, body: SplitBody): RefusalReason | null {
-    const atom = this.atoms.get(body.atom);
-    if (atom === undefined || !proposal.fences.some((fence) => fence.atom === body.atom)) return "fence";
-    if (atom.space !== body.space) return "malformed";
-    const high = this.atoms.highOf(atom);
-    let low: Buffer = atom.low;
-    if (new Set(body.pieces.map((piece) => piece.atom)).size < body.pieces.length) return "malformed";
-    for (const piece of body.pieces) {
-      if (this.atoms.get(piece.atom) !== undefined || Buffer.compare(piece.low, low) <= 0) return "malformed";
-      low = Buffer.from(piece.low);
-    }
-    if ((body.pieces.length === 0 && body.firstTaker === noEngine) || (high !== null && Buffer.compare(low, high) >= 0)) return "malformed";
-    if (body.sequenceNext === 0n) return null;
-    const table = this.schema.tables.get(atom.space);
-    const { sequenceFirst: first, sequenceNext: next } = body;
-    return table !== undefined && first < next && (first >= table.sequenceNext || areFree(table.freeIds, first, next)) ? null : "stale";
-  }
-
-  #handoffObjection({ engine, fences }: ProposalEntry, body: HandoffBody): RefusalReason | null {
-    const isFenced = (id: AtomId): boolean => fences.some((fence) => fence.atom === id && fence.originator === engine);
-    if (!body.atoms.every(isFenced)) return "malformed";
-    const isTakable = (id: AtomId): boolean => {
-      const atom = this.atoms.get(id);
-      return atom !== undefined && mayBeHanded(atom, this.#members, body.to);
-    };
-    return body.atoms.every(isTakable) ? null : "stale";
   }
 
   fenceHolds(fence: Fence): boolean {

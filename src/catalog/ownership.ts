@@ -7,10 +7,11 @@
  * | leave, boot of its node | the first ready holder, else the live Archive of the highest rank, else nobody | none |
  * | split with a taker | the taker, ready and first | behind it |
  * | demote | the one it names | last of all: it is not the next one either |
+ * | merge | the one of all of them | as in the first |
  * | handoff | the one it names; of a unique index's atom, which has no rows of its own to hold, any member | behind it |
  */
-import { type Atom, archiveRank, type Holder } from "../atoms/atom.js";
-import { type EngineId, type EngineKind, type NodeId, noEngine, type Seq } from "../base/ids.js";
+import { type Atom, archiveRank, type Holder, isReadyHolder } from "../atoms/atom.js";
+import { type AtomId, type EngineId, type EngineKind, type NodeId, noEngine, type Seq } from "../base/ids.js";
 
 /** Of the catalog's members, what counts here. */
 type Members = ReadonlyMap<EngineId, { readonly id: EngineId; readonly kind: EngineKind; readonly nodeId: NodeId }>;
@@ -60,6 +61,21 @@ export function handedOver(atom: Atom, members: Members, to: EngineId, seq: Seq)
 /** Every engine knows when keys changed; so who has no rows to hold may originate what has none. */
 export function mayBeHanded(atom: Atom, members: Members, to: EngineId): boolean {
   return atom.originator !== to && (mayOriginate(atom, members, to) || (atom.indexOf !== 0 && members.has(to)));
+}
+
+/**
+ * Neighbours that are held ready by the same Caches, and joining nowhere. So nobody has to fetch anything for a MERGE, or holds a part of an
+ * atom; who holds one of them alone (or is on its way) keeps them apart until it holds both or neither.
+ */
+export function mayMerge(left: Atom, right: Atom): boolean {
+  if (left.holders.length !== right.holders.length || left.indexOf !== right.indexOf) return false;
+  return left.holders.every(({ engine, state }) => state === "ready" && isReadyHolder(right, engine));
+}
+
+/** `atoms`: neighbours in key order, of one originator. */
+export function merged(first: Atom, rest: readonly Atom[], into: AtomId, seq: Seq): Atom {
+  const [bytes, rows] = rest.reduce((sum, atom) => [sum[0] + atom.bytes, sum[1] + atom.rows] as const, [first.bytes, first.rows] as const);
+  return { ...first, id: into, bytes, rows, ownershipVersion: seq };
 }
 
 /** It has all of the atom, and lives. */

@@ -96,6 +96,32 @@ export class SpaceAtoms {
     atoms[place] = atom;
   }
 
+  /** At most `count` of them, in order, from the one whose range has the key. */
+  from(key: string, count: number): readonly Atom[] {
+    const found: Atom[] = [];
+    let page = this.#pageIndexAt(key);
+    let place = placeIn(this.#pages[page]?.atoms ?? [], key);
+    for (; page < this.#pages.length && found.length < count; page++, place = 0) {
+      found.push(...(this.#pages[page] as Page).atoms.slice(place, place + count - found.length));
+    }
+    return found;
+  }
+
+  /** The one that begins at this key; its range is the one's before it now. */
+  remove(lowKey: string): void {
+    const index = this.#pageIndexAt(lowKey);
+    const { atoms } = this.#own(index);
+    const place = placeIn(atoms, lowKey);
+    assert(atoms[place]?.lowKey === lowKey && place + index > 0, `no atom but the first begins at ${lowKey}`);
+    atoms.splice(place, 1);
+    this.#count--;
+    // A page that has become small goes into the one before it, where there is room.
+    const before = this.#pages[index - 1];
+    if (atoms.length > 0 && (before === undefined || before.atoms.length + atoms.length > pageAtomsMax / 2)) return;
+    if (atoms.length > 0) this.#own(index - 1).atoms.push(...atoms);
+    this.#pages.splice(index, 1);
+  }
+
   #pageAt(key: string): Page | undefined {
     return this.#pages[this.#pageIndexAt(key)];
   }

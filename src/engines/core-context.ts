@@ -22,8 +22,8 @@ export class CoreContext {
   readonly recent: RecentKeys;
   /** Entries that the sequencer here has read already, by their bytes: applying them need not read them again. */
   readonly decoded = new WeakMap<Uint8Array, Entry>();
-  /** Atoms that went from one live originator to another, as this engine has seen since it began. */
-  readonly originatorMoves = { handoff: 0, demote: 0 };
+  /** Atoms that went from one live originator to another, and that became one with others, as this engine has seen since it began. */
+  readonly atomChanges = { handoff: 0, demote: 0, merge: 0 };
   #effects: CoreEffect[] = [];
   #atomsMade = 0;
 

@@ -71,12 +71,14 @@ export type BatchAnswer =
   /** The engine failed the whole request; `code` as in DatabaseError. */
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-/** How a Cache takes catalogs. */
+/** How catalogs are taken by Caches, and looked after. */
 export interface CatalogLimits {
   /** Of records in one part, in bytes: what an Archive encodes at once. */
   readonly partBytes: number;
   /** Entries kept while catalogs are pulled, in bytes. Beyond it the pulls begin again. */
   readonly keptBytesMax: number;
+  /** From one round of the search for atoms to MERGE to the next: what is merged was left alone for so long. Milliseconds. */
+  readonly mergeEveryMs: number;
 }
 
 /** What a core is told about its own process. */

@@ -35,8 +35,8 @@ export interface Status {
   readonly atomCount: number;
   readonly atomsHeldHere: number;
   readonly atomsOriginatedHere: number;
-  /** Atoms that went from one live originator to another, as this engine has seen since it began. */
-  readonly originatorMoves: { readonly handoff: number; readonly demote: number };
+  /** Atoms that went from one live originator to another, and that became one with others, as this engine has seen since it began. */
+  readonly atomChanges: { readonly handoff: number; readonly demote: number; readonly merge: number };
   /** null: it is an Archive's. */
   readonly memory: MemoryStatus | null;
 }

@@ -112,7 +112,7 @@ export class EngineCore {
       nowMs,
     });
     this.#proposals = new ProposalQueue(this.context);
-    this.#desk = new OriginatorDesk(this.context, this.#proposals);
+    this.#desk = new OriginatorDesk(this.context, this.#proposals, options.catalogLimits.mergeEveryMs);
     const order = (entries: readonly Uint8Array[]): readonly LogEntry[] => {
       this.#ordered = [];
       this.#step({ kind: "order", nowMs: this.context.nowMs, entries });
@@ -458,7 +458,8 @@ export class EngineCore {
     // A new member has heard no announcement yet: its first status should not take the others for standing still.
     else if (event.kind === "joined") this.#announcedMs = Math.min(this.#announcedMs, context.nowMs - announceMs + context.random.integer(100));
     if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
-    if (event.kind === "moved") context.originatorMoves[event.by] += event.atoms.length;
+    if (event.kind === "moved") context.atomChanges[event.by] += event.atoms.length;
+    if (event.kind === "merged") context.atomChanges.merge += event.atoms.length;
     this.#desk.onEvent(event);
     this.cache?.onEvent(event);
     if (event.kind === "decided" && event.engine === context.engine) this.#proposals.decided(event.proposalSeq, event.outcome, event.seq);

@@ -41,6 +41,11 @@ export class Handoffs {
     }
   }
 
+  /** It is better there, for another reason than who asks (merges.ts). */
+  want(atom: AtomId, to: EngineId): void {
+    if (this.#wanted.size < atomsPerProposalMax && !this.#proposed.has(atom)) this.#wanted.set(atom, to);
+  }
+
   /** A block of ids is taken from the atom. Returns who takes the space behind it too, so that it asks for no block any more; 0: nobody. */
   blockTaken(atom: AtomId, taker: EngineId): EngineId {
     const { engine, nowMs } = this.#context;

@@ -12,6 +12,7 @@ import type { CutsReplyMessage, PermissionRequestMessage } from "../messages/wir
 import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 import { Handoffs } from "./handoffs.js";
+import { Merges } from "./merges.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 
 export type DeskOutcome =
@@ -52,14 +53,18 @@ export class OriginatorDesk {
   readonly #wishes = new Map<SpaceId, BlockWish[]>();
   readonly #blocksUnderWay = new Set<SpaceId>();
   readonly #handoffs: Handoffs;
+  readonly #merges: Merges;
   readonly #splitsAskedMs = new Map<AtomId, number>();
+  readonly #mergeEveryMs: number;
   #nextLookMs = 0;
 
-  constructor(context: CoreContext, proposals: ProposalQueue) {
+  constructor(context: CoreContext, proposals: ProposalQueue, mergeEveryMs: number) {
     this.#context = context;
+    this.#mergeEveryMs = mergeEveryMs;
     this.#proposals = proposals;
     this.table = new PermissionTable(context.recent);
     this.#handoffs = new Handoffs(context, proposals);
+    this.#merges = new Merges(context, proposals, this.table, this.#handoffs);
   }
 
   /** A request of this engine or, by `onMessage`, of another. `reply` is called once, perhaps later. True: it waits, and has waited before. */
@@ -112,6 +117,7 @@ export class OriginatorDesk {
 
   onEvent(event: CatalogEvent): void {
     this.#handoffs.onEvent(event);
+    this.#merges.onEvent(event);
     if (event.kind === "decided" && event.outcome === "applied") {
       for (const transaction of event.transactions) {
         this.table.decided(event.engine, transaction);
@@ -119,14 +125,14 @@ export class OriginatorDesk {
       }
     }
     if (event.kind === "spaceGone") this.#wishes.delete(event.space);
-    if (event.kind === "moved" && event.from === this.#context.engine) this.#sendOn();
+    if (event.kind === "merged" || event.kind === "split" || (event.kind === "moved" && event.from === this.#context.engine)) this.#sendOn();
     if (event.kind !== "departed") return;
     const gone = event.member.id;
     this.table.departed(gone);
     for (const key of this.#askers.keys()) if (key.startsWith(`${gone}/`)) this.#askers.delete(key);
   }
 
-  /** Those who wait for what this engine no longer originates: nothing that happens here would answer them. */
+  /** Those who wait with a fence that holds no longer: what they are granted would be refused, or nothing that happens here would answer them. */
   #sendOn(): void {
     const { catalog, appliedSeq } = this.#context;
     for (const [key, { request, fences, reply }] of this.#askers) {
@@ -230,6 +236,7 @@ export class OriginatorDesk {
     const { nowMs, catalog, engine } = this.#context;
     if (engine === 0 || nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 50;
+    this.#merges.tick(this.#mergeEveryMs);
     this.#handoffs.tick();
     for (const space of [...this.#wishes.keys()]) this.#handOut(space);
     for (const [id, askedMs] of this.#splitsAskedMs) if (nowMs - askedMs > splitAgainMs) this.#splitsAskedMs.delete(id);

@@ -176,7 +176,7 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     atomCount: catalog.atoms.total,
     atomsHeldHere: heldHere(core),
     atomsOriginatedHere: originatedHere(core),
-    originatorMoves: { ...core.context.originatorMoves },
+    atomChanges: { ...core.context.atomChanges },
     memory: memoryOf(core),
   };
 }

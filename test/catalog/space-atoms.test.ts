@@ -25,7 +25,7 @@ const lows = (atoms: Iterable<Atom>): number[] => [...atoms].map(({ id }) => id 
 const inPages = (pages: AtomPages): Atom[] => pages.flatMap(({ atoms }) => [...atoms]);
 const keyOf = (low: number): string => binaryKey(integerKey(BigInt(low)));
 
-test("atoms that are added and replaced at random are found as in a sorted list, and a snapshot stays as it was", () => {
+test("atoms that are added, replaced and removed at random are found as in a sorted list, and a snapshot stays as it was", () => {
   for (let seed = 1; seed <= 5; seed++) {
     const random = seededRandom(seed);
     const atoms = new SpaceAtoms();
@@ -35,9 +35,20 @@ test("atoms that are added and replaced at random are found as in a sorted list,
     for (let round = 0; round < 1500; round++) {
       const low = round === 0 ? 0 : random.integer(5000);
       const atom = atomAt(low, round);
+      // In the last third more go than come.
+      const removed = round % 5 === 4 || round > 1000 ? [...known.keys()][random.integer(known.size)] : undefined;
       if (known.has(low)) atoms.replace(atom);
       else atoms.add(atom);
       known.set(low, atom);
+      if (removed !== undefined && removed > 0) {
+        atoms.remove(atomAt(removed).lowKey);
+        known.delete(removed);
+      }
+      if (removed !== undefined && removed > 0 && round > 1000) {
+        const [one] = [...known.keys()].filter((other) => other > 0);
+        atoms.remove(atomAt(one as number).lowKey);
+        known.delete(one as number);
+      }
       if (round % 400 === 100) snapshot = { pages: atoms.snapshot(), expected: sorted() };
       if (snapshot !== null && round % 100 === 0) expect(inPages(snapshot.pages)).toEqual(snapshot.expected);
     }
@@ -53,9 +64,19 @@ test("atoms that are added and replaced at random are found as in a sorted list,
       const within = expected.filter(({ id }, index) => index === at || (index > at && id - 1 < high));
       expect(lows(atoms.overlapping(keyOf(low), keyOf(high)))).toEqual(lows(within));
       expect(lows(atoms.overlapping(keyOf(low), null))).toEqual(lows(expected.slice(at)));
+      const count = 1 + random.integer(100);
+      expect(lows(atoms.from(keyOf(low), count))).toEqual(lows(expected.slice(at, at + count)));
       expect(atoms.after((expected[at] as Atom).lowKey)).toBe(expected[at + 1]);
     }
   }
+});
+
+test("pages that have become small go together: what is left takes no more of them than it would have", () => {
+  const atoms = new SpaceAtoms();
+  for (let low = 0; low < 5000; low++) atoms.add(atomAt(low));
+  for (let low = 1; low < 5000; low++) if (low % 100 !== 0) atoms.remove(atomAt(low).lowKey);
+  expect(atoms.count).toBe(50);
+  expect(atoms.snapshot().length).toBeLessThan(3);
 });
 
 test("a snapshot costs no copy of what does not change", () => {

@@ -86,7 +86,7 @@ export class CacheParts {
   constructor(
     catalog = new Catalog(),
     position = genesis,
-    limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000 },
+    limits: CatalogLimits = { partBytes: 1000, keptBytesMax: 10_000, mergeEveryMs: 1000 },
     seed = 1,
     memoryBytes = Number.POSITIVE_INFINITY,
   ) {
@@ -94,7 +94,7 @@ export class CacheParts {
     this.context = new CoreContext(self, catalog, seededRandom(seed), position, 0);
     this.context.sequencer = "e1" as Endpoint;
     this.proposals = new ProposalQueue(this.context);
-    this.desk = new OriginatorDesk(this.context, this.proposals);
+    this.desk = new OriginatorDesk(this.context, this.proposals, limits.mergeEveryMs);
     this.cache = new CacheSide(this.context, this.proposals, this.desk, limits, memoryBytes);
   }
 

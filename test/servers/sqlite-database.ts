@@ -63,7 +63,7 @@ const status: Status = {
   atomsHeldHere: 1,
   atomsOriginatedHere: 1,
   memory: null,
-  originatorMoves: { handoff: 0, demote: 0 },
+  atomChanges: { handoff: 0, demote: 0, merge: 0 },
 };
 
 function openSession(file: string, database: SqliteDatabase, onClose: () => void): Session {

@@ -115,6 +115,7 @@ export const coverageRows = {
     "SPLIT for ids",
     "SPLIT for ids given back",
     "HANDOFF",
+    "MERGE",
     "DDL",
     "catch-up over TCP",
     "sequencer changed",

@@ -49,7 +49,7 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
 };
 
 /** Two or three atoms in a part, so that catalogs take several and change between them. */
-const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000 };
+const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000, mergeEveryMs: 200 };
 
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.6 };
 /** How long the cluster waits for what must come in the end, in virtual milliseconds. */
@@ -203,6 +203,7 @@ export class SimulatedCluster {
       coverage.count("stream", "HANDOFF");
       if (this.invariants.committed.catalog.members.get(body.to)?.kind === "archive") coverage.count("eviction", "HANDOFF to an Archive");
     }
+    if (body.kind === "merge") coverage.count("stream", "MERGE");
     if (body.kind === "split") {
       const isNew = this.invariants.committed.catalog.schema.tables.get(body.space)?.sequenceNext === body.sequenceNext;
       coverage.count("stream", body.sequenceNext === 0n ? "SPLIT by size" : isNew ? "SPLIT for ids" : "SPLIT for ids given back");
@@ -448,6 +449,7 @@ function describeEntry(entry: Entry): string {
       const { body } = entry;
       const head = `${body.kind} ${entry.engine}/${entry.proposalSeq} s=${entry.snapshot}`;
       if (body.kind === "split") return `${head} atom ${body.atom} into ${body.pieces.length + 1}, ids ${body.sequenceFirst}…${body.sequenceNext}`;
+      if (body.kind === "merge") return `${head} atoms ${body.atoms} into ${body.into}`;
       if (body.kind === "handoff") return `${head} atoms ${body.atoms} to ${body.to}`;
       if (body.kind !== "transaction") return `${head} atoms ${body.atoms}`;
       const parts = body.parts.map((part) =>

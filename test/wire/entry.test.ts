@@ -54,6 +54,7 @@ const bodies = [
     sequenceNext: 33n,
   },
   { kind: "handoff", to: 6, atoms: [9, 70_000] },
+  { kind: "merge", space: 7, into: 11, atoms: [9, 70_000] },
 ] as unknown as ProposalBody[];
 
 const entries = [
@@ -74,7 +75,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 4, entries: "415eb3bff611ad26", messages: "50a9d2d5722df1aa" };
+const digests = { formatVersion: 4, entries: "6ab7aecd8c69c2ba", messages: "50a9d2d5722df1aa" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -98,7 +98,7 @@ export interface SchemaVersion {
   readonly version: Seq;
 }
 
-export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody | HandoffBody;
+export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody | HandoffBody | MergeBody;
 
 export interface TransactionBody {
   readonly kind: "transaction";
@@ -236,12 +236,23 @@ export interface HandoffBody {
   readonly atoms: readonly AtomId[];
 }
 
+/** The proposer, which originates these neighbours, makes one atom of them. A fence names each. */
+export interface MergeBody {
+  readonly kind: "merge";
+  /** Theirs: an engine without this space's record catalog counts its atoms all the same. */
+  readonly space: SpaceId;
+  /** Two or more, in key order. */
+  readonly atoms: readonly AtomId[];
+  /** What they become: a new id, so that nothing that was meant for one of them is taken as meant for all. */
+  readonly into: AtomId;
+}
+
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
 export const formatVersion = 4;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
-const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff"] as const;
+const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff", "merge"] as const;
 const schemaTypes = ["table", "index", "view", "trigger"] as const;
 
 export function encodeEntry(entry: Entry): Buffer {
@@ -334,6 +345,10 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
       break;
     case "handoff":
       writer.varint(body.to);
+      writeList(writer, body.atoms, (atom) => writer.varint(atom));
+      break;
+    case "merge":
+      writer.varint(body.space).varint(body.into);
       writeList(writer, body.atoms, (atom) => writer.varint(atom));
       break;
     default:
@@ -476,6 +491,8 @@ function readBody(reader: ByteReader): ProposalBody {
     }
     case "handoff":
       return { kind, to: reader.varint() as EngineId, atoms: reader.list((r) => r.varint() as AtomId) };
+    case "merge":
+      return { kind, space: reader.varint() as SpaceId, into: reader.varint() as AtomId, atoms: reader.list((r) => r.varint() as AtomId) };
     default:
       return unreachable(kind);
   }
