@@ -20,8 +20,11 @@ export function watchedHandlers(handlers: NetworkHandlers, touched: () => void):
 /** First bytes of messages; wire numbers never change. */
 const numbers = { catchUpRequest: 7, proposeAgain: 67, notMember: 68, bootRequest: 69, farewell: 85, silentOriginator: 86 } as const;
 
+/** What becomes of a reliable message, by its number: `send` sends it, now or later, once or twice. null: it is sent. */
+export type Courier = ((number: number, send: () => boolean) => boolean) | null;
+
 /** `sent` counts reliable messages by their number. */
-export function watchedNetwork(network: Network, coverage: Coverage, sent: Map<number, number>): Network {
+export function watchedNetwork(network: Network, coverage: Coverage, sent: Map<number, number>, courier: () => Courier): Network {
   let bootRequest = "";
   return {
     get endpoint() {
@@ -48,7 +51,8 @@ export function watchedNetwork(network: Network, coverage: Coverage, sent: Map<n
         if (text === bootRequest) coverage.count("sequencer", "BOOT asked twice, ordered once");
         bootRequest = text;
       }
-      return network.sendReliable(to, payload);
+      const send = (): boolean => network.sendReliable(to, payload);
+      return courier()?.(number, send) ?? send();
     },
     queuedBytes: (to) => network.queuedBytes(to),
     probe: (endpoint, timeoutMs) => network.probe(endpoint, timeoutMs),

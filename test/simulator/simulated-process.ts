@@ -9,7 +9,7 @@ import type { Environment, LocalHandlers, LocalPort } from "../../src/engines/en
 import type { MemoryFabric } from "../../src/messages/network/memory-network.js";
 import type { StreamLimits } from "../../src/messages/stream/stream-node-types.js";
 import type { Coverage } from "./coverage.js";
-import { watchedHandlers, watchedNetwork } from "./network-watch.js";
+import { type Courier, watchedHandlers, watchedNetwork } from "./network-watch.js";
 import type { SimulatedDisk } from "./simulated-disk.js";
 import { openSimulatedLocalPort, type SimulatedLocalPort } from "./simulated-local-port.js";
 import { ProcessClock, type VirtualTime } from "./virtual-time.js";
@@ -44,6 +44,8 @@ export class SimulatedProcess {
   state: "down" | "up" | "paused" | "leaving" = "down";
   /** Reliable messages by their number, of all lives. */
   readonly sent = new Map<number, number>();
+  /** Of what it sends over connections: tests lose, hold and double it. */
+  courier: Courier = null;
   /** Counts its starts. */
   life = 0;
   engine: ArchiveEngine | CacheEngine | null = null;
@@ -123,7 +125,7 @@ export class SimulatedProcess {
       openNetwork: async (nonce, handlers) => {
         const watched = watchedHandlers(handlers, () => world.touched(this));
         const network = world.fabric.open({ clusterId, secret, nonce, endpoint, group: "all", handlers: watched, datagramBytesMax: 1400 });
-        return watchedNetwork(network, world.coverage, this.sent);
+        return watchedNetwork(network, world.coverage, this.sent, () => this.courier);
       },
     };
   }
