@@ -48,6 +48,8 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
   }
   process.stdout.write(`${table.toString()}\n`);
   if (status.memory !== null) process.stdout.write(`${describeMemory(status.memory)}\n`);
+  const { handoff, demote, merge } = status.atomChanges;
+  process.stdout.write(`since this engine began: ${handoff} atoms handed over, ${demote} demoted, ${merge} merged\n`);
   const lost = status.voters.filter((voter) => voter.engine === null);
   for (const voter of lost)
     process.stdout.write(`voter ${voter.nodeId} is away: start it again, or give it up with "atomcast remove ${voter.nodeId}"\n`);

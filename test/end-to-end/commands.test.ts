@@ -293,6 +293,7 @@ describe("asking a running engine", () => {
     expect(status.stdout).toMatch(new RegExp(`^database ${site.database} \\([0-9a-f]{16}\\), committed \\d+, 1 atoms$`, "m"));
     expect(status.stdout).toMatch(new RegExp(`${archive.id}\\s+│ archive │ sequencer\\s+│ ${archive.pid}`));
     expect(status.stdout).toMatch(new RegExp(`${cache.id}\\s+│ cache\\s+│ learner\\s+│ ${cache.pid}\\s+│ ${cache.url}`));
+    expect(status.stdout).toMatch(/^since this engine began: 0 atoms handed over, 0 demoted, 0 merged$/m);
     const json = JSON.parse((await site.run(["status"], { ATOMCAST_URL: cache.url, ATOMCAST_JSON: "1" })).stdout);
     expect(json).toMatchObject({ database: site.database, voters: [{ engine: archive.id }], engines: [{ id: archive.id }, { id: cache.id }] });
     const made = await site.run(["sql", cache.url, "-c", "create table pair (a, b); insert into pair values (1, 'x'), (2, null)"]);
