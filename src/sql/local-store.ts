@@ -50,8 +50,10 @@ export interface Step extends Statement {
   readonly condition: Condition | null;
 }
 
-/** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys). */
+/** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys, PRAGMA atomcast.isolation). */
 export interface SessionSettings {
+  /** Left out: snapshot. */
+  readonly isolation?: "serializable";
   readonly foreignKeys: boolean;
   readonly deferForeignKeys: boolean;
   /** What last_insert_rowid(), changes() and total_changes() answer before the first step. */

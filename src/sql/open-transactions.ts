@@ -86,6 +86,7 @@ function copyOf(unit: Unit, state: StoreState): Unit {
     startSchema: state.schema,
     touches: new Map(),
     deferred: copyTouches(unit.deferred),
+    readKeys: new Map([...unit.readKeys].map(([space, keys]) => [space, new Set(keys)])),
     parents: new Map([...unit.parents].map(([space, keys]) => [space, new Set(keys)])),
     segments: [...unit.segments],
     savepoints: [...unit.savepoints],

@@ -1,7 +1,8 @@
 /** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
 import type { SqlValue } from "../base/values.js";
 import type { ResultSet, SessionSettings, SqlFault } from "./local-store.js";
-import { pragmaBoolean } from "./parse/pragmas.js";
+import { foldName } from "./parse/names.js";
+import { isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
 import type { PragmaStatement } from "./parse/statement-info.js";
 import { fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
@@ -14,6 +15,7 @@ export interface PragmaOutcome {
 export const emptyResult: ResultSet = { columns: [], rows: [], affectedRowCount: 0, lastInsertRowid: null };
 
 export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
+  if (info.name === isolationPragma) return isolation(info, settings, inTransaction);
   if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, inTransaction);
   switch (info.effect) {
     case "database":
@@ -37,6 +39,19 @@ function sessionPragma(info: PragmaStatement, settings: SessionSettings, inTrans
   // As in SQLite, a transaction keeps the constraints that it began with.
   if (isForeignKeys) return { result: emptyResult, settings: inTransaction ? settings : { ...settings, foreignKeys: on } };
   return { result: emptyResult, settings: { ...settings, deferForeignKeys: on } };
+}
+
+/** As in SQL's SET TRANSACTION: before the transaction, and for all that follow. */
+function isolation({ value }: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
+  const { isolation: current = "snapshot", ...others } = settings;
+  if (value === null) return { result: single("isolation", current), settings };
+  const wanted = foldName(value);
+  if (inTransaction && wanted !== current)
+    return { result: fault("SQLITE_ERROR", "cannot change the isolation of a transaction that has begun: set it before BEGIN"), settings };
+  if (wanted === "serializable") return { result: emptyResult, settings: { ...others, isolation: wanted } };
+  if (wanted === "snapshot") return { result: emptyResult, settings: others };
+  const message = `there is no isolation ${JSON.stringify(value)}: it is snapshot (which has no dirty or non-repeatable reads and no lost updates) or serializable`;
+  return { result: fault("ATOMCAST_NOT_SUPPORTED", message), settings };
 }
 
 function single(name: string, value: SqlValue): ResultSet {

@@ -38,6 +38,7 @@ import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingBefore, missingParent, missingTouched } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
+import { noteReads } from "./read-set.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
@@ -211,6 +212,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
     run.unit.hasRun = true;
     const reason = rewind(state, run.unit, plan.tables);
     if (reason !== null) return reason;
+    if (plan.info.kind === "read") noteReads(state, run.unit, plan, bound);
   }
   if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
@@ -303,7 +305,7 @@ function seedRowid(run: Run): void {
 /** Runs within the unit that is open, or within one of its own, which then ends. */
 function inUnit(run: Run, work: (unit: Unit) => Outcome): Outcome {
   if (run.unit !== null) return work(run.unit);
-  const unit = beginUnit(run.state, "implicit", run.settings.foreignKeys);
+  const unit = beginUnit(run.state, "implicit", run.settings);
   run.unit = unit;
   const outcome = work(unit);
   if (run.interruption !== null || run.unit === null) return outcome;
@@ -347,6 +349,7 @@ function useIds(run: Run, unit: Unit, tables: readonly LocalTable[]): void {
 function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan, bound: readonly unknown[]): Outcome {
   const { state } = run;
   const { main, hooks } = state;
+  noteReads(state, unit, plan, bound);
   if (unit.kind === "implicit") for (const table of plan.tables) unit.reliedOn.add(table.space);
   if (plan.usesIds) useIds(run, unit, plan.written);
   if (plan.seedsRowid) seedRowid(run);
@@ -434,7 +437,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
   switch (info.kind) {
     case "begin":
       if (unit !== null) return fault("SQLITE_ERROR", "cannot start a transaction within a transaction");
-      run.unit = beginUnit(state, "begin", run.settings.foreignKeys, info.readOnly);
+      run.unit = beginUnit(state, "begin", run.settings, info.readOnly);
       return emptyResult;
     case "commit":
       if (unit === null) return fault("SQLITE_ERROR", "cannot commit - no transaction is active");
@@ -511,7 +514,7 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
   const { state } = run;
   try {
     if (kind === "savepoint") {
-      run.unit ??= beginUnit(state, "savepoint", run.settings.foreignKeys);
+      run.unit ??= beginUnit(state, "savepoint", run.settings);
       rewindAll(state, run.unit);
       openSavepoint(state, run.unit, name);
       return emptyResult;

@@ -45,11 +45,16 @@ type FlatCommit = readonly [
 const uses: readonly PermissionKey["kind"][] = ["write", "delete", "exist"];
 
 function flatSettings(settings: SessionSettings): FlatSettings {
-  return [(settings.foreignKeys ? 1 : 0) | (settings.deferForeignKeys ? 2 : 0), settings.lastInsertRowid, settings.changes];
+  return [
+    (settings.foreignKeys ? 1 : 0) | (settings.deferForeignKeys ? 2 : 0) | (settings.isolation === "serializable" ? 4 : 0),
+    settings.lastInsertRowid,
+    settings.changes,
+  ];
 }
 
 function settingsOf(flags: number, lastInsertRowid: bigint, changes: bigint): SessionSettings {
-  return { foreignKeys: (flags & 1) !== 0, deferForeignKeys: (flags & 2) !== 0, lastInsertRowid, changes };
+  const settings = { foreignKeys: (flags & 1) !== 0, deferForeignKeys: (flags & 2) !== 0, lastInsertRowid, changes };
+  return (flags & 4) === 0 ? settings : { ...settings, isolation: "serializable" };
 }
 
 export function packCalls(calls: readonly LocalStoreCall[]): ThreadMessage {

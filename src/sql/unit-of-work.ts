@@ -12,7 +12,7 @@ import type { SqlValue } from "../base/values.js";
 import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
 import { copyTouches, mergeTouches } from "./capture.js";
 import type { LocalForeignKey, LocalTable } from "./local-schema.js";
-import type { BinaryKey, Changes, PermissionKey } from "./local-store.js";
+import type { BinaryKey, Changes, PermissionKey, SessionSettings } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";
@@ -22,12 +22,14 @@ import type { FinalRow, Image, RowsSegment, Savepoint, Segment, Unit } from "./u
 /** Room in an entry for everything beside its rows. */
 const entryOverheadBytes = 1024 * 1024;
 
-export function beginUnit(state: StoreState, kind: Unit["kind"], foreignKeys: boolean, readOnly = false): Unit {
+export function beginUnit(state: StoreState, kind: Unit["kind"], { foreignKeys, isolation }: SessionSettings, readOnly = false): Unit {
   state.statements.get("BEGIN").run();
   return {
     kind,
     startSchema: state.schema,
     foreignKeys,
+    isSerializable: isolation === "serializable",
+    readKeys: new Map(),
     readOnly,
     touches: new Map(),
     deferred: new Map(),
@@ -189,6 +191,7 @@ export function changesOf(state: StoreState, unit: Unit): Changes | null {
       permissions.set(space, key, "exist");
     }
   }
+  for (const [space, keys] of unit.readKeys) for (const key of keys) if (!permissions.has(space, key)) permissions.set(space, key, "write");
   const body = encodeBody({ kind: "transaction", exists, parts });
   if (body.length > entryBytesMax - entryOverheadBytes / 2) {
     throw new StatementFault(fault("SQLITE_TOOBIG", `a transaction of more than ${entryBytesMax} bytes: divide it in several`));

@@ -14,6 +14,10 @@ export interface Unit {
   readonly startSchema: LocalSchema;
   /** Whether constraints are enforced: the session's setting when the unit began. */
   readonly foreignKeys: boolean;
+  /** What it reads must be unchanged when it commits. */
+  readonly isSerializable: boolean;
+  /** By table; those of which more was read are among `wholeTables`. */
+  readonly readKeys: Map<SpaceId, Set<BinaryKey>>;
   /** It may not write (BEGIN TRANSACTION READONLY). */
   readonly readOnly: boolean;
   /** Of the segment that is open. */

@@ -31,6 +31,7 @@ export const coverageRows = {
     "totals are right",
     "what is acknowledged comes before what begins then",
     "no orphans",
+    "serializable",
     "unique names",
     "everything finishes",
   ],

@@ -27,6 +27,8 @@ export interface Profile {
 const mixed: Mix = {
   transfer: 8,
   deal: 3,
+  leaveDuty: 3,
+  duty: 1,
   sum: 4,
   item: 6,
   pair: 3,

@@ -86,6 +86,9 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
   const orphans = await read("select count(*) from children where parent not in (select id from parents)");
   check(orphans[0]?.[0] === 0n, "no orphans", () => `${orphans[0]?.[0]} at ${at}`);
   coverage.count("invariants", "no orphans");
+  const present = (await read("select sum(present) from duty"))[0]?.[0] as bigint;
+  check(present >= 1n, "serializable", () => `nobody is present at ${at}`);
+  coverage.count("invariants", "serializable");
   const tallies = Number((await read("select coalesce(sum(n), 0) from tallies"))[0]?.[0]);
   const tallied = (outcome: Operation["outcome"]): number => find("tally").filter((operation) => operation.outcome === outcome).length;
   check(tallies >= tallied("ok"), "acknowledged effects are there", () => `${tallies} tallies of ${tallied("ok")}, read at ${at}`);

@@ -43,6 +43,8 @@ export const operationKinds = [
   "deal",
   "tagged",
   "retag",
+  "leaveDuty",
+  "duty",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -75,6 +77,7 @@ const pageKinds: ReadonlySet<OperationKind> = new Set(["page", "turn", "pageRang
 
 export const accountCount = 8;
 export const accountInitial = 100n;
+const doctorCount = 3;
 const nameCount = 6;
 const parentCount = 4;
 const bigBytes = 6 * 1024;
@@ -135,6 +138,7 @@ export class Workload {
       "create index children_parent on children(parent)",
       "create table counters (id integer primary key, n integer not null)",
       "create table codes (id integer primary key, code integer)",
+      "create table duty (doctor integer primary key, present integer not null)",
       // Keys of text, two columns, no rowid; a trigger; a foreign key that cascades.
       "create table tallies (place text collate nocase, day integer, n integer not null, primary key (place, day)) without rowid",
       "create table orders (id integer primary key, customer integer not null, lines integer not null default 0)",
@@ -144,6 +148,7 @@ export class Workload {
       `insert into accounts values ${accounts}`,
       `insert into parents values ${parents}`,
       "insert into counters values (1, 0)",
+      `insert into duty values ${Array.from({ length: doctorCount }, (_, index) => `(${index + 1}, 1)`).join(", ")}`,
     );
     if (this.hasPages) await this.#preparePages(name);
   }
@@ -240,7 +245,7 @@ export class Workload {
       [step("begin"), total],
       [from, step("savepoint s"), into, into, step("rollback to s"), into, note, total],
       [balance],
-      [total, step("commit")],
+      [total, { ...step("commit"), condition: { kind: "ok", step: 0 } }],
     ];
     let open: number | null = null;
     let seen: SqlValue = null;
@@ -359,6 +364,8 @@ export class Workload {
     const rows = last.result.rows;
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
     else if (judgedKinds.has(operation.kind)) this.#judgePages(operation, rows);
+    else if (operation.kind === "page" || operation.kind === "turn" || operation.kind === "pageRange") this.#judgePages(operation, rows);
+    else if (operation.kind === "duty") this.#judgeDuty(operation, rows);
     else if (operation.kind === "orphan")
       check(rows[0]?.[0] === 0n, "no orphans", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}`);
     else if (operation.kind === "atoms")
@@ -383,6 +390,11 @@ export class Workload {
     const expected = BigInt(accountCount) * accountInitial;
     check(rows[0]?.[0] === expected, "totals are right", () => `operation ${operation.id} reads ${rows[0]?.[0]} at ${operation.at}, not ${expected}`);
     this.#cluster.coverage.count("invariants", "totals are right");
+  }
+
+  #judgeDuty({ id, at }: Operation, rows: readonly (readonly SqlValue[])[]): void {
+    check((rows[0]?.[0] as bigint) >= 1n, "serializable", () => `operation ${id} finds nobody present at ${at}`);
+    this.#cluster.coverage.count("invariants", "serializable");
   }
 
   /** Constraints and schema races are a client's daily bread; anything else is not. */
@@ -491,6 +503,15 @@ export class Workload {
         if (choice === 1) return { about: [], steps: [step("drop index codes_code")] };
         return { about: [], steps: [step("delete from codes where id not in (select min(id) from codes group by code)")] };
       }
+      case "leaveDuty": {
+        const doctor = this.#below(doctorCount);
+        if (this.#random.integer(3) === 0) return { about: [doctor], steps: [step("update duty set present = 1 where doctor = ?", BigInt(doctor))] };
+        // Each sees another one present: at snapshot isolation all would leave in the end.
+        const leave = "update duty set present = 0 where doctor = ? and (select count(*) from duty where present = 1) > 1";
+        return { about: [doctor], steps: [step("pragma atomcast.isolation = serializable"), step(leave, BigInt(doctor))] };
+      }
+      case "duty":
+        return { about: [], steps: [step("select sum(present) from duty")] };
       case "table":
         return this.#table(number);
       case "atoms":

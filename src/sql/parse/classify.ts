@@ -6,7 +6,7 @@ import { unreachable } from "../../base/errors.js";
 import type { SqlFault } from "../local-store.js";
 import { boundedCache } from "./bounded-cache.js";
 import { foldName } from "./names.js";
-import { pragmaMeaning, pragmaRefusal } from "./pragmas.js";
+import { isolationPragma, pragmaMeaning, pragmaRefusal } from "./pragmas.js";
 import { findReferences, systemSchema, temporaryRefusal } from "./references.js";
 import {
   type AstNode,
@@ -185,8 +185,10 @@ function classifyExplain(parsed: ParsedStatement, explained: Stmt, queryPlan: bo
 }
 
 function classifyPragma(parsed: ParsedStatement, root: Stmt & { readonly type: "PragmaStmt" }): PragmaStatement | RefusedStatement {
-  const name = foldName(root.name.objName.text);
   const schema = root.name.dbName?.text ?? null;
+  const own = schema !== null && foldName(schema) === "atomcast";
+  const name = `${own ? "atomcast." : ""}${foldName(root.name.objName.text)}`;
+  if (own && name !== isolationPragma) return refuse(parsed, null, `there is no PRAGMA ${name}: Atomcast's own is ${isolationPragma}`);
   if (schema !== null && foldName(schema) === "temp") return refuse(parsed, null, temporaryRefusal);
   const value = root.body === undefined ? null : pragmaValue(parsed, root.body.value);
   const { effect, readsRows } = pragmaMeaning(name, value);

@@ -98,6 +98,9 @@ export const pragmaRules: Readonly<Record<string, PragmaRule>> = {
   writable_schema: mustBeOff,
 };
 
+/** Atomcast's own, with its schema's name. */
+export const isolationPragma = "atomcast.isolation";
+
 export interface PragmaMeaning {
   readonly effect: PragmaEffect;
   readonly readsRows: boolean;
@@ -105,6 +108,7 @@ export interface PragmaMeaning {
 
 /** `name` folded. */
 export function pragmaMeaning(name: string, value: string | null): PragmaMeaning {
+  if (name === isolationPragma) return { effect: "session", readsRows: false };
   const rule = Object.hasOwn(pragmaRules, name) ? pragmaRules[name] : undefined;
   if (rule === undefined) return { effect: "read", readsRows: false };
   const readsRows = rule.readsRows === true;

@@ -1,0 +1,36 @@
+/**
+ * What a serializable transaction has read, as keys and tables that must be unchanged since its snapshot when it commits (design.md §6). A
+ * statement's plan tells what can matter to it (plan/pull-plan.ts); so rows that were not there are among it, and phantoms conflict like changes.
+ *
+ * | what the plan tells | permission |
+ * |---|---|
+ * | single keys of rows | each of them, as if it was written: nobody else changes it meanwhile |
+ * | anything else | the whole table, unchanged |
+ */
+import type { BinaryRange } from "./local-store.js";
+import { neededRanges, sourceValue } from "./plan/missing-rows.js";
+import { typedValues } from "./plan/typed-values.js";
+import type { RunnablePlan } from "./statement-plans.js";
+import type { StoreState } from "./store-state.js";
+import type { Unit } from "./unit.js";
+
+/** Keys of one table; beyond it the whole table counts as read. */
+const readKeysMax = 1000;
+
+export function noteReads(state: StoreState, unit: Unit, plan: RunnablePlan, bound: readonly unknown[]): void {
+  if (!unit.isSerializable) return;
+  for (const pull of plan.pulls) {
+    const { space } = pull.table;
+    if (unit.made.has(space) || unit.wholeTables.has(space)) continue;
+    const needs = neededRanges(pull, (source) => sourceValue(source, plan.parameters, bound), typedValues(state.statements));
+    const keys = unit.readKeys.get(space) ?? new Set();
+    const isKnown = needs.every(({ ranges, indexOf }) => indexOf === undefined && ranges?.every(isOneKey) === true);
+    for (const { ranges } of isKnown ? needs : []) for (const { low } of ranges ?? []) keys.add(low);
+    if (isKnown && keys.size <= readKeysMax) unit.readKeys.set(space, keys);
+    else unit.wholeTables.add(space);
+  }
+}
+
+function isOneKey({ low, high }: BinaryRange): boolean {
+  return high === `${low}\0`;
+}
