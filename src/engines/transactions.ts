@@ -38,6 +38,7 @@ import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
 import type { Changes, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
+import { conflictText } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
@@ -321,13 +322,11 @@ export class Transactions {
   }
 
   /** What cannot run again ends at its COMMIT. */
-  #conflicts(batch: Batch, unit: Unit, message: string): void {
+  #conflicts(batch: Batch, unit: Unit): void {
+    const { catalog, recent } = this.#context;
+    const why = unit.result === null ? "" : conflictText(catalog, recent, unit.result.changes, unit.result.snapshot);
     const before = unit.result?.outcomes.slice(0, -1) ?? [];
-    this.#lose(batch, unit, before, {
-      code: "SQLITE_BUSY_SNAPSHOT",
-      message: `database is locked: ${message}; begin the transaction again`,
-      offset: -1,
-    });
+    this.#lose(batch, unit, before, { code: "SQLITE_BUSY_SNAPSHOT", message: `database is locked: ${why}; begin it again`, offset: -1 });
   }
 
   #ran(batch: Batch, unit: Unit, result: RunResult): void {
@@ -542,8 +541,10 @@ export class Transactions {
         return;
       case "conflict":
         this.counters.conflicts++;
-        if (unit.isFinal) this.#conflicts(batch, unit, "what the transaction changed, or relied on, was changed by another one since its snapshot");
-        else this.#whenReached(batch, unit, outcome.reach, () => this.#run(batch, unit));
+        this.#whenReached(batch, unit, outcome.reach, () => {
+          if (unit.isFinal) this.#conflicts(batch, unit);
+          else this.#run(batch, unit);
+        });
         return;
       case "moved":
         this.counters.moved++;
@@ -632,7 +633,7 @@ export class Transactions {
     }
     this.counters.refused++;
     if (outcome === "fence") this.#askAgain(batch, unit);
-    else if (unit.isFinal && outcome !== "malformed") this.#conflicts(batch, unit, "the schema has changed since the transaction began");
+    else if (unit.isFinal && outcome !== "malformed") this.#conflicts(batch, unit);
     else if (outcome === "malformed") this.#fail(batch, unit, "ATOMCAST_REFUSED", "the sequencer could not read the proposal");
     else this.#run(batch, unit);
   }
