@@ -16,6 +16,8 @@ export interface ClusterOptions {
   readonly kind: ClusterKind;
   /** Where V8's CPU profiles go; null: none are taken. */
   readonly profileDirectory: string | null;
+  /** Load workers, each with a Cache in itself or to itself. Left out: cacheCount. */
+  readonly caches?: number;
 }
 
 export interface Cluster {
@@ -47,6 +49,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const env = { ...process.env, XDG_STATE_HOME: join(directory, "state") };
   for (const name of Object.keys(env)) if (name.startsWith("ATOMCAST_")) delete (env as NodeJS.ProcessEnv)[name];
   const nodeArgs = options.profileDirectory === null ? [] : ["--cpu-prof", `--cpu-prof-dir=${options.profileDirectory}`];
+  const workerCount = options.caches ?? cacheCount;
   const archives: EngineChild[] = [];
   const caches: EngineChild[] = [];
   const workers: WorkerChild[] = [];
@@ -77,9 +80,9 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   try {
     for (let index = 0; index < archiveCount; index++) archives.push(await startArchive(index));
     if (options.kind !== "embedded")
-      for (let index = 0; index < cacheCount; index++)
+      for (let index = 0; index < workerCount; index++)
         caches.push(await startEngine(`cache ${index + 1}`, ["cache", "--http", "127.0.0.1:0", ...common], nodeArgs, env));
-    for (let index = 0; index < cacheCount; index++) await openWorker(index);
+    for (let index = 0; index < workerCount; index++) await openWorker(index);
     const cluster: Cluster = {
       kind: options.kind,
       workers,

@@ -7,6 +7,7 @@ const operations: Readonly<Record<Work, (lane: Lane) => Promise<void>>> = {
   insert: (lane) => lane.insert(),
   update: (lane) => lane.update(anyCounter()),
   read: (lane) => lane.read(anyCounter()),
+  hot: (lane) => lane.update(1),
 };
 
 /** After a failure, so that a system that is down is asked again and not hammered. Milliseconds. */

@@ -11,7 +11,8 @@ export type Target =
   | { readonly kind: "postgres"; readonly port: number }
   | { readonly kind: "etcd"; readonly ports: readonly number[] };
 
-export type Work = "insert" | "update" | "read";
+/** `hot`: an update of one row, by all. */
+export type Work = "insert" | "update" | "read" | "hot";
 
 export interface RunOrder {
   readonly work: Work;

@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { killAll } from "./child-processes.js";
-import { type Cluster, type ClusterKind, startCluster } from "./cluster.js";
+import { type Cluster, type ClusterKind, cacheCount, startCluster } from "./cluster.js";
 import { readProfiles, type ThreadProfile } from "./cpu-profile.js";
 import { type EvictionRun, measureEviction } from "./eviction.js";
 import { type FailoverRun, measureFailover } from "./failover.js";
@@ -27,6 +27,8 @@ const titles: Readonly<Record<ClusterKind, string>> = {
 
 /** CPU time by process is told of this one. */
 const cpuItem: Item = { work: "insert", inFlight: 64 };
+/** One row that all update. */
+const hotItem: Item = { work: "hot", inFlight: 64 };
 const works: readonly Work[] = ["insert", "update", "read"];
 const failoverRuns = 5;
 const profileTop = 18;
@@ -44,9 +46,14 @@ function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-async function withCluster<T>(kind: ClusterKind, profileDirectory: string | null, use: (cluster: Cluster) => Promise<T>): Promise<T> {
-  note(`${titles[kind]}: starting 3 Archives and 2 Caches`);
-  const cluster = await startCluster({ kind, profileDirectory });
+async function withCluster<T>(
+  kind: ClusterKind,
+  profileDirectory: string | null,
+  use: (cluster: Cluster) => Promise<T>,
+  caches = cacheCount,
+): Promise<T> {
+  note(`${titles[kind]}: starting 3 Archives and ${caches} Cache${caches === 1 ? "" : "s"}`);
+  const cluster = await startCluster({ kind, profileDirectory, caches });
   try {
     return await use(cluster);
   } finally {
@@ -54,13 +61,20 @@ async function withCluster<T>(kind: ClusterKind, profileDirectory: string | null
   }
 }
 
-async function measureCluster(kind: ClusterKind, items: readonly Item[], seconds: number): Promise<SystemRuns> {
-  return withCluster(kind, null, async (cluster) => {
-    const runs: Throughput[] = [];
-    await warmUp(cluster.workers, works, seconds);
-    for (const { work, inFlight } of items) runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watchedOf(cluster)));
-    return { title: titles[kind], runs };
-  });
+async function measureCluster(kind: ClusterKind, items: readonly Item[], options: BenchOptions, caches = cacheCount): Promise<SystemRuns> {
+  const { seconds, warmUpSeconds } = options;
+  const title = caches === cacheCount ? titles[kind] : `${titles[kind]}, ${caches} Cache${caches === 1 ? "" : "s"}`;
+  return withCluster(
+    kind,
+    null,
+    async (cluster) => {
+      const runs: Throughput[] = [];
+      await warmUp(cluster.workers, [...new Set(items.map(({ work }) => work))], warmUpSeconds);
+      for (const { work, inFlight } of items) runs.push(await measureThroughput(cluster.workers, work, inFlight, seconds, watchedOf(cluster)));
+      return { title, runs };
+    },
+    caches,
+  );
 }
 
 function watchedOf(cluster: Cluster): Watched[] {
@@ -72,14 +86,14 @@ interface Profiled {
   readonly profiles: readonly (ThreadProfile & { readonly name: string })[];
 }
 
-async function profile(seconds: number): Promise<Profiled> {
+async function profile({ seconds, warmUpSeconds }: BenchOptions): Promise<Profiled> {
   const directory = await mkdtemp(join(tmpdir(), "atomcast-profiles-"));
   const names = new Map<number, string>();
   const run = await withCluster("embedded", directory, async (cluster) => {
     const { engines } = await cluster.status();
     const sequencer = engines.find((engine) => engine.isSequencer)?.pid;
     for (const { pid, name } of cluster.children) names.set(pid, pid === sequencer ? `${name} (sequencer)` : name);
-    await warmUp(cluster.workers, [cpuItem.work], seconds);
+    await warmUp(cluster.workers, [cpuItem.work], warmUpSeconds);
     return measureThroughput(cluster.workers, cpuItem.work, cpuItem.inFlight, seconds, watchedOf(cluster));
   });
   note(`the profiles are kept in ${directory}`);
@@ -99,10 +113,10 @@ function sayProfile({ run, profiles }: Profiled): void {
 async function measureAll(options: BenchOptions, report: Report): Promise<void> {
   const { seconds, quick, only } = options;
   const items = itemsOf(quick);
-  if (only.includes("embedded")) report.systems.push(await measureCluster("embedded", items, seconds));
-  if (only.includes("hrana")) report.systems.push(await measureCluster("hrana", items, seconds));
+  if (only.includes("embedded")) report.systems.push(await measureCluster("embedded", items, options));
+  if (only.includes("hrana")) report.systems.push(await measureCluster("hrana", items, options));
   const few = items.filter(({ inFlight }) => inFlight <= 64);
-  if (only.includes("libsql")) report.systems.push(await measureCluster("libsql", few, seconds));
+  if (only.includes("libsql")) report.systems.push(await measureCluster("libsql", few, options));
   if (only.includes("failover")) {
     const runs = quick ? 1 : failoverRuns;
     report.failover.push(
@@ -112,6 +126,9 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
       ])),
     );
   }
+  if (only.includes("scaling")) {
+    for (const caches of quick ? [4] : [1, 4]) report.systems.push(await measureCluster("embedded", [cpuItem, hotItem], options, caches));
+  }
   if (only.includes("eviction")) {
     const { rows, memoryBytes } = options;
     report.eviction.push(await measureEviction({ rows, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
@@ -119,7 +136,7 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
   if (!options.peers) return;
   for (const name of peerNames) {
     note(`${name}: starting`);
-    const result = await measurePeer(name, items, seconds, say);
+    const result = await measurePeer(name, only.includes("scaling") ? [...items, hotItem] : items, options, say);
     if (result !== null) report.peers.push(result);
   }
 }
@@ -151,7 +168,7 @@ async function main(): Promise<void> {
   const report: Report = { systems: [], failover: [], eviction: [], peers: [] };
   let profiled: Profiled | null = null;
   if (options.profile) {
-    profiled = await profile(options.seconds);
+    profiled = await profile(options);
     sayProfile(profiled);
   } else {
     await measureAll(options, report);
@@ -159,7 +176,10 @@ async function main(): Promise<void> {
   }
   say(machineLine(machine));
   if (options.json !== null) {
-    await writeFile(options.json, `${JSON.stringify({ machine, seconds: options.seconds, quick: options.quick, ...report, profiled }, null, 2)}\n`);
+    await writeFile(
+      options.json,
+      `${JSON.stringify({ machine, seconds: options.seconds, warmUpSeconds: options.warmUpSeconds, quick: options.quick, ...report, profiled }, null, 2)}\n`,
+    );
   }
 }
 

@@ -5,6 +5,8 @@ import { memoryBytesMin } from "../src/engines/machine-memory.js";
 
 export interface BenchOptions {
   readonly seconds: number;
+  /** Of each kind of work, once for each system, before anything is measured. */
+  readonly warmUpSeconds: number;
   readonly quick: boolean;
   readonly peers: boolean;
   readonly profile: boolean;
@@ -16,11 +18,12 @@ export interface BenchOptions {
   readonly memoryBytes: number;
 }
 
-export const sections = ["embedded", "hrana", "libsql", "failover", "eviction"] as const;
+export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction"] as const;
 export type Section = (typeof sections)[number];
 
 interface Given {
   readonly seconds?: number;
+  readonly warmUp?: number;
   readonly quick: boolean;
   readonly peers: boolean;
   readonly profile: boolean;
@@ -34,6 +37,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   const command = new Command("npm run bench --")
     .description("Measures a cluster of three Archives and two Caches on loopback, with real processes.")
     .option("--seconds <n>", "of each measurement", positive)
+    .option("--warm-up <n>", "seconds of each kind of work before a system is measured: V8 compiles what runs often", positive)
     .option("--quick", "one second each, fewer of them: for CI", false)
     .option("--peers", "the same work on MariaDB Galera, PostgreSQL and etcd, and ratios", false)
     .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
@@ -49,6 +53,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     rows,
     memoryBytes: given.memory ?? Math.max(memoryBytesMin, (rows * 200) / 4),
     seconds: given.seconds ?? (given.quick ? 1 : 5),
+    warmUpSeconds: given.warmUp ?? (given.quick ? 1 : 15),
     quick: given.quick,
     peers: given.peers,
     profile: given.profile,

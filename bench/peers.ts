@@ -70,7 +70,7 @@ const workerCount = 2;
 export async function measurePeer(
   name: PeerName,
   work: readonly { readonly work: Work; readonly inFlight: number }[],
-  seconds: number,
+  { seconds, warmUpSeconds }: { readonly seconds: number; readonly warmUpSeconds: number },
   say: (text: string) => void,
 ): Promise<PeerResult | null> {
   const peer = peers[name];
@@ -108,7 +108,7 @@ export async function measurePeer(
       { name: "clients", pids: () => workers.map(({ pid }) => pid) },
     ];
     const runs: Throughput[] = [];
-    await warmUp(workers, [...new Set(work.map((one) => one.work))], seconds);
+    await warmUp(workers, [...new Set(work.map((one) => one.work))], warmUpSeconds);
     for (const { work: kind, inFlight } of work) runs.push(await measureThroughput(workers, kind, inFlight, seconds, watched));
     return { name, title: peer.title, version: versionOf(name), runs };
   } finally {
