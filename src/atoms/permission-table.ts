@@ -3,8 +3,8 @@
  *
  * | a request finds | outcome |
  * |---|---|
- * | a key changed since its snapshot (RecentKeys) | conflict, naming the seq to reach; what it has elsewhere it keeps |
  * | nothing in its way | granted, all of it |
+ * | the same, but a key changed since its snapshot (RecentKeys) | conflict, naming the seq to reach; granted all the same, so that it runs once more and not in vain |
  * | keys granted to others, and it is older than all of those and of all who wait for them | waits |
  * | the same, and it holds nothing anywhere | waits: who holds nothing closes no circle |
  * | the same, otherwise | refused for its age: it gives up everything and comes back with the same age |
@@ -125,13 +125,14 @@ export class PermissionTable {
   }
 
   #decide(request: PermissionRequest, queue: readonly PermissionRequest[]): PermissionOutcome | null {
-    const reach = this.#newerThan(request);
-    if (reach > 0) return { kind: "conflict", reach };
     const blockers = this.#blockers(request);
+    // On a hot row many wait, and are looked at after each commit: no more than this is done for each.
+    if (request.holdsNothing && blockers.length > 0) return null;
     const ahead = queue.filter((one) => one !== request && compareAge(one.age, request.age) < 0 && overlaps(one, request));
     if (blockers.length === 0 && ahead.length === 0) {
       this.#grant(request);
-      return { kind: "granted" };
+      const reach = this.#newerThan(request);
+      return reach > 0 ? { kind: "conflict", reach } : { kind: "granted" };
     }
     const oldest = ahead.length === 0 && blockers.every((grant) => grant === "block" || compareAge(request.age, grant.age) < 0);
     return oldest || request.holdsNothing ? null : { kind: "tooYoung" };

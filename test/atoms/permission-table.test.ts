@@ -37,6 +37,28 @@ test("row 'changed since its snapshot': refused, naming the seq to reach", () =>
   expect(table.request(ask(1, [item("a")], { attempt: 2, snapshot: seq(12) }))).toEqual({ kind: "granted" });
 });
 
+test("row 'granted all the same': who runs again finds its keys its own, and all others wait meanwhile without running", () => {
+  const { recent, table } = setUp();
+  table.request(ask(1, [item("hot")]));
+  for (const transaction of [2, 3, 4]) expect(table.request(ask(transaction, [item("hot")], { holdsNothing: true }))).toBeNull();
+  recent.note(seq(20), space, "hot", "write");
+  table.decided(1 as EngineId, 1);
+  expect(table.answerWaiting()).toEqual([{ engine: 1, transaction: 2, attempt: 1, outcome: { kind: "conflict", reach: 20 } }]);
+  expect(table.answerWaiting()).toEqual([]);
+  expect(table.request(ask(2, [item("hot")], { attempt: 2, snapshot: seq(20) }))).toEqual({ kind: "granted" });
+  // One that does not come back gives its keys up.
+  table.release(1 as EngineId, 2, 2);
+  expect(table.answerWaiting().map(({ transaction }) => transaction)).toEqual([3]);
+});
+
+test("a key that has changed and is granted to another: waits, or steps back, as if it had not", () => {
+  const { recent, table } = setUp();
+  table.request(ask(5, [item("a")]));
+  recent.note(seq(20), space, "a", "write");
+  expect(table.request(ask(3, [item("a")]))).toBeNull();
+  expect(table.request(ask(9, [item("a")]))).toEqual({ kind: "tooYoung" });
+});
+
 test("an unknown key counts as changed at the floor", () => {
   const { table } = setUp();
   expect(table.request(ask(1, [item("a")], { snapshot: seq(4) }))).toEqual({ kind: "conflict", reach: 5 });
@@ -89,6 +111,7 @@ test("a committed exist disturbs a delete at an older snapshot, not a write", ()
   const { recent, table } = setUp();
   recent.note(seq(15), space, "p", "exist");
   expect(table.request(ask(1, [item("p", "delete")]))).toEqual({ kind: "conflict", reach: 15 });
+  table.release(1 as EngineId, 1, 1);
   expect(table.request(ask(2, [item("p", "write")]))).toEqual({ kind: "granted" });
 });
 
