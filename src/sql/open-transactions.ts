@@ -26,6 +26,8 @@ import { endSegment, joinLastSegments, openSqliteSavepoint, rollbackUnit } from 
 
 /** Transactions kept open. A further one ends with an error where its client would leave it open. */
 export const openTransactionsMax = 1024;
+/** What all of them have changed, in bytes. The one that would go beyond it ends with an error. */
+export const openBytesMax = 256 * 1024 * 1024;
 
 const lostMessage =
   "the transaction is over and nothing of it was committed: it was left alone for too long, or this engine began anew; begin it again";
@@ -46,6 +48,19 @@ export function park(state: StoreState, transaction: number, unit: Unit): void {
   if (unit.snapshot !== null) state.history.open(transaction, unit.snapshot);
   state.open.set(transaction, unit);
   state.parked = { transaction, unit };
+}
+
+/** null: there is room for the transaction as it is now. */
+export function whyNoRoom(state: StoreState, transaction: number, unit: Unit, bytesMax = openBytesMax): SqlFault | null {
+  let bytes = unit.bytes;
+  for (const [id, other] of state.open) if (id !== transaction) bytes += other.bytes;
+  if (bytes > bytesMax)
+    return fault(
+      "SQLITE_FULL",
+      `the open transactions of this engine have changed more than ${bytesMax} bytes: commit sooner, or use another engine`,
+    );
+  if (state.open.has(transaction) || state.open.size < openTransactionsMax) return null;
+  return fault("SQLITE_BUSY", `${openTransactionsMax} transactions are open on this engine already: end some, or use another engine`);
 }
 
 export function forget(state: StoreState, transaction: number): void {

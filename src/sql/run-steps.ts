@@ -33,7 +33,7 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
-import { conflictOf, forget, openTransactionsMax, park, resume, rewind, rewindAll, unpark } from "./open-transactions.js";
+import { conflictOf, forget, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingBefore, missingParent, missingTouched } from "./plan/missing-rows.js";
@@ -70,7 +70,6 @@ interface Run {
 
 const openDdlMessage =
   "a transaction that changes the schema cannot stay open between two requests: send what is from its first change of the schema to its COMMIT in one";
-const tooManyMessage = `${openTransactionsMax} transactions are open on this engine already: end some, or use another engine`;
 const readOnlyFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the transaction was begun as READONLY");
 const statementSavepoint = "_atomcast_statement";
 const asSelectSavepoint = "_atomcast_as_select";
@@ -163,7 +162,8 @@ function leaveOpen(run: Run, unit: Unit): boolean {
 function whyNotLeftOpen({ state, request: { transaction } }: Run, unit: Unit): SqlFault | null {
   if (transaction === null) return fault("SQLITE_ERROR", "a transaction cannot stay open here: send BEGIN … COMMIT in one batch");
   if (unit.segments.some(({ kind }) => kind === "ddl")) return fault("SQLITE_ERROR", openDdlMessage);
-  if (!transaction.resumes && state.open.size >= openTransactionsMax) return fault("SQLITE_BUSY", tooManyMessage);
+  const reason = whyNoRoom(state, transaction.id, unit);
+  if (reason !== null) return reason;
   try {
     park(state, transaction.id, unit);
     return null;

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import type { SqlValue } from "../../src/base/values.js";
 import type { StepOutcome } from "../../src/sql/local-store.js";
+import { openTransactionsMax } from "../../src/sql/open-transactions.js";
 import { type Client, Cluster } from "./store-harness.js";
 
 let c: Cluster;
@@ -197,6 +198,19 @@ describe("a transaction that stays open between requests", () => {
     c.engine(0).store.endTransaction(ann.transaction);
     expect(c.rows(0, "SELECT count(*) FROM accounts")).toEqual([[3n]]);
     expect(faultOf(c.in(ann, "COMMIT"))).toBe("SQLITE_BUSY_SNAPSHOT");
+  });
+
+  test("no more stay open than there is room for", () => {
+    c = new Cluster(1);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY)");
+    const clients = Array.from({ length: openTransactionsMax + 1 }, () => c.client(0));
+    const outcomes = clients.map((client) => c.in(client, "BEGIN")[0]);
+    expect(outcomes.filter((outcome) => outcome?.kind === "ok")).toHaveLength(openTransactionsMax);
+    expect(outcomes.at(-1)).toMatchObject({ kind: "error", fault: { code: "SQLITE_BUSY" } });
+    // One that is open already goes on.
+    expect(rows(c.in(clients[0] as Client, "INSERT INTO t VALUES (1)", "SELECT count(*) FROM t"))).toEqual([[1n]]);
+    c.in(clients[1] as Client, "ROLLBACK");
+    expect(c.in(clients.at(-1) as Client, "BEGIN")[0]?.kind).toBe("ok");
   });
 
   test("generated ids that the client has seen are not given again", () => {
