@@ -11,6 +11,7 @@ import { type Child, type EngineChild, startEngine } from "./child-processes.js"
 import { execute, integer } from "./clients/hrana-client.js";
 import { openPoster, type Poster } from "./clients/http-post.js";
 import { addLatency, emptyHistogram, quantileMicros } from "./latency-histogram.js";
+import { type CpuTime, cpuTimeOfAll } from "./process-cpu.js";
 
 export interface EvictionOptions {
   readonly rows: number;
@@ -32,6 +33,10 @@ export interface EvictionSample {
   readonly fileBytes: number;
   readonly walBytes: number;
   readonly residentBytes: number;
+  /** Of the Cache, and of its thread that orders; of the three Archives together. For one statement. */
+  readonly cacheMicros: number;
+  readonly cacheMainMicros: number;
+  readonly archivesMicros: number;
 }
 
 export interface EvictionRun extends EvictionOptions {
@@ -67,8 +72,11 @@ export async function measureEviction(options: EvictionOptions, note: (text: str
     return child;
   };
   try {
+    const archives: EngineChild[] = [];
     for (const index of [1, 2, 3])
-      await start(`archive ${index}`, ["archive", "--data", join(directory, `archive-${index}`), ...(index === 1 ? ["--create"] : [])]);
+      archives.push(
+        await start(`archive ${index}`, ["archive", "--data", join(directory, `archive-${index}`), ...(index === 1 ? ["--create"] : [])]),
+      );
     const filler = await start("filler", ["cache", "--http", "127.0.0.1:0"]);
     note(`eviction: filling ${options.rows} rows`);
     await fill(urlOf(filler), options.rows);
@@ -76,7 +84,7 @@ export async function measureEviction(options: EvictionOptions, note: (text: str
     await filler.end();
     const cache = await start("cache", ["cache", "--http", "127.0.0.1:0", "--memory", String(options.memoryBytes)]);
     note(`eviction: ${options.seconds} s of random reads and writes`);
-    return { ...options, tableBytes, ...(await load(cache, options)) };
+    return { ...options, tableBytes, ...(await load(cache, archives, options)) };
   } finally {
     await Promise.all(children.map((child) => child.kill()));
     process.removeListener("exit", removeDirectory);
@@ -128,7 +136,11 @@ async function settled(url: string): Promise<number> {
   return bytes;
 }
 
-async function load(cache: EngineChild, options: EvictionOptions): Promise<Pick<EvictionRun, "samples" | "exceeded" | "pulledAgainAtoms">> {
+async function load(
+  cache: EngineChild,
+  archives: readonly EngineChild[],
+  options: EvictionOptions,
+): Promise<Pick<EvictionRun, "samples" | "exceeded" | "pulledAgainAtoms">> {
   const url = urlOf(cache);
   const control = openPoster(url);
   let isOver = false;
@@ -147,6 +159,8 @@ async function load(cache: EngineChild, options: EvictionOptions): Promise<Pick<
   };
   const running = Promise.all(Array.from({ length: lanes }, lane));
   const samples: EvictionSample[] = [];
+  const cpu = (): readonly [CpuTime, CpuTime] => [cpuTimeOfAll([cache.pid]), cpuTimeOfAll(archives.map(({ pid }) => pid))];
+  let cpuBefore = cpu();
   let before = await memoryOf(control);
   let beganMs = performance.now();
   let doneBefore = done;
@@ -154,11 +168,13 @@ async function load(cache: EngineChild, options: EvictionOptions): Promise<Pick<
     await Promise.race([pause((options.seconds * 1000) / sampleCount), running]);
     const memory = await memoryOf(control);
     const seconds = (performance.now() - beganMs) / 1000;
+    const cpuNow = cpu();
+    const each = (micros: number): number => micros / Math.max(1, done - doneBefore);
     const units = memory.units - before.units;
     samples.push({
       seconds,
       perSecond: (done - doneBefore) / seconds,
-      hitShare: units === 0 ? 0 : 1 - (memory.unitsThatPulled - before.unitsThatPulled) / units,
+      hitShare: units === 0 ? 0 : Math.max(0, 1 - (memory.unitsThatPulled - before.unitsThatPulled) / units),
       pulledBytesPerSecond: (memory.pulledBytes - before.pulledBytes) / seconds,
       droppedAtoms: memory.droppedAtoms - before.droppedAtoms,
       p50Ms: (quantileMicros(latencies, 0.5) ?? 0) / 1000,
@@ -167,7 +183,11 @@ async function load(cache: EngineChild, options: EvictionOptions): Promise<Pick<
       fileBytes: memory.fileBytes,
       walBytes: memory.walBytes,
       residentBytes: residentBytesOf(cache.pid),
+      cacheMicros: each(cpuNow[0].totalMicros - cpuBefore[0].totalMicros),
+      cacheMainMicros: each(cpuNow[0].mainMicros - cpuBefore[0].mainMicros),
+      archivesMicros: each(cpuNow[1].totalMicros - cpuBefore[1].totalMicros),
     });
+    cpuBefore = cpuNow;
     before = memory;
     doneBefore = done;
     beganMs = performance.now();

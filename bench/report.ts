@@ -132,9 +132,25 @@ export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded,
       megabytes(one.fileBytes),
       megabytes(one.walBytes),
       megabytes(one.residentBytes),
+      `${one.cacheMicros.toFixed(0)} (${one.cacheMainMicros.toFixed(0)})`,
+      one.archivesMicros.toFixed(0),
     ];
   });
-  const head = ["second", "ops/s", "p50 ms", "p99 ms", "hits", "pulled MB/s", "drops/s", "held MB", "file MB", "log MB", "RSS MB"];
+  const head = [
+    "second",
+    "ops/s",
+    "p50 ms",
+    "p99 ms",
+    "hits",
+    "pulled MB/s",
+    "drops/s",
+    "held MB",
+    "file MB",
+    "log MB",
+    "RSS MB",
+    "CPU µs: Cache (main)",
+    "Archives",
+  ];
   const title = `A table of ${rows} rows, ${megabytes(tableBytes)} MB, at random through a Cache of ${megabytes(memoryBytes)} MB, 16 in flight, one in five a write`;
   return `${title}:\n${table(head, lines)}\npulled again: ${pulledAgainAtoms} atoms; looks at which the budget was exceeded and nothing could go: ${exceeded}`;
 }
