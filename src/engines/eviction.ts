@@ -40,7 +40,7 @@ const nearLookMs = 100;
 const farLookMs = 1000;
 const againMs = 50;
 
-const noUsage: Usage = { used: [], ids: [], usedBytes: 0, fileBytes: 0, walBytes: 0 };
+const noUsage: Usage = { used: [], ids: [], open: [], usedBytes: 0, fileBytes: 0, walBytes: 0 };
 
 export class Eviction {
   readonly #context: CoreContext;
@@ -135,6 +135,7 @@ export class Eviction {
     if (held === null) return [];
     const needed = new Set<AtomId>();
     for (const atom of this.#atomsOf(this.usage.ids)) needed.add(atom.id);
+    for (const atom of this.#atomsOf(this.usage.open)) needed.add(atom.id);
     for (const atom of this.#atomsOf(this.#needs())) needed.add(atom.id);
     for (const atom of this.#atomsOf(this.#pulls.needs())) needed.add(atom.id);
     const chosen: Atom[] = [];

@@ -176,6 +176,8 @@ export interface Usage {
   readonly used: readonly PullNeed[];
   /** Keys of the ids that this engine may give and has not. */
   readonly ids: readonly PullNeed[];
+  /** What transactions that are kept open have needed of tables that were not held whole, and what they have written. */
+  readonly open: readonly PullNeed[];
   /** Pages of SQLite's file that something is in, all of them, and its write-ahead log, in bytes. */
   readonly usedBytes: number;
   readonly fileBytes: number;

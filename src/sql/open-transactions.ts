@@ -8,6 +8,7 @@
  * | unpark | anything else is to be run, applied or installed | it is rolled back: the changes are known |
  * | go on | the next run of the transaction, still parked | as it stands |
  * | replay | the next run, not parked any more | BEGIN; rows as they were at the snapshot; savepoints and changes in their order |
+ * | overtaken | the next run, and its own changes do not go with rows that were pulled since | the transaction is over |
  * | lost | too much has changed since the snapshot, or the schema of a table that it relied on, or the store began anew | the transaction is over |
  *
  * A table is rewound to the snapshot when a statement first touches it: all that changed elsewhere is not the transaction's business. Where there
@@ -16,9 +17,11 @@
 import type { SpaceId } from "../base/ids.js";
 import { copyTouches } from "./capture.js";
 import type { LocalTable } from "./local-schema.js";
-import type { SqlFault } from "./local-store.js";
+import type { PullNeed, SqlFault } from "./local-store.js";
+import { keyRange } from "./plan/key-selector.js";
+import { joinNeeds } from "./plan/missing-rows.js";
 import type { RowImage } from "./row-history.js";
-import { busyFault, fault } from "./statement-faults.js";
+import { busyFault, fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
 import { decodeForInsert, findKeyValues, sqlOf } from "./stored-rows.js";
 import type { Unit } from "./unit.js";
@@ -31,6 +34,8 @@ export const openBytesMax = 256 * 1024 * 1024;
 
 const lostMessage =
   "the transaction is over and nothing of it was committed: it was left alone for too long, or this engine began anew; begin it again";
+export const overtakenMessage =
+  "database is locked: what the transaction wrote does not go with what was changed by another one since its snapshot; begin it again";
 const tooOldMessage = "database is locked: more has changed since the transaction's snapshot than is kept; begin it again";
 
 /** Anything else comes: what SQLite has open of a transaction that waits for its client is rolled back. */
@@ -86,8 +91,16 @@ export function resume(state: StoreState, transaction: number): Unit | SqlFault 
     const message = `database schema has changed: table ${before.name} was altered or dropped since the transaction began; begin it again`;
     return lose(state, transaction, fault("SQLITE_SCHEMA", message));
   }
-  replay(state, unit);
-  return unit;
+  try {
+    replay(state, unit);
+    return unit;
+  } catch (error) {
+    rollbackUnit(state, unit);
+    // What was pulled since the snapshot may have what the transaction has made in the meantime: a unique value, say.
+    const reason = faultOf(error);
+    if (!reason.code.startsWith("SQLITE_CONSTRAINT")) throw error;
+    return lose(state, transaction, busyFault(overtakenMessage));
+  }
 }
 
 function lose(state: StoreState, transaction: number, reason: SqlFault): SqlFault {
@@ -107,6 +120,8 @@ function copyOf(unit: Unit, state: StoreState): Unit {
     savepoints: [...unit.savepoints],
     reliedOn: new Set(unit.reliedOn),
     wholeTables: new Set(unit.wholeTables),
+    needs: [...unit.needs],
+    neededWhole: new Set(unit.neededWhole),
     made: new Set(unit.made),
     orphanable: [...unit.orphanable],
     rewound: unit.rewound === null ? null : new Set(unit.rewound),
@@ -162,6 +177,8 @@ function rewindTable(state: StoreState, unit: Unit, space: SpaceId): void {
   const table = state.schema.tables.get(space);
   const held = state.held.get(space);
   if (table === undefined || held === undefined || table.version > snapshot) return;
+  // Rows that were pulled since cannot be told as they were: a statement that touches the table conflicts, and nothing else sees what it is like.
+  if (!state.history.knows(space, snapshot)) return;
   const images = [...state.history.imagesAt(space, snapshot).values()].filter(({ key }) => held.place(key) === "held");
   putRows(state, table, images);
 }
@@ -208,4 +225,18 @@ function conflictFault(table: LocalTable, keyValues: readonly unknown[]): SqlFau
   return busyFault(
     `database is locked: the row of table ${table.name} with ${key} was changed by another transaction since this one's snapshot; begin it again`,
   );
+}
+
+const needsOf = new WeakMap<Unit, readonly PullNeed[]>();
+
+/** What the kept transaction would have to pull again, were it given up. */
+export function keptNeeds(unit: Unit): readonly PullNeed[] {
+  const known = needsOf.get(unit);
+  if (known !== undefined) return known;
+  const written = unit.segments.flatMap((segment) =>
+    segment.kind === "rows" ? [...segment.tables].map(([space, { rows }]) => ({ space, ranges: [...rows.keys()].map(keyRange) })) : [],
+  );
+  const needs = joinNeeds([...unit.needs, ...written]);
+  needsOf.set(unit, needs);
+  return needs;
 }

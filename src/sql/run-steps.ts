@@ -33,15 +33,15 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
-import { conflictOf, forget, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
+import { conflictOf, forget, overtakenMessage, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
-import { joinNeeds, missingBefore, missingParent, missingTouched } from "./plan/missing-rows.js";
+import { joinNeeds, missingAtCommit, missingBefore, missingParent, missingTouched, neededInParts } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { noteReads } from "./read-set.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
-import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
+import { busyFault, fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 import { fillSystemTables } from "./system-tables.js";
@@ -245,9 +245,19 @@ function isReady(run: Run, plan: RunnablePlan, bound: readonly unknown[], index:
     plan.usedIn = state.used.round;
     for (const { table } of plan.pulls) state.used.noteSpace(table.space);
   }
-  if (unit !== null) for (const table of plan.tables) if (!unit.made.has(table.space)) unit.reliedOn.add(table.space);
+  if (unit !== null) noteNeeds(state, unit, plan, bound);
   return true;
 }
+
+function noteNeeds(state: StoreState, unit: Unit, plan: RunnablePlan, bound: readonly unknown[]): void {
+  for (const table of plan.tables) if (!unit.made.has(table.space)) unit.reliedOn.add(table.space);
+  if (plan.info.kind === "write") for (const { table, selectors } of plan.pulls) if (selectors === null) unit.neededWhole.add(table.space);
+  unit.needs.push(...neededInParts(state, plan.pulls, plan.parameters, bound, unit.made));
+  if (unit.needs.length > needsMax) unit.needs.splice(0, unit.needs.length, ...joinNeeds(unit.needs));
+}
+
+/** Needs that a unit remembers one by one. */
+const needsMax = 100;
 
 /** Steps of a transaction that are looked at ahead. */
 const stepsAheadMax = 256;
@@ -531,17 +541,29 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
 /** Deferred constraints first: where one fails, the transaction stays open, as in SQLite. */
 function commit(run: Run, unit: Unit): Outcome {
   const { state } = run;
+  // What it needed in former runs may have been given up since.
+  if (unit.snapshot !== null && isPullNeeded(run, missingAtCommit(state, unit))) return emptyResult;
   if (unit.foreignKeys) {
     if (unit.deferred.size > 0) rewindAll(state, unit);
     const isFine = areForeignKeysFine(run, unit, unit.deferred, "commit");
     if (run.interruption !== null) return emptyResult;
-    if (!isFine) return foreignKeyFailure();
+    if (!isFine) return failedAtCommit(run, unit);
     for (const foreignKey of unit.orphanable) {
       const now = orphansOf(state, foreignKey);
       if (now === "gone") continue;
       const isFine = now === "missing" ? !hasReferringRow(foreignKey, state.statements) : allChildrenHaveParents(now, state.statements);
-      if (!isFine) return foreignKeyFailure();
+      if (!isFine) return failedAtCommit(run, unit);
     }
   }
   return endUnit(run, unit, emptyResult);
+}
+
+/** Where rows were pulled that have changed since the snapshot, these may be what stands against it: a conflict, which the transaction could not have seen. */
+function failedAtCommit(run: Run, unit: Unit): SqlFault {
+  const { snapshot } = unit;
+  if (snapshot === null || [...unit.reliedOn].every((space) => run.state.history.knows(space, snapshot))) return foreignKeyFailure();
+  abandonUnit(run, unit);
+  const reason = busyFault(overtakenMessage);
+  if (run.request.transaction?.resumes === true) run.lost = reason;
+  return reason;
 }

@@ -17,7 +17,7 @@ import { localDdlOf } from "./execute-ddl.js";
 import { installIndex } from "./held-indexes.js";
 import type { StoredObject } from "./local-schema.js";
 import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
-import { forget, unpark } from "./open-transactions.js";
+import { forget, keptNeeds, unpark } from "./open-transactions.js";
 import { classify } from "./parse/classify.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
@@ -188,6 +188,7 @@ function usage(state: StoreState): Usage {
   return {
     used,
     ids,
+    open: [...state.open.values()].flatMap((unit) => keptNeeds(unit)),
     usedBytes: (pages - figure("freelist_count")) * pageBytes,
     fileBytes: pages * pageBytes,
     walBytes: walBytes(state.connections),

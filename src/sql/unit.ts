@@ -5,7 +5,7 @@ import type { DdlPart } from "../messages/wire/entry.js";
 import type { Touches } from "./capture.js";
 import type { Parents } from "./foreign-keys.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { BinaryKey } from "./local-store.js";
+import type { BinaryKey, PullNeed } from "./local-store.js";
 import type { SelectedRow } from "./stored-rows.js";
 
 export interface Unit {
@@ -30,6 +30,9 @@ export interface Unit {
   /** Tables that the unit relied on and did not make. */
   readonly reliedOn: Set<SpaceId>;
   readonly wholeTables: Set<SpaceId>;
+  /** What its statements have needed here of tables that were not held whole; and tables that its writes needed whole, for their constraints. */
+  readonly needs: PullNeed[];
+  readonly neededWhole: Set<SpaceId>;
   /** Tables and unique indexes that the unit made: nobody else knows them, so nobody is asked. */
   readonly made: Set<SpaceId>;
   /** Deferred foreign keys to a parent table that was dropped: all rows of the child are looked at in the end. */

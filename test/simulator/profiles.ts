@@ -249,7 +249,7 @@ export const profiles = {
     caches: 3,
     clients: 6,
     memoryBytes: [60_000, 150_000, 300_000],
-    mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 1, sum: 1, table: 1 },
+    mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 1, deal: 3, sum: 1, table: 1 },
     thinkMsMax: 15,
     workMs: 900,
     storeMsMax: 4,

@@ -1,6 +1,8 @@
 import Sqlite from "better-sqlite3";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import type { SpaceId } from "../../src/base/ids.js";
+import { integerKey } from "../../src/base/sort-key.js";
 import type { SqlValue } from "../../src/base/values.js";
 import type { StepOutcome } from "../../src/sql/local-store.js";
 import { openTransactionsMax } from "../../src/sql/open-transactions.js";
@@ -296,11 +298,18 @@ function textOf({ kind, id, name, n }: Drawn): string {
 type Move =
   | { readonly kind: "other"; readonly at: number; readonly what: Drawn }
   | { readonly kind: "own"; readonly what: Drawn }
+  | { readonly kind: "drop"; readonly table: "t" | "k"; readonly low: number; readonly high: number }
   | { readonly kind: "savepoint" | "rollbackTo" | "read" };
 
 const move: fc.Arbitrary<Move> = fc.oneof(
   fc.record({ kind: fc.constant("other" as const), at: fc.integer({ min: 0, max: 1 }), what: statement }),
   fc.record({ kind: fc.constant("own" as const), what: statement }),
+  fc.record({
+    kind: fc.constant("drop" as const),
+    table: fc.constantFrom("t" as const, "k" as const),
+    low: fc.integer({ min: 0, max: 12 }),
+    high: fc.integer({ min: 0, max: 13 }),
+  }),
   fc.record({ kind: fc.constantFrom("savepoint" as const, "rollbackTo" as const, "read" as const, "read" as const) }),
 );
 
@@ -359,9 +368,17 @@ test("a transaction's answers are those of a copy made at its first statement, w
         copy.exec("BEGIN");
         expect(onStore(c.in(client, "BEGIN", "SELECT count(*) FROM t").at(-1))).toEqual(onCopy(copy, "SELECT count(*) FROM t"));
         let savepoints = 0;
+        let isLate = late;
         for (const one of moves) {
           if (one.kind === "other") {
             c.run(one.at, [{ sql: textOf(one.what), args: { positional: [], named: [] }, wantRows: true, condition: null }]);
+            continue;
+          }
+          if (one.kind === "drop") {
+            const [low, high] = [one.low === 0 ? Buffer.alloc(0) : integerKey(BigInt(one.low)), one.high === 0 ? null : integerKey(BigInt(one.high))];
+            if (high !== null && Buffer.compare(low, high) >= 0) continue;
+            c.engine(1).store.dropRange(c.schema.get(one.table)?.object.space as SpaceId, low, high);
+            isLate = true;
             continue;
           }
           if (one.kind === "rollbackTo" && savepoints === 0) continue;
@@ -371,8 +388,8 @@ test("a transaction's answers are those of a copy made at its first statement, w
           for (const sql of texts) {
             const [outcome] = c.in(client, sql);
             if (outcome?.kind === "error" && outcome.fault.code === "SQLITE_BUSY_SNAPSHOT") {
-              // Only what was pulled in the middle may be unknown.
-              expect(late).toBe(true);
+              // Only what was pulled in the middle, for the first time or again, may be unknown.
+              expect(isLate).toBe(true);
               busy++;
               c.close();
               return;
@@ -382,7 +399,13 @@ test("a transaction's answers are those of a copy made at its first statement, w
         }
         const [outcome] = c.in(client, "COMMIT");
         if (outcome?.kind === "error") expect(outcome.fault.code).toBe("SQLITE_BUSY_SNAPSHOT");
-        else committed++;
+        else {
+          committed++;
+          if (!moves.some(({ kind }) => kind === "other")) {
+            copy.exec("COMMIT");
+            for (const sql of reads) expect(c.rows(0, sql)).toEqual(onCopy(copy, sql));
+          }
+        }
         for (const sql of reads) expect(c.rows(0, sql)).toEqual(c.rows(1, sql));
         c.close();
       },

@@ -6,6 +6,11 @@
  * |-------|-------------------------------------------|------------|
  * | touched | a key that a row had or was given | that key: an unheld row may have it, and SQLite did not see the conflict |
  * | parent | a row that refers to a parent that is not found | the parent's key (foreign-keys.ts) |
+ *
+ * | label | before the COMMIT of a transaction that was kept open between requests | looked for |
+ * |-------|------------------------------------------------------------------------|------------|
+ * | written | a key that it wrote in a former run | that key: what the row was before is read then |
+ * | checked | tables that its writes needed whole, where constraints wait for the COMMIT | all of them |
  */
 import type { SpaceId } from "../../base/ids.js";
 import { encodeSortKeyOf } from "../../base/sort-key.js";
@@ -17,6 +22,7 @@ import { foldName } from "../parse/names.js";
 import type { Parameter } from "../parse/normalise-parameters.js";
 import { isHeldWhole, type StoreState } from "../store-state.js";
 import { keyOfValues } from "../stored-rows.js";
+import type { Unit } from "../unit.js";
 import { joinRanges, keyRange, rangesOf, type TypedValue, type ValueSource } from "./key-selector.js";
 import type { TablePull } from "./pull-plan.js";
 import { typedValues } from "./typed-values.js";
@@ -97,6 +103,30 @@ export function missingTouched(state: StoreState, touches: Touches, made: Made):
     if (missing.length > 0) needs.push({ space, ranges: missing });
   }
   return needs;
+}
+
+export function missingAtCommit(state: StoreState, unit: Unit): PullNeed[] {
+  const needs = unit.segments.flatMap((segment) => (segment.kind === "rows" ? missingTouched(state, segment.touches, unit.made) : []));
+  if (unit.deferred.size > 0)
+    for (const space of unit.neededWhole)
+      if (state.schema.tables.has(space) && !isHeldWhole(state, space) && !unit.made.has(space)) needs.push({ space, ranges: null });
+  return needs;
+}
+
+/** What is needed, held or not, of tables that are not held whole. */
+export function neededInParts(
+  state: StoreState,
+  pulls: readonly TablePull[],
+  parameters: readonly Parameter[],
+  bound: readonly unknown[],
+  made: Made,
+): PullNeed[] {
+  return pulls.flatMap((pull): PullNeed[] => {
+    const { space } = pull.table;
+    if (isHeldWhole(state, space) || made?.has(space) === true) return [];
+    const needs = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typedValues(state.statements));
+    return needs.filter(({ ranges }) => ranges?.length !== 0);
+  });
 }
 
 /** Where a parent that was not found may be, though not here. null: it is nowhere. */
