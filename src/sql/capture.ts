@@ -20,11 +20,16 @@ export interface TouchedRow {
   readonly keyValues: readonly SqlValue[];
   /** The row was inserted, or its foreign-key values changed: its parents must exist. */
   refersAnew: boolean;
+  /** The key that the row had before: what was due of that is due of this one. */
+  movedFrom: RowId | null;
 }
 
-/** What a unit of work touched of one table. By the integer key, or by the sort key as a binary string. */
+/** The integer key, or the sort key as a binary string. */
+type RowId = bigint | string;
+
+/** What a unit of work touched of one table. */
 export interface TableTouches {
-  readonly rows: Map<bigint | string, TouchedRow>;
+  readonly rows: Map<RowId, TouchedRow>;
   /** Referenced values that rows had and may no longer have. */
   readonly released: (readonly SqlValue[])[];
 }
@@ -51,8 +56,9 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
     const kind = touch[1];
     if (kind === 1n) touchRow(table, touches, touch.slice(2, 2 + width), true);
     else if (kind === 2n) {
-      touchRow(table, touches, touch.slice(3, 3 + width), false);
-      touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), touch[2] !== 0n);
+      const from = touchRow(table, touches, touch.slice(3, 3 + width), false);
+      const to = touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), touch[2] !== 0n);
+      if (from !== null && to !== null && from !== to) move(touches, from, to);
       if (table.referencedNames.length > 0) touches.released.push(touch.slice(3 + 2 * width));
     } else {
       touchRow(table, touches, touch.slice(2, 2 + width), false);
@@ -61,13 +67,21 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
   }
 }
 
-function touchRow(table: LocalTable, touches: TableTouches, keyValues: SqlValue[], refersAnew: boolean): void {
-  if (keyValues.length !== table.keyNames.length) return;
+function touchRow(table: LocalTable, touches: TableTouches, keyValues: SqlValue[], refersAnew: boolean): RowId | null {
+  if (keyValues.length !== table.keyNames.length) return null;
   const only = keyValues[0];
   const id = table.identity !== "key" && typeof only === "bigint" ? only : keyOfValues(table, keyValues).toString("latin1");
   const known = touches.rows.get(id);
-  if (known === undefined) touches.rows.set(id, { keyValues, refersAnew });
+  if (known === undefined) touches.rows.set(id, { keyValues, refersAnew, movedFrom: null });
   else if (refersAnew) known.refersAnew = true;
+  return id;
+}
+
+function move(touches: TableTouches, from: RowId, to: RowId): void {
+  const row = touches.rows.get(to);
+  if (row === undefined) return;
+  row.movedFrom = from;
+  if (touches.rows.get(from)?.refersAnew === true) row.refersAnew = true;
 }
 
 export function mergeTouches(from: Touches, into: Touches): void {
@@ -78,6 +92,7 @@ export function mergeTouches(from: Touches, into: Touches): void {
       continue;
     }
     for (const [id, row] of touches.rows) {
+      if (row.movedFrom !== null && known.rows.get(row.movedFrom)?.refersAnew === true) row.refersAnew = true;
       const before = known.rows.get(id);
       if (before === undefined) known.rows.set(id, row);
       else if (row.refersAnew) before.refersAnew = true;
