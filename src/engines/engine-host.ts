@@ -246,7 +246,7 @@ export class EngineHost {
   }
 
   #systemTables(steps: readonly { readonly sql: string }[]): SystemTables {
-    return steps.some((step) => /\bsystem\b/i.test(step.sql)) ? this.#ports.handlers.systemTables() : {};
+    return steps.some((step) => /\bsystem\b|^\s*explain\s+pull\b/i.test(step.sql)) ? this.#ports.handlers.systemTables() : {};
   }
 
   #reply(to: Endpoint, message: EngineMessage): void {

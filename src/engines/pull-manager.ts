@@ -15,6 +15,8 @@
  * | rows | some rows are not here | they are ensured, and the chunk is installed again |
  * | wide | it has more than entriesMax, or more than one chunk | the whole table is ensured instead |
  * | scattered | the need has more than lookUpsMax ranges | likewise |
+ * | small | the table has smallAtomsMax atoms at most | likewise |
+ * | often | lookUpsPerAtom ranges of the table's indexes were asked for, for each of its atoms | likewise |
  * | overlapping | another range is asked for that has keys in common | waits for that one; the statement then asks again for what is missing |
  */
 import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
@@ -38,7 +40,11 @@ const sourceSilentMs = 2000;
 const droppedMax = 65_536;
 /** Entries of one range of an index, and ranges in one need, that are worth looking up: beyond, most atoms of the table would come anyway. */
 const entriesMax = 1000;
-const lookUpsMax = 64;
+const lookUpsMax = 256;
+/** A table of so few atoms is held whole at once. Reason: to ask which of them are needed costs as much. */
+const smallAtomsMax = 2;
+/** So many ranges, for each atom of the table, and it is held whole after all: what was asked for has then cost about as much as the atoms would. */
+const lookUpsPerAtom = 16;
 /** Atoms in one HOLD or READY. */
 const atomsPerProposalMax = 4096;
 
@@ -84,6 +90,8 @@ export class PullManager {
   #nextId: number;
   #nextSource: number;
   readonly #dropped = new Set<AtomId>();
+  /** Ranges of its indexes asked for, by table. */
+  readonly #lookUps = new Map<SpaceId, number>();
   /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up; and ranges of indexes asked for. */
   readonly counters = { chunks: 0, bytes: 0, atoms: 0, again: 0, lookUps: 0 };
 
@@ -105,11 +113,20 @@ export class PullManager {
       this.#waiting.push(waiting);
       for (const need of needs) {
         if (need.indexOf === undefined) this.#hold(need);
-        else if (need.ranges === null || need.ranges.length > lookUpsMax) this.#holdInstead(waiting, need.indexOf);
+        else if (need.ranges === null || this.#isBetterWhole(need.indexOf, need.ranges.length)) this.#holdInstead(waiting, need.indexOf);
         else this.#lookUp(need.space, need.indexOf, need.ranges);
       }
       this.#wake();
     });
+  }
+
+  #isBetterWhole(table: SpaceId, rangeCount: number): boolean {
+    const atomCount = this.#context.catalog.atoms.countOf(table);
+    const asked = (this.#lookUps.get(table) ?? 0) + rangeCount;
+    const isBetter = rangeCount > lookUpsMax || atomCount <= smallAtomsMax || asked > lookUpsPerAtom * atomCount;
+    if (isBetter) this.#lookUps.delete(table);
+    else this.#lookUps.set(table, asked);
+    return isBetter;
   }
 
   #holdInstead(waiting: { needs: readonly PullNeed[] }, table: SpaceId): void {
@@ -259,6 +276,7 @@ export class PullManager {
   }
 
   spaceGone(space: SpaceId): void {
+    this.#lookUps.delete(space);
     for (const task of this.#tasks.values()) {
       if (task.space !== space) continue;
       this.#tasks.delete(task.id);

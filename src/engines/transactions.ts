@@ -69,8 +69,8 @@ const fenceBytesMax = 24;
 const schemaVersionBytesMax = 16;
 const entryHeaderBytesMax = 64;
 
-/** Statements that name `system.atoms`, and a few that do not. */
-const namesAtoms = /\bsystem\b[\s\S]*\batoms\b/i;
+/** Statements that name `system.atoms`, or count atoms, and a few that do not. */
+const namesAtoms = /\bsystem\b[\s\S]*\batoms\b|^\s*explain\s+pull\b/i;
 
 interface Unit {
   readonly transaction: number;

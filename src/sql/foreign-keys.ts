@@ -1,7 +1,8 @@
 /**
  * Foreign-key checks as queries over what a statement touched: SQLite's own counters lie on data that is held in part, so locally every
  * foreign key is deferred, and nothing local is ever committed by a client's statement. What is found to exist is what the transaction
- * relies on: `Parents` become its "must exist" keys. A parent that is not found may be one that is not held: then the answer is not known yet.
+ * relies on: `Parents` become its "must exist" keys. A parent that is not found may be one that is not held, and so may rows that refer to a value which
+ * is gone: then the answer is not known yet.
  */
 import type { SpaceId } from "../base/ids.js";
 import { encodeSortKeyOf } from "../base/sort-key.js";
@@ -16,8 +17,8 @@ import { keyOfValues, sqlOf } from "./stored-rows.js";
 /** Keys of parents that must go on existing, by key space. */
 export type Parents = Map<SpaceId, Set<BinaryKey>>;
 
-/** Whether a parent that is not found may be elsewhere: it notes what is to be pulled. */
-export type MayBeElsewhere = (foreignKey: LocalForeignKey, values: readonly SqlValue[]) => boolean;
+/** Whether a parent, or a row that refers to one, may be elsewhere though it is not found here: it notes what is to be pulled. */
+export type MayBeElsewhere = (end: "parent" | "child", foreignKey: LocalForeignKey, values: readonly SqlValue[]) => boolean;
 
 /** False: a constraint among those of `isChecked` fails. */
 export function checkForeignKeys(
@@ -34,7 +35,7 @@ export function checkForeignKeys(
     const outgoing = table.foreignKeys.filter(isChecked);
     if (outgoing.length > 0 && !checkChildren(table, outgoing, tableTouches, statements, parents, mayBeElsewhere)) return false;
     for (const foreignKey of table.referencedBy) {
-      if (isChecked(foreignKey) && !checkReleased(foreignKey, tableTouches, statements)) return false;
+      if (isChecked(foreignKey) && !checkReleased(foreignKey, tableTouches, statements, mayBeElsewhere)) return false;
     }
   }
   return true;
@@ -58,7 +59,7 @@ function checkChildren(
       if (values.includes(null) || foreignKey.parentKey === null) continue;
       const found = statements.get(parentSql(foreignKey)).get(...values);
       if (found !== undefined) addParent(foreignKey, found, parents);
-      else if (!mayBeElsewhere(foreignKey, values)) return false;
+      else if (!mayBeElsewhere("parent", foreignKey, values)) return false;
     }
   }
   return true;
@@ -76,13 +77,14 @@ function addParent(foreignKey: LocalForeignKey, found: readonly SqlValue[], pare
 }
 
 /** Values that rows of the parent had: another row has them now, or no child may refer to them. */
-function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, statements: StatementCache): boolean {
+function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, statements: StatementCache, mayBeElsewhere: MayBeElsewhere): boolean {
   if (foreignKey.parentKey === null) return true;
   for (const released of touches.released) {
     const values = foreignKey.referencedPlaces.map((place) => released[place] ?? null);
     if (values.includes(null)) continue;
     if (statements.get(parentSql(foreignKey)).get(...values) !== undefined) continue;
     if (statements.get(childSql(foreignKey)).get(...values) !== undefined) return false;
+    mayBeElsewhere("child", foreignKey, values);
   }
   return true;
 }

@@ -42,6 +42,8 @@ export interface LocalColumn {
   readonly name: string;
   /** What rows from before the column have: its constant default. */
   readonly missing: SqlValue;
+  /** The text of its default; null: none. */
+  readonly defaultText: string | null;
   /** The text of the default that a NULL may become (NOT NULL ON CONFLICT REPLACE); null: none. */
   readonly replacesNull: string | null;
 }
@@ -192,6 +194,7 @@ export function schemaReader(database: Database): SchemaReader {
         id: known.id,
         name: column.name,
         missing: constantOf(database, column.dflt_value),
+        defaultText: column.dflt_value,
         replacesNull: column.notnull === 1n ? column.dflt_value : null,
       };
     });

@@ -7,9 +7,10 @@
  * | single keys of rows | each of them, as if it was written: nobody else changes it meanwhile |
  * | anything else | the whole table, unchanged |
  */
-import type { BinaryRange } from "./local-store.js";
-import { neededRanges, sourceValue } from "./plan/missing-rows.js";
-import { typedValues } from "./plan/typed-values.js";
+import type { SpaceId } from "../base/ids.js";
+import type { BinaryRange, PullNeed } from "./local-store.js";
+import { neededConstantly } from "./plan/missing-rows.js";
+import { isJoined } from "./plan/pull-plan.js";
 import type { RunnablePlan } from "./statement-plans.js";
 import type { StoreState } from "./store-state.js";
 import type { Unit } from "./unit.js";
@@ -22,13 +23,17 @@ export function noteReads(state: StoreState, unit: Unit, plan: RunnablePlan, bou
   for (const pull of plan.pulls) {
     const { space } = pull.table;
     if (unit.made.has(space) || unit.wholeTables.has(space)) continue;
-    const needs = neededRanges(pull, (source) => sourceValue(source, plan.parameters, bound), typedValues(state.statements));
+    const needs = isJoined(pull) ? wholeOf(space) : neededConstantly(state, pull, plan.parameters, bound);
     const keys = unit.readKeys.get(space) ?? new Set();
     const isKnown = needs.every(({ ranges, indexOf }) => indexOf === undefined && ranges?.every(isOneKey) === true);
     for (const { ranges } of isKnown ? needs : []) for (const { low } of ranges ?? []) keys.add(low);
     if (isKnown && keys.size <= readKeysMax) unit.readKeys.set(space, keys);
     else unit.wholeTables.add(space);
   }
+}
+
+function wholeOf(space: SpaceId): PullNeed[] {
+  return [{ space, ranges: null }];
 }
 
 function isOneKey({ low, high }: BinaryRange): boolean {

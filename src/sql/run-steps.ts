@@ -16,6 +16,7 @@
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import { collectTouches, copyTouches, mergeTouches, type Touches } from "./capture.js";
+import { explainedByPull, explainPull } from "./explain-pull.js";
 import { allChildrenHaveParents, checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
 import type { IdMark } from "./id-blocks.js";
 import type { LocalTable } from "./local-schema.js";
@@ -36,7 +37,7 @@ import type {
 import { conflictOf, forget, overtakenMessage, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
-import { joinNeeds, missingAtCommit, missingBefore, missingParent, missingTouched, neededInParts } from "./plan/missing-rows.js";
+import { joinNeeds, missingAtCommit, missingBefore, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { noteReads } from "./read-set.js";
 import { idSource } from "./row-ids.js";
@@ -198,7 +199,10 @@ type Outcome = ResultSet | SqlFault;
 function runStep(run: Run, statement: Statement, index: number): Outcome {
   const { state } = run;
   if (run.unit === null) state.foreignKeyFlag.set(run.settings.foreignKeys);
-  const plan = state.plans.get(statement.sql, state.schema, run.unit?.foreignKeys ?? run.settings.foreignKeys);
+  const foreignKeys = run.unit?.foreignKeys ?? run.settings.foreignKeys;
+  const explained = explainedByPull(statement.sql);
+  if (explained !== null) return explainPull(state, explained, statement.args, foreignKeys, run.system);
+  const plan = state.plans.get(statement.sql, state.schema, foreignKeys);
   if (isFault(plan)) return plan;
   state.hooks.seed = run.request.seed + index * seedStep;
   state.hooks.random = null;
@@ -207,6 +211,11 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
   if (plan.info.kind === "write" && run.unit?.readOnly === true) return readOnlyFault;
+  // A join's outer rows tell which inner ones are needed: as they were at the snapshot.
+  if (run.unit !== null && plan.hasJoins) {
+    const reason = rewind(state, run.unit, plan.tables);
+    if (reason !== null) return reason;
+  }
   if (!isReady(run, plan, bound, index)) return emptyResult;
   if (run.unit !== null) {
     run.unit.hasRun = true;
@@ -415,8 +424,8 @@ function areForeignKeysFine(run: Run, unit: Unit, touches: Touches, at: "stateme
   const { state } = run;
   const missing: PullNeed[] = [];
   const due = isDue(unit, at === "commit" || run.settings.deferForeignKeys, at);
-  const isFine = checkForeignKeys(touches, state.schema, due, state.statements, unit.parents, (foreignKey, values) => {
-    const need = missingParent(state, foreignKey, values, unit.made);
+  const isFine = checkForeignKeys(touches, state.schema, due, state.statements, unit.parents, (end, foreignKey, values) => {
+    const need = missingLinked(state, end, foreignKey, values, unit.made);
     if (need !== null) missing.push(need);
     return need !== null;
   });

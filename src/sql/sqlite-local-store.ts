@@ -14,6 +14,7 @@ import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "
 import { checkpointLargeWal, openConnections, walBytes } from "./connection.js";
 import { dropRange } from "./drop-range.js";
 import { localDdlOf } from "./execute-ddl.js";
+import { explainedByPull, explainPullColumns } from "./explain-pull.js";
 import { installIndex } from "./held-indexes.js";
 import type { StoredObject } from "./local-schema.js";
 import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
@@ -145,6 +146,11 @@ function clearDatabase(state: StoreState): void {
 }
 
 function describe(state: StoreState, sql: string): Description | SqlFault {
+  const explained = explainedByPull(sql);
+  if (explained !== null) {
+    const described = describe(state, explained);
+    return isFault(described) ? described : { parameters: described.parameters, columns: explainPullColumns, isExplain: true, isReadonly: true };
+  }
   const info = classify(sql);
   if (isFault(info)) return info;
   if (info.kind === "refused") return info.fault;

@@ -14,7 +14,7 @@ import { rewriteInsertIds } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
 import { usesOf } from "./plan/program-uses.js";
-import { pullsOf, type TablePull } from "./plan/pull-plan.js";
+import { isJoined, pullsOf, type TablePull } from "./plan/pull-plan.js";
 import { fault, faultOf, unfitValue } from "./statement-faults.js";
 
 export type Plan = RunnablePlan | OtherPlan;
@@ -37,6 +37,8 @@ export interface RunnablePlan {
   readonly tables: readonly LocalTable[];
   /** What of them must be here before it runs. */
   readonly pulls: readonly TablePull[];
+  /** Some of them by the rows of others. */
+  readonly hasJoins: boolean;
   readonly written: readonly LocalTable[];
   /** Foreign keys of and to what it writes. */
   readonly foreignKeys: readonly LocalForeignKey[];
@@ -134,6 +136,7 @@ function makeRunnable(
   const constraints = foreignKeys ? new Set(written.flatMap((table) => [...table.foreignKeys, ...table.referencedBy])) : new Set<LocalForeignKey>();
   for (const foreignKey of constraints) tables.add(foreignKey.parent).add(foreignKey.child);
   if (statement.reader) statement.raw();
+  const pulls = use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main });
   const target = info.kind === "write" ? schema.tablesByName.get(foldName(info.table)) : undefined;
   return {
     kind: "runnable",
@@ -143,7 +146,8 @@ function makeRunnable(
     isPositional: parameters.every((parameter) => parameter.key === null),
     columns: statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [],
     tables: [...tables],
-    pulls: use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main }),
+    pulls,
+    hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],
     loops: use.loops,

@@ -65,8 +65,34 @@ test("a Cache that is started empty pulls one atom for its first point query, by
   await c.expectConverged();
   await c.expectRows("C3", "select count(*) from big where code = 'c444'", [[2]]);
   expect(pulledBy(c, "C3")).toBe(5);
+  // Ten outer rows, of a table of two hundred atoms.
+  await c.sql("C1", "create table marks (id integer primary key, big integer not null, note text)");
+  await c.sql("C1", `insert into marks (big) values ${Array.from({ length: 60 }, (_, index) => `(${10 * index + 7})`).join(", ")}`);
+  await c.expectConverged();
+  c.add("cache", "C4");
+  c.restart("C4");
+  await c.runUntil("C4 is a member", () => c.isSettled());
+  const explain = "explain pull select m.id, b.id from marks m join big b on b.id = m.big where m.id between 21 and 30";
+  expect((await c.sql("C4", explain)).map((row) => row.slice(0, 4))).toEqual([
+    ["marks", "id >= 21 AND id <= 30", 1n, 0n],
+    ["big", "id = marks.big", null, null],
+  ]);
+  expect((await c.sql("C4", "explain pull select 1 from big where id in (1, 5, 600)")).map((row) => row.slice(0, 4))).toEqual([
+    ["big", "id IN (1, 5, 600)", 3n, 0n],
+  ]);
+  expect(pulledBy(c, "C4")).toBe(0);
+  await c.expectRows("C4", "select count(*), min(length(b.body)) from marks m join big b on b.id = m.big where m.id between 21 and 30", [
+    [10, 24_000],
+  ]);
+  expect(pulledBy(c, "C4")).toBe(11);
+  // An unique value that nobody has, and one that somebody has.
+  await c.sql("C1", "create unique index big_n on big(code, n)");
+  await c.expectConverged();
+  await expect(c.sql("C4", "insert into big values (2000, 0, 'x', 'c500')")).rejects.toThrow(/UNIQUE/);
+  await c.sql("C4", "insert into big values (2001, 0, 'x', 'c7777')");
+  expect(pulledBy(c, "C4")).toBeLessThanOrEqual(13);
   // A wide range takes the table.
-  await c.expectRows("C3", "select count(*) from big where code > 'c'", [[638]]);
+  await c.expectRows("C3", "select count(*) from big where code > 'c'", [[639]]);
 });
 
 test("a transaction whose keys come out one after another takes the table whole before its patience ends", { timeout: timeoutMs }, async () => {

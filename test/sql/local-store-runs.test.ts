@@ -156,10 +156,18 @@ describe("foreign keys", () => {
   test("a row that was inserted, and given another key in a later statement, still has to have its parent at COMMIT", () => {
     const c = new Cluster(1);
     c.sql(0, "CREATE TABLE e(id INTEGER PRIMARY KEY, parent INT REFERENCES e(id) DEFERRABLE INITIALLY DEFERRED)");
-    const run = (...sql: string[]) => c.run(0, ["BEGIN", ...sql, "COMMIT", "ROLLBACK"].map((one) => step(one))).outcomes.at(-2);
+    const run = (...sql: string[]) =>
+      c
+        .run(
+          0,
+          ["BEGIN", ...sql, "COMMIT", "ROLLBACK"].map((one) => step(one)),
+        )
+        .outcomes.at(-2);
     const failure = { kind: "error", fault: { code: "SQLITE_CONSTRAINT_FOREIGNKEY" } };
     expect(run("INSERT INTO e VALUES (6, 11)", "UPDATE e SET id = 1")).toMatchObject(failure);
-    expect(run("INSERT INTO e VALUES (6, 11)", "UPDATE e SET id = 1", "UPDATE e SET id = 7", "INSERT INTO e VALUES (1, NULL)")).toMatchObject(failure);
+    expect(run("INSERT INTO e VALUES (6, 11)", "UPDATE e SET id = 1", "UPDATE e SET id = 7", "INSERT INTO e VALUES (1, NULL)")).toMatchObject(
+      failure,
+    );
     expect(run("INSERT INTO e VALUES (6, 11)", "UPDATE e SET id = 1", "INSERT INTO e VALUES (11, NULL)")).toMatchObject({ kind: "ok" });
     c.close();
   });

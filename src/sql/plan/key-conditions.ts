@@ -8,13 +8,13 @@
  * | left | ON of a LEFT JOIN, likewise | its right-hand table alone: the left one's rows stay, matched or not |
  * | others | RIGHT and FULL joins' ON, OR, NOT, IS, LIKE, functions, COLLATE, rows of values | nothing |
  *
- * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters. A column without its table's name counts only
- * where no other table of the clause could have it.
+ * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters, and = with a bare column of another table of the
+ * clause: its rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
  */
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
 import type { Expr, FromClause, SelectTable } from "../parse/sqlite-grammar.js";
-import type { KeySelector, ValueSource } from "./key-selector.js";
+import type { ConstantSource, JoinedSource, KeySelector, ValueSource } from "./key-selector.js";
 
 /** One table of a FROM clause, or the target of an UPDATE or DELETE. */
 export interface Reference {
@@ -90,30 +90,43 @@ function unwrapped(expr: Expr): Expr {
 
 type Comparison = "=" | ">" | "<";
 
-interface KeyCondition {
-  readonly column: number;
-  readonly comparison: Comparison;
-  readonly values: readonly ValueSource[];
-}
+type KeyCondition =
+  | { readonly column: number; readonly comparison: Comparison; readonly values: readonly ConstantSource[] }
+  | { readonly column: number; readonly comparison: "joined"; readonly values: readonly JoinedSource[] };
+
+/** A column of another table of the clause as a source of values; null: not of that one. */
+export type JoinedAs = (outer: Reference, column: string, isLeft: boolean) => JoinedSource | null;
 
 /** By the table's own key, or by an index. null: nothing restricts the table there. */
 export function selectorOf(
   scope: Scope,
   reference: Reference,
   index: LocalIndex | null,
-  valueAs: (expr: Expr) => ValueSource | null,
+  valueAs: (expr: Expr) => ConstantSource | null,
+  joinedAs: JoinedAs,
 ): KeySelector | null {
   const { table } = reference;
   if (table === null) return null;
   const placeOf = index === null ? (name: string) => keyPlace(table, name) : (name: string) => indexPlace(index, name);
   const columnOf = (expr: Expr): number | null => columnPlace(scope, reference, placeOf, expr);
-  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs));
-  const find = (column: number, comparison: Comparison): KeyCondition | undefined =>
-    conditions.find((one) => one.column === column && one.comparison === comparison);
+  const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | null => {
+    const found = columnIn(scope, expr);
+    return found === null || found.reference === reference ? null : joinedAs(found.reference, found.name, isLeft);
+  };
+  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs, outerAs));
+  const equalTo = (column: number): readonly ValueSource[] | undefined =>
+    (["=", "joined"] as const)
+      .map((comparison) => conditions.find((one) => one.column === column && one.comparison === comparison))
+      .find((one) => one)?.values;
+  const bound = (column: number, comparison: Comparison): ConstantSource | null => {
+    for (const one of conditions)
+      if (one.comparison !== "joined" && one.column === column && one.comparison === comparison) return one.values[0] ?? null;
+    return null;
+  };
   const equal: (readonly ValueSource[])[] = [];
-  for (let found = find(0, "="); found !== undefined; found = find(equal.length, "=")) equal.push(found.values);
-  const low = find(equal.length, ">")?.values[0] ?? null;
-  const high = find(equal.length, "<")?.values[0] ?? null;
+  for (let found = equalTo(0); found !== undefined; found = equalTo(equal.length)) equal.push(found);
+  const low = bound(equal.length, ">");
+  const high = bound(equal.length, "<");
   return equal.length === 0 && low === null && high === null ? null : { index, equal, low, high };
 }
 
@@ -126,18 +139,31 @@ const comparisons: Readonly<Partial<Record<string, readonly [Comparison, Compari
   LessEquals: ["<", ">"],
 };
 
-function conditionsOf(term: Expr, columnOf: (expr: Expr) => number | null, valueAs: (expr: Expr) => ValueSource | null): KeyCondition[] {
+function conditionsOf(
+  term: Expr,
+  columnOf: (expr: Expr) => number | null,
+  valueAs: (expr: Expr) => ConstantSource | null,
+  outerAs: (expr: Expr, isLeft: boolean) => JoinedSource | null,
+): KeyCondition[] {
   const condition = (column: number | null, comparison: Comparison, exprs: readonly Expr[] | undefined): KeyCondition[] => {
     const values = (exprs ?? []).map((expr) => valueAs(unwrapped(expr)));
     const known = values.filter((value) => value !== null);
     return column === null || known.length < values.length ? [] : [{ column, comparison, values: known }];
+  };
+  const joined = (column: number | null, expr: Expr, isLeft: boolean): KeyCondition[] => {
+    const source = column === null ? null : outerAs(expr, isLeft);
+    return column === null || source === null ? [] : [{ column, comparison: "joined", values: [source] }];
   };
   switch (term.type) {
     case "BinaryExpr": {
       const pair = comparisons[term.op];
       if (pair === undefined) return [];
       const [left, right] = [unwrapped(term.left), unwrapped(term.right)];
-      return [...condition(columnOf(left), pair[0], [right]), ...condition(columnOf(right), pair[1], [left])];
+      return [
+        ...condition(columnOf(left), pair[0], [right]),
+        ...condition(columnOf(right), pair[1], [left]),
+        ...(term.op === "Equals" ? [...joined(columnOf(left), right, false), ...joined(columnOf(right), left, true)] : []),
+      ];
     }
     case "InListExpr":
       return term.not ? [] : condition(columnOf(unwrapped(term.lhs)), "=", term.rhs);
@@ -153,17 +179,23 @@ function conditionsOf(term: Expr, columnOf: (expr: Expr) => number | null, value
 
 /** What `placeOf` says of the reference's column that the expression is; null: it is something else. */
 function columnPlace(scope: Scope, reference: Reference, placeOf: (name: string) => number | null, expr: Expr): number | null {
-  const { table } = reference;
-  if (table === null) return null;
+  const found = columnIn(scope, expr);
+  return found?.reference === reference ? placeOf(found.name) : null;
+}
+
+/** The table of the clause whose bare column the expression is; null: it is something else, or it cannot be told whose. */
+function columnIn(scope: Scope, expr: Expr): { readonly reference: Reference; readonly name: string } | null {
   if (expr.type === "QualifiedExpr") {
     if (expr.schema !== undefined && foldName(expr.schema.text) !== "main") return null;
     const qualifier = foldName(expr.table.text);
-    const meant = scope.references.filter((one) => one.name === qualifier);
-    return meant.length === 1 && meant[0] === reference ? placeOf(expr.column.text) : null;
+    const [reference, another] = scope.references.filter((one) => one.name === qualifier);
+    return reference?.table == null || another !== undefined ? null : { reference, name: expr.column.text };
   }
   if (expr.type !== "Id") return null;
-  const isAlone = scope.references.every((one) => one === reference || (!scope.merges && one.table !== null && !hasColumn(one.table, expr.name)));
-  return isAlone ? placeOf(expr.name) : null;
+  // Every table must be known that could have it, and where names are merged it may be of either.
+  if (scope.references.length > 1 && (scope.merges || scope.references.some((one) => one.table === null))) return null;
+  const [reference, another] = scope.references.filter((one) => one.table !== null && hasColumn(one.table, expr.name));
+  return reference === undefined || another !== undefined ? null : { reference, name: expr.name };
 }
 
 function hasColumn(table: LocalTable, name: string): boolean {

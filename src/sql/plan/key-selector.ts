@@ -9,7 +9,8 @@
  * | bounds | then <, <=, >, >= on the next column | from one bound's key to behind the other's; DESC exchanges them |
  * | null | a value is NULL | none: no comparison with NULL holds |
  * | cut | a bound as long as keys are cut at | by its first bytes, which every key in question shares or exceeds |
- * | many | more than rangesMax of them | one, from the first to the last |
+ * | many | more than rangesMax of them | one, from the first to the last; of combinations: the whole table |
+ * | joined | equal to another table's column | that column's values, among the rows that are needed of that table, each as if it were written out |
  *
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
  */
@@ -21,7 +22,23 @@ import type { LocalIndex, LocalTable } from "../local-schema.js";
 import type { BinaryKey, BinaryRange } from "../local-store.js";
 import type { Affinity } from "./affinity.js";
 
-export type ValueSource = { readonly kind: "literal"; readonly value: SqlValue } | { readonly kind: "parameter"; readonly number: number };
+export type ValueSource = ConstantSource | JoinedSource;
+
+export type ConstantSource = { readonly kind: "literal"; readonly value: SqlValue } | { readonly kind: "parameter"; readonly number: number };
+
+/** The values that a column of another table has in those of its rows that the statement needs (joined-values.ts). */
+export interface JoinedSource {
+  readonly kind: "joined";
+  readonly table: LocalTable;
+  /** Of that table's rows; null: all. */
+  readonly selector: KeySelector | null;
+  readonly column: string;
+  /** It stands on the left of the `=`, so that its collation counts. */
+  readonly isLeft: boolean;
+}
+
+/** null: too many to look for each. */
+export type ValuesAt = (source: ValueSource) => readonly SqlValue[] | null;
 
 export interface KeySelector {
   /** Whose columns these are; null: the table's own key. */
@@ -29,8 +46,8 @@ export interface KeySelector {
   /** By leading key column: the values that it may have. */
   readonly equal: readonly (readonly ValueSource[])[];
   /** Of the column behind those. */
-  readonly low: ValueSource | null;
-  readonly high: ValueSource | null;
+  readonly low: ConstantSource | null;
+  readonly high: ConstantSource | null;
 }
 
 /** Ranges of one table in one need. Reason: each is looked up in what is held, and sent to the engine's thread. */
@@ -40,21 +57,20 @@ export const rangesMax = 1000;
 export type TypedValue = (value: SqlValue, affinity: Affinity) => SqlValue | undefined;
 
 /** null: the whole table. */
-export function rangesOf(
-  table: LocalTable,
-  selector: KeySelector,
-  valueAt: (source: ValueSource) => SqlValue,
-  typed: TypedValue,
-): BinaryRange[] | null {
+export function rangesOf(table: LocalTable, selector: KeySelector, valuesAt: ValuesAt, typed: TypedValue): BinaryRange[] | null {
   const { index } = selector;
   const [affinities, orders] = index === null ? [table.keyAffinities, table.keyOrders] : [index.affinities, index.columns];
   let prefixes: SqlValue[][] = [[]];
   for (const [column, sources] of selector.equal.entries()) {
     const values: SqlValue[] = [];
     for (const source of sources) {
-      const value = typed(valueAt(source), affinities[column] ?? "none");
-      if (value === undefined) return null;
-      if (value !== null) values.push(value);
+      const found = valuesAt(source);
+      if (found === null) return null;
+      for (const one of found) {
+        const value = typed(one, affinities[column] ?? "none");
+        if (value === undefined) return null;
+        if (value !== null) values.push(value);
+      }
     }
     if (prefixes.length * values.length > rangesMax) return null;
     prefixes = prefixes.flatMap((prefix) => values.map((value) => [...prefix, value]));
@@ -65,7 +81,7 @@ export function rangesOf(
   for (const end of ["low", "high"] as const) {
     const source = selector[end];
     if (source === null) continue;
-    const value = typed(valueAt(source), affinities[next] ?? "none");
+    const value = typed(valuesAt(source)?.[0] ?? null, affinities[next] ?? "none");
     if (value === undefined) return null;
     if (value === null) return [];
     bounds[end] = value;

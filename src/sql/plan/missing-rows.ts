@@ -2,10 +2,14 @@
  * What of a statement's needs is not held here: before it runs by its plan, and behind it by the rows that it touched. A run whose rows are not all
  * here is worth nothing: it is undone, they are pulled, and it runs again, until nothing is missing.
  *
+ * A table that is narrowed by another's rows, in a join, waits until those are here; then it is looked for what they tell. So each table of a chain is a
+ * round of its own.
+ *
  * | label | after the statement, also one that failed | looked for |
  * |-------|-------------------------------------------|------------|
  * | touched | a key that a row had or was given | that key: an unheld row may have it, and SQLite did not see the conflict |
- * | parent | a row that refers to a parent that is not found | the parent's key (foreign-keys.ts) |
+ * | parent | a row that refers to a parent that is not found | the parent's key, or its unique index's range (foreign-keys.ts) |
+ * | child | a value that rows could refer to, and that is gone | the range of the child's index |
  *
  * | label | before the COMMIT of a transaction that was kept open between requests | looked for |
  * |-------|------------------------------------------------------------------------|------------|
@@ -13,17 +17,17 @@
  * | checked | tables that its writes needed whole, where constraints wait for the COMMIT | all of them |
  */
 import type { SpaceId } from "../../base/ids.js";
-import { encodeSortKeyOf } from "../../base/sort-key.js";
 import type { SqlValue } from "../../base/values.js";
 import type { Touches } from "../capture.js";
 import type { LocalForeignKey } from "../local-schema.js";
 import type { BinaryRange, PullNeed } from "../local-store.js";
-import { foldName } from "../parse/names.js";
 import type { Parameter } from "../parse/normalise-parameters.js";
 import { isHeldWhole, type StoreState } from "../store-state.js";
 import { keyOfValues } from "../stored-rows.js";
 import type { Unit } from "../unit.js";
-import { joinRanges, keyRange, rangesOf, type TypedValue, type ValueSource } from "./key-selector.js";
+import { joinedValues } from "./joined-values.js";
+import { type ConstantSource, joinRanges, type KeySelector, keyRange, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
+import { childRange, parentRange } from "./linked-rows.js";
 import type { TablePull } from "./pull-plan.js";
 import { typedValues } from "./typed-values.js";
 
@@ -38,6 +42,7 @@ export function missingBefore(
   made: Made,
 ): PullNeed[] {
   const needs: PullNeed[] = [];
+  const waiting: PullNeed[] = [];
   let typed: TypedValue | null = null;
   for (const pull of pulls) {
     const { space } = pull.table;
@@ -47,27 +52,61 @@ export function missingBefore(
     }
     if (made?.has(space) === true) continue;
     typed ??= typedValues(state.statements);
+    const type = typed;
     // Nobody has entries of an index that the unit itself has made.
     if (pull.selectors?.some(({ index }) => index !== null && made?.has(index.space) === true) === true) {
       needs.push({ space, ranges: null });
       continue;
     }
-    const needed = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typed);
-    for (const need of needed) {
-      const ranges = need.ranges === null ? null : unheld(state, need, need.ranges);
-      if (ranges === null || ranges.length > 0) needs.push({ ...need, ranges });
+    const valuesAt = valuesOf(state, parameters, bound);
+    if (pull.selectors?.some((selector) => areOutersMissing(state, selector, valuesAt, type, made)) === true) {
+      waiting.push({ space, ranges: null });
+      continue;
     }
+    needs.push(...missingOf(state, neededRanges(pull, valuesAt, typed)));
   }
-  return needs;
+  // What waits for other tables' rows is looked at again when these are here.
+  return needs.length === 0 ? waiting : needs;
+}
+
+function missingOf(state: StoreState, needed: readonly PullNeed[]): PullNeed[] {
+  return needed.flatMap((need) => {
+    const ranges = need.ranges === null ? null : unheld(state, need, need.ranges);
+    return ranges === null || ranges.length > 0 ? [{ ...need, ranges }] : [];
+  });
+}
+
+/** Rows of a table that the selector takes values from are not here. */
+function areOutersMissing(state: StoreState, selector: KeySelector, valuesAt: ValuesAt, typed: TypedValue, made: Made): boolean {
+  return selector.equal.some((sources) =>
+    sources.some((source) => {
+      if (source.kind !== "joined" || isHeldWhole(state, source.table.space) || made?.has(source.table.space) === true) return false;
+      if (source.selector === null || areOutersMissing(state, source.selector, valuesAt, typed, made)) return true;
+      const pull = { table: source.table, selectors: [source.selector], reasons: [] };
+      return missingOf(state, neededRanges(pull, valuesAt, typed)).length > 0;
+    }),
+  );
+}
+
+/** To be asked for joined values only where the outer rows are here. */
+function valuesOf(state: StoreState, parameters: readonly Parameter[], bound: readonly unknown[]): ValuesAt {
+  const valuesAt: ValuesAt = (source) =>
+    source.kind === "joined" ? joinedValues(state.statements, source, valuesAt) : [sourceValue(source, parameters, bound)];
+  return valuesAt;
+}
+
+/** As `neededRanges`, of a table that is not narrowed by others. */
+export function neededConstantly(state: StoreState, pull: TablePull, parameters: readonly Parameter[], bound: readonly unknown[]): PullNeed[] {
+  return neededRanges(pull, valuesOf(state, parameters, bound), typedValues(state.statements));
 }
 
 /** All that a statement needs of one table, held or not: of its own key space, and of its indexes'. */
-export function neededRanges({ table, selectors }: TablePull, value: (source: ValueSource) => SqlValue, typed: TypedValue): PullNeed[] {
+export function neededRanges({ table, selectors }: TablePull, valuesAt: ValuesAt, typed: TypedValue): PullNeed[] {
   const { space } = table;
   if (selectors === null) return [{ space, ranges: null }];
   const needs: PullNeed[] = [];
   for (const selector of selectors) {
-    const ranges = rangesOf(table, selector, value, typed);
+    const ranges = rangesOf(table, selector, valuesAt, typed);
     if (ranges === null) return [{ space, ranges: null }];
     needs.push(selector.index === null ? { space, ranges } : { space: selector.index.space, ranges, indexOf: space });
   }
@@ -83,7 +122,7 @@ function unheld(state: StoreState, { space, indexOf }: Omit<PullNeed, "ranges">,
 }
 
 /** Of `bindings`: values by place, then an object of those by name. */
-export function sourceValue(source: ValueSource, parameters: readonly Parameter[], bound: readonly unknown[]): SqlValue {
+export function sourceValue(source: ConstantSource, parameters: readonly Parameter[], bound: readonly unknown[]): SqlValue {
   if (source.kind === "literal") return source.value;
   const key = parameters[source.number - 1]?.key ?? null;
   if (key !== null) return ((bound.at(-1) as Readonly<Record<string, SqlValue>>)[key] ?? null) as SqlValue;
@@ -124,28 +163,26 @@ export function neededInParts(
   return pulls.flatMap((pull): PullNeed[] => {
     const { space } = pull.table;
     if (isHeldWhole(state, space) || made?.has(space) === true) return [];
-    const needs = neededRanges(pull, (source) => sourceValue(source, parameters, bound), typedValues(state.statements));
+    const needs = neededRanges(pull, valuesOf(state, parameters, bound), typedValues(state.statements));
     return needs.filter(({ ranges }) => ranges?.length !== 0);
   });
 }
 
-/** Where a parent that was not found may be, though not here. null: it is nowhere. */
-export function missingParent(state: StoreState, foreignKey: LocalForeignKey, values: readonly SqlValue[], made: Made): PullNeed | null {
-  const { parent, parentKey, parentNames } = foreignKey;
-  const { space } = parent;
+/** What of a foreign key's other end is not here: where a parent that was not found may be, or rows that refer to a value which goes. null: nothing. */
+export function missingLinked(
+  state: StoreState,
+  end: "parent" | "child",
+  foreignKey: LocalForeignKey,
+  values: readonly SqlValue[],
+  made: Made,
+): PullNeed | null {
+  const { space } = foreignKey[end];
   if (isHeldWhole(state, space) || made?.has(space) === true) return null;
-  if (parentKey?.kind !== "row") return { space, ranges: null };
-  const typed = typedValues(state.statements);
-  const key: SqlValue[] = [];
-  for (const [column, name] of parent.keyNames.entries()) {
-    const place = parentNames.findIndex((one) => foldName(one) === foldName(name));
-    const value = typed(values[place] ?? null, parent.keyAffinities[column] ?? "none");
-    if (value === undefined) return { space, ranges: null };
-    if (value === null) return null;
-    key.push(value);
-  }
-  const missing = unheld(state, { space }, [keyRange(encodeSortKeyOf(key, parent.keyOrders).toString("latin1"))]);
-  return missing.length > 0 ? { space, ranges: missing } : null;
+  const need = (end === "parent" ? parentRange : childRange)(foreignKey, values, typedValues(state.statements));
+  if (need === null || need.ranges === null) return need;
+  if (need.indexOf !== undefined && made?.has(need.space) === true) return { space, ranges: null };
+  const ranges = unheld(state, need, need.ranges);
+  return ranges.length === 0 ? null : { ...need, ranges };
 }
 
 /** One need for each space. */

@@ -5,21 +5,22 @@
  * |-------|--------------------------------|------------------------|
  * | narrowed | in FROM, or UPDATE's and DELETE's target, with conditions on its key that hold for every row that matters (key-conditions.ts) | the keys' ranges |
  * | by index | the same on an index's leading columns | the index's ranges, and with them the rows (held-indexes.ts) |
+ * | joined | the same, equal to a column of another table of the FROM clause | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
  * | whole | the same, without such conditions; `x IN table` | all |
  * | view | a view | all of what the view reads |
- * | insert | INSERT's target without unique indexes | the keys that VALUES name; others are looked for when the statement has run (touched-rows.ts) |
- * | unique | INSERT's target with unique indexes; UPDATE's, where it may change an indexed value | all: an equal value may be in any row |
+ * | insert | INSERT's target | the keys that VALUES name; others are looked for when the statement has run (missing-rows.ts) |
+ * | unique | the unique indexes of INSERT's target, and those that SET may change | the rows with an equal entry, by the leading columns whose values are written out |
+ * | unique, any | likewise, where the first one's is not: it is computed, or comes from a SELECT | all: an equal value may be in any row |
  * | triggered | a user's trigger or a foreign-key action opens it | all |
  * | unnamed | the program opens it, and no row above says why | all |
- * | parent | what is written refers to it, by its key | none: the parents of the written rows, when the statement has run |
- * | parent, unique | likewise, by a unique index | all |
- * | child | rows of it may refer to a value that goes: its parent's rows are deleted or replaced, or referenced columns set | all |
+ * | parent | what is written refers to it, by its key or a unique index | none: the parents of the written rows, when the statement has run |
+ * | child | rows of it may refer to a value that goes: its parent's rows are deleted or replaced, or referenced columns set | those that refer to what went, by an index that begins with the referring columns, when the statement has run; without one all |
  *
  * What several uses need is united.
  */
 import type { Database } from "better-sqlite3";
 import type { SqlValue } from "../../base/values.js";
-import type { LocalForeignKey, LocalSchema, LocalTable, UniqueIndex } from "../local-schema.js";
+import type { LocalForeignKey, LocalIndex, LocalSchema, LocalTable, UniqueIndex } from "../local-schema.js";
 import { foldName, isRowidName, quoteName, sameName } from "../parse/names.js";
 import { parameterNumbers } from "../parse/normalise-parameters.js";
 import {
@@ -35,8 +36,10 @@ import {
   type Upsert,
   walk,
 } from "../parse/sqlite-grammar.js";
-import { keyPlace, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
-import { type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
+import { isJoinSearch } from "./joined-values.js";
+import { type JoinedAs, keyPlace, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
+import { type ConstantSource, type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
+import { childIndex, parentIndex } from "./linked-rows.js";
 import { type Uses, usesOf } from "./program-uses.js";
 import { isSearch } from "./typed-values.js";
 
@@ -46,6 +49,11 @@ export interface TablePull {
   readonly selectors: readonly KeySelector[] | null;
   /** For people: why, of each use that had a say. */
   readonly reasons: readonly string[];
+}
+
+/** Some part of it is told by another table's rows. */
+export function isJoined({ selectors }: Pick<TablePull, "selectors">): boolean {
+  return selectors?.some(({ equal }) => equal.some((sources) => sources.some(({ kind }) => kind === "joined"))) === true;
 }
 
 export interface PlannedStatement {
@@ -157,12 +165,45 @@ class Planner {
   #planScope(from: Parameters<typeof scopeOf>[0], where: Expr | undefined, target: Reference | null): void {
     const scope = scopeOf(from, where, target, (node) => this.#reference(node));
     if (scope === null) return;
-    for (const reference of scope.references) {
-      const { node, table } = reference;
+    for (const { node, table } of scope.references) {
       if (node !== null) this.#seen.add(node);
-      if (table !== null) this.#planReference(table, scope, reference);
-      else if (node?.type === "TableSelectTable") this.#planName(node.tblName, "");
+      if (table === null && node?.type === "TableSelectTable") this.#planName(node.tblName, "");
     }
+    this.#planReferences(scope);
+  }
+
+  /**
+   * What values narrow comes first, the narrowest before others; then what is joined to it, and to that. Where nothing is left that is, the next one is
+   * taken whole, and may narrow others in its turn.
+   */
+  #planReferences(scope: Scope): void {
+    const planned = new Map<Reference, KeySelector | null>();
+    const open = new Set(scope.references.filter(({ table }) => table !== null));
+    while (open.size > 0) {
+      let best: { readonly reference: Reference; readonly selector: KeySelector } | null = null;
+      for (const reference of open) {
+        const selector = this.#bestSelector(scope, reference, planned);
+        if (selector === null || reference.table === null) continue;
+        if (best?.reference.table != null && selectivity(reference.table, selector) <= selectivity(best.reference.table, best.selector)) continue;
+        best = { reference, selector };
+      }
+      const [first] = open;
+      const reference = best?.reference ?? first;
+      if (reference === undefined) return;
+      open.delete(reference);
+      planned.set(reference, best?.selector ?? null);
+      if (reference.table !== null) this.#addReference(reference.table, best?.selector ?? null);
+    }
+  }
+
+  #addReference(table: LocalTable, selector: KeySelector | null): void {
+    if (selector === null) {
+      this.#add(table, null, "no condition narrows its primary key, or an index");
+      return;
+    }
+    const by = selector.index === null ? "its primary key" : `the index ${selector.index.name}`;
+    const outers = selector.equal.flatMap((sources) => sources.flatMap((one) => (one.kind === "joined" ? [one.table.name] : [])));
+    this.#add(table, [selector], `narrowed by ${by}${outers.length === 0 ? "" : `, with values of ${outers.join(", ")}`}`);
   }
 
   #reference(node: SelectTable): Reference {
@@ -172,15 +213,34 @@ class Planner {
     return { node, table, name: name === null ? null : foldName(name), own: [] };
   }
 
-  #planReference(table: LocalTable, scope: Scope, reference: Reference): void {
+  #bestSelector(scope: Scope, reference: Reference, planned: ReadonlyMap<Reference, KeySelector | null>): KeySelector | null {
+    const { table } = reference;
+    if (table === null) return null;
     let best: KeySelector | null = null;
+    const joinedAs: JoinedAs = (outer, column, isLeft) => {
+      const selector = planned.get(outer);
+      if (outer.table === null || selector === undefined || !outer.table.columnNames.some((name) => sameName(name, column))) return null;
+      return { kind: "joined", table: outer.table, selector, column, isLeft };
+    };
     for (const index of [null, ...table.indexes]) {
-      const selector = selectorOf(scope, reference, index, (expr) => this.#valueOf(expr));
-      if (selector === null || (best !== null && selectivity(table, selector) <= selectivity(table, best))) continue;
-      if (isSearch(this.#statement.main, table, index, selector.equal.length, selector.low !== null, selector.high !== null)) best = selector;
+      for (const joins of [joinedAs, () => null]) {
+        const selector = selectorOf(scope, reference, index, (expr) => this.#valueOf(expr), joins);
+        if (selector === null || (best !== null && selectivity(table, selector) <= selectivity(table, best))) continue;
+        if (this.#isSearch(table, index, selector)) best = selector;
+      }
     }
-    if (best === null) this.#add(table, null, "no condition narrows its primary key, or an index");
-    else this.#add(table, [best], best.index === null ? "narrowed by its primary key" : `narrowed by the index ${best.index.name}`);
+    return best;
+  }
+
+  #isSearch(table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {
+    const { main } = this.#statement;
+    const { equal, low, high } = selector;
+    const isJoined = equal.some((sources) => sources.some(({ kind }) => kind === "joined"));
+    if (!isJoined) return isSearch(main, table, index, equal.length, low !== null, high !== null);
+    return (
+      isJoinSearch(main, table, index, selector) &&
+      ((low === null && high === null) || isSearch(main, table, index, equal.length, low !== null, high !== null))
+    );
   }
 
   /** A table, a view, or a WITH's name, whose own SELECT says what it needs. A table of that name is then taken whole: it may be meant elsewhere. */
@@ -196,7 +256,7 @@ class Planner {
         this.#add(used, null, `the view ${name.objName.text} reads it`);
   }
 
-  #valueOf(expr: Expr): ValueSource | null {
+  #valueOf(expr: Expr): ConstantSource | null {
     switch (expr.type) {
       case "VariableExpr": {
         const number = this.#numbers.get(expr.span.offset);
@@ -218,7 +278,7 @@ class Planner {
   }
 
   /** What SQLite takes the text for. */
-  #literal({ span }: Expr, sign: string): ValueSource {
+  #literal({ span }: Expr, sign: string): ConstantSource {
     const text = this.#parsed.sql.slice(span.offset, span.offset + span.length);
     const value = this.#statement.main.prepare<[], SqlValue>(`SELECT ${sign}${text}`).pluck().get() ?? null;
     return { kind: "literal", value };
@@ -227,28 +287,89 @@ class Planner {
   #planInsert(insert: InsertStmt): void {
     const table = this.#target(insert.tblName).table;
     if (table === null) return;
-    if (table.uniques.length > 0) this.#add(table, null, "a unique index may have an equal value in any row");
-    else this.#add(table, this.#insertedKeys(table, insert), "the keys of the new rows");
+    const keys = this.#insertedKeys(table, insert);
+    this.#add(table, keys.selectors, "the keys of the new rows");
+    // Of a row that stands against two others, SQLite tells the one with its key.
+    if (!keys.isAll && table.uniques.length > 0) this.#add(table, null, "a key that it inserts is computed, and may stand against any row");
+    const rows = this.#insertedRows(table, insert);
+    for (const index of table.uniques) {
+      const selectors = rows === null ? null : uniqueSelectors(table, index, rows);
+      if (selectors === null) this.#add(table, null, `any row may have a value of the unique index ${index.name} that it inserts`);
+      else this.#add(table, selectors, `rows with equal values in the unique index ${index.name}`);
+    }
+    const upserts = insert.body.type === "SelectInsertBody" ? upsertsOf(insert.body.upsert) : [];
+    for (const { doClause } of upserts) if (doClause.type === "SetUpsertDo") this.#planSets(table, doClause.sets, true);
   }
 
-  /** Of the rows of VALUES whose keys are written out. */
-  #insertedKeys(table: LocalTable, { columns, body }: InsertStmt): KeySelector[] {
-    if (body.type !== "SelectInsertBody" || body.select.select.type !== "SelectValues" || table.identity === "rowid") return [];
+  /** Of each row, what its columns may get. null: it cannot be told. */
+  #insertedRows(table: LocalTable, { columns, body }: InsertStmt): RowValues[] | null {
+    if (body.type !== "SelectInsertBody") return [(name) => this.#defaultOf(table, name)];
+    if (body.select.select.type !== "SelectValues" || body.select.select.values.length > rangesMax) return null;
+    const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
+    return body.select.select.values.map(({ values }) => (name) => {
+      const place = names.findIndex((one) => sameName(one, name));
+      if (place < 0) return this.#defaultOf(table, name);
+      if (names.findLastIndex((one) => sameName(one, name)) > place) return null;
+      const expr = values[place];
+      const source = expr === undefined ? null : this.#valueOf(expr);
+      const column = table.columns.find((one) => sameName(one.name, name));
+      if (source === null || column === undefined) return null;
+      if (column.replacesNull === null) return [source];
+      const instead = this.#defaultOf(table, name);
+      return instead === null ? null : [source, ...instead];
+    });
+  }
+
+  /** null: none that is written out. */
+  #defaultOf(table: LocalTable, name: string): ValueSource[] | null {
+    const column = table.columns.find((one) => sameName(one.name, name));
+    // An integer key gets the next id.
+    if (column === undefined || (table.identity === "integer" && sameName(table.keyNames[0] ?? "", name))) return null;
+    if (column.defaultText === null) return [{ kind: "literal", value: null }];
+    return /^([+-]?\d+(\.\d+)?|'[^']*'|null|x'[0-9a-f]*')$/i.test(column.defaultText) ? [{ kind: "literal", value: column.missing }] : null;
+  }
+
+  /** Of the rows of VALUES whose keys are written out. `isAll`: there is no other, but for those that get the next id. */
+  #insertedKeys(table: LocalTable, { columns, body }: InsertStmt): { readonly selectors: KeySelector[]; readonly isAll: boolean } {
+    if (body.type !== "SelectInsertBody") return { selectors: [], isAll: table.identity !== "key" };
+    if (body.select.select.type !== "SelectValues" || body.select.select.values.length > rangesMax) return { selectors: [], isAll: false };
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
     const places = table.keyNames.map((_, column) => names.findIndex((name) => keyPlace(table, name) === column));
-    if (places.includes(-1) || body.select.select.values.length > rangesMax) return [];
-    if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return [];
-    return body.select.select.values.flatMap(({ values }) => {
+    if (places.includes(-1)) return { selectors: [], isAll: table.identity !== "key" };
+    if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return { selectors: [], isAll: false };
+    let isAll = true;
+    const selectors = body.select.select.values.flatMap(({ values }): KeySelector[] => {
       const equal = places.map((place) => (values[place] === undefined ? null : this.#valueOf(values[place])));
       const known = equal.filter((source) => source !== null);
+      if (known.length < places.length) isAll = false;
       return known.length === places.length ? [{ index: null, equal: known.map((source) => [source]), low: null, high: null }] : [];
     });
+    return { selectors, isAll };
   }
 
   #planUpdate(update: Extract<Stmt, { type: "UpdateStmt" }>): void {
     const table = this.#target(update.tblName).table;
-    if (table?.uniques.some((index) => maySetIndex(table, index, update.sets)) === true)
-      this.#add(table, null, "a unique index that it may change can have an equal value in any row");
+    if (table !== null) this.#planSets(table, update.sets, false);
+  }
+
+  /** Values of unique indexes that SET may change. `excluded.x` for x itself is what was inserted: that has been looked for. */
+  #planSets(table: LocalTable, sets: readonly SetAssignment[], isUpsert: boolean): void {
+    const values: RowValues = (name) => {
+      // Of several, the last one counts.
+      const set = sets.findLast(({ colNames }) => colNames.some((one) => sameName(one.text, name)));
+      const value = set?.colNames.length === 1 ? set.expr : null;
+      if (value === null) return null;
+      const isExcluded = isUpsert && value.type === "QualifiedExpr" && sameName(value.table.text, "excluded");
+      if (isExcluded && sameName(value.column.text, name)) return "inserted";
+      const source = this.#valueOf(value);
+      return source === null ? null : [source];
+    };
+    for (const index of table.uniques.filter((one) => maySetIndex(table, one, sets))) {
+      if (index.columnNames?.every((name) => values(name) === "inserted") === true) continue;
+      const selectors = uniqueSelectors(table, index, [values]);
+      if (selectors === null) this.#add(table, null, `any row may have a value of the unique index ${index.name} that it sets`);
+      else this.#add(table, selectors, `rows with equal values in the unique index ${index.name}`);
+    }
   }
 
   // What the program opens beside.
@@ -267,21 +388,50 @@ class Planner {
       const direct = uses.triggered.has(table) ? null : this.#parsed.root;
       for (const foreignKey of table.foreignKeys) {
         const { parent, parentKey } = foreignKey;
-        if (parentKey?.kind === "row" && isSearch(main, parent, null, parent.keyNames.length, false, false))
+        const index = parentKey?.kind === "unique" ? parentIndex(foreignKey) : null;
+        const isFound = parentKey?.kind === "row" || index !== null;
+        if (isFound && isSearch(main, parent, index, index?.names.length ?? parent.keyNames.length, false, false))
           this.#add(parent, [], "the rows that written ones refer to");
-        else this.#add(parent, null, `${table.name} refers to it, not by its primary key`);
+        else this.#add(parent, null, `${table.name} refers to it, and no search finds what it refers to`);
       }
-      for (const foreignKey of table.referencedBy)
-        if (direct === null || mayRelease(this.#statement.schema, direct, foreignKey))
-          this.#add(foreignKey.child, null, `its rows may refer to rows of ${table.name} that go`);
+      for (const foreignKey of table.referencedBy) {
+        if (direct !== null && !mayRelease(this.#statement.schema, direct, foreignKey)) continue;
+        const index = childIndex(foreignKey);
+        if (index !== null && isSearch(main, foreignKey.child, index, foreignKey.childNames.length, false, false))
+          this.#add(foreignKey.child, [], `its rows that refer to rows of ${table.name} that go`);
+        else this.#add(foreignKey.child, null, `any of its rows may refer to rows of ${table.name} that go`);
+      }
     }
   }
+}
+
+/** What a column of one row may get; null: it cannot be told. "inserted": what an INSERT's row has there. */
+type RowValues = (name: string) => readonly ValueSource[] | "inserted" | null;
+
+/** Where rows with an equal entry can be: by as many leading columns as are known. null: anywhere. */
+function uniqueSelectors(table: LocalTable, { space }: UniqueIndex, rows: readonly RowValues[]): KeySelector[] | null {
+  const index = table.indexes.find((one) => one.space === space);
+  if (index === undefined) return null;
+  const selectors: KeySelector[] = [];
+  for (const valuesOf of rows) {
+    const equal: (readonly ValueSource[])[] = [];
+    for (const name of index.names) {
+      const values = valuesOf(name);
+      if (values === null || values === "inserted") break;
+      equal.push(values);
+    }
+    if (equal.length === 0) return null;
+    selectors.push({ index, equal, low: null, high: null });
+  }
+  return selectors;
 }
 
 /** The greater, the fewer rows are likely: one by its key, then by equal columns, then by bounds. */
 function selectivity(table: LocalTable, { index, equal, low, high }: KeySelector): number {
   const bounds = (low === null ? 0 : 1) + (high === null ? 0 : 1);
-  return index === null && equal.length === table.keyNames.length ? Number.POSITIVE_INFINITY : equal.length * 3 + bounds;
+  // One value is less than what comes of another table.
+  const columns = equal.reduce((sum, [source]) => sum + (source?.kind === "joined" ? 4 : 5), 0);
+  return index === null && equal.length === table.keyNames.length ? 100 + columns : columns + bounds;
 }
 
 /** A column of that name, or one computed from others, or the rowid under one of its names. */

@@ -62,15 +62,28 @@ function askForSearch(main: Database, table: LocalTable, index: LocalIndex | nul
   const next = names[equalCount];
   if (next !== undefined && low) terms.push(`${next} > ?`);
   if (next !== undefined && high) terms.push(`${next} < ?`);
-  if (terms.length === 0) return false;
+  return isSearchIn(main, table, index, [], quoteName(table.name), terms);
+}
+
+/** Behind `outers`, which stand before it in the join. Terms have `?` for values. */
+export function isSearchIn(
+  main: Database,
+  table: LocalTable,
+  index: LocalIndex | null,
+  outers: readonly string[],
+  alias: string,
+  terms: readonly string[],
+): boolean {
+  if (terms.length === 0 || index?.isPartial === true) return false;
   const hinted = index?.name ?? table.primaryIndex;
   const hint = hinted === null ? "" : ` INDEXED BY ${quoteName(hinted)}`;
-  const sql = `EXPLAIN QUERY PLAN SELECT 1 FROM main.${quoteName(table.name)}${hint} WHERE ${terms.join(" AND ")}`;
+  const sql = `EXPLAIN QUERY PLAN SELECT 1 FROM ${outers.map((outer) => `${outer} CROSS JOIN `).join("")}main.${quoteName(table.name)} AS ${alias}${hint} WHERE ${terms.join(" AND ")}`;
   const steps = main
     .prepare<unknown[], readonly [bigint, bigint, bigint, string]>(sql)
     .raw()
-    .all(...terms.map(() => null));
+    .all(...terms.flatMap((one) => (one.endsWith("?") ? [null] : [])));
   const by = index === null ? /^SEARCH .* USING (?:INTEGER )?PRIMARY KEY \((.*)\)$/s : /^SEARCH .* USING (?:COVERING )?INDEX .* \((.*)\)$/s;
-  const found = by.exec(steps[0]?.[3] ?? "");
-  return steps.length === 1 && found?.[1]?.split(" AND ").length === terms.length;
+  // Nothing else is made of the join: no sorting, no index of its own.
+  const found = by.exec(steps.at(-1)?.[3] ?? "");
+  return steps.length === outers.length + 1 && found?.[1]?.split(" AND ").length === terms.length;
 }

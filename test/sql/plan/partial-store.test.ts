@@ -26,6 +26,8 @@ const schema = [
   "CREATE TABLE l(id INTEGER PRIMARY KEY, a INT, v)",
   "CREATE TRIGGER li AFTER INSERT ON l WHEN new.a > 6 BEGIN UPDATE i SET v = new.id WHERE id = new.a; END",
   "CREATE VIEW w AS SELECT id AS k, a, v FROM i WHERE id < 9",
+  "CREATE TABLE g(id INTEGER PRIMARY KEY, a INT REFERENCES u(a), v)",
+  "CREATE TABLE q(k TEXT COLLATE NOCASE, a INT NOT NULL DEFAULT 3, v UNIQUE, UNIQUE (k, a) ON CONFLICT REPLACE)",
   "CREATE INDEX i_a_v ON i(a DESC, v)",
   "CREATE INDEX i_v ON i(v COLLATE NOCASE)",
   "CREATE INDEX n_v ON n(v, a)",
@@ -34,6 +36,8 @@ const schema = [
   "CREATE INDEX h_v ON h(v COLLATE BINARY, a)",
   "CREATE INDEX s_a ON s(a, v)",
   "CREATE INDEX c_v ON c(v)",
+  "CREATE INDEX c_a ON c(a, id)",
+  "CREATE INDEX g_a ON g(a)",
   "CREATE INDEX e_a ON e(a)",
   "CREATE INDEX m_k ON m(k, v)",
   "CREATE INDEX l_part ON l(v) WHERE a > 3",
@@ -50,8 +54,10 @@ const indexed: Readonly<Record<string, readonly string[]>> = {
   u: ["a"],
   m: ["k", "v"],
   s: ["a", "v"],
-  c: ["v"],
+  c: ["v", "a"],
   e: ["a"],
+  g: ["a"],
+  q: ["k", "a"],
   l: ["v", "a"],
 };
 
@@ -69,6 +75,8 @@ const keys: Readonly<Record<string, readonly string[]>> = {
   c: ["id"],
   e: ["id"],
   l: ["id"],
+  g: ["id"],
+  q: ["rowid"],
 };
 const names = Object.keys(keys);
 
@@ -204,10 +212,62 @@ class Maker {
     return parts.length === 0 ? "1" : parts.join(" AND ");
   }
 
+  /** Of each row of local-store.md's rule 18 a statement: what may narrow, and what must not. */
+  narrowing(left: string, right: string, on: (inner: string, outer: string) => string): string {
+    const [x, y, z] = [this.where(left, "x"), this.where(right, "y"), this.where(left, "")];
+    const value = (): string => this.value();
+    return this.pick([
+      // A condition on the preserved side stands in ON: it narrows neither.
+      `SELECT x.a, y.a FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} AND ${x}`,
+      // WHERE on the nullable side that NULL passes.
+      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE y.a IS NULL OR y.a = ${value()}`,
+      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE coalesce(y.a, 3) = ${value()} AND ${x}`,
+      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE y.a IS NOT ${value()} AND ${x}`,
+      // One that NULL does not pass.
+      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE ${y}`,
+      // A later LEFT JOIN's ON about an earlier table.
+      `SELECT x.a, y.a, w.a FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} LEFT JOIN i w ON w.id = y.a AND ${y} WHERE ${x}`,
+      `SELECT x.a FROM ${left} x WHERE EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")} AND ${y}) AND ${x}`,
+      `SELECT x.a FROM ${left} x WHERE NOT EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")}) AND ${x}`,
+      `SELECT x.a FROM ${left} x WHERE x.a NOT IN (SELECT a FROM ${right} y WHERE ${y}) AND ${x}`,
+      `SELECT a, count(*) FROM ${left} GROUP BY a HAVING a = ${value()}`,
+      `SELECT * FROM (SELECT a, count(*) FROM ${left} GROUP BY a) WHERE a = ${value()}`,
+      `SELECT * FROM (SELECT a, v FROM ${left} ORDER BY a, v LIMIT 3) WHERE a = ${value()}`,
+      `SELECT * FROM (SELECT a, row_number() OVER (ORDER BY a, v) FROM ${left}) WHERE a = ${value()}`,
+      `SELECT count(*), count(*) FILTER (WHERE a = ${value()}) FROM ${left}`,
+      `SELECT a, v FROM ${left} WHERE ${z} EXCEPT SELECT a, v FROM ${right} y WHERE ${y}`,
+      `WITH c AS (SELECT a, v FROM ${left}) SELECT x.a FROM c x JOIN c y ON x.a = y.v WHERE x.a = ${value()}`,
+      `WITH RECURSIVE c(k, n) AS (SELECT a, 0 FROM ${left} WHERE ${z} UNION SELECT y.v, n + 1 FROM c JOIN ${right} y ON y.a = c.k WHERE n < 3) SELECT * FROM c`,
+      `SELECT a, v FROM ${left} WHERE (a, v) < (${value()}, ${value()})`,
+      `SELECT a, v FROM ${left} WHERE (a, v) IN (VALUES (${value()}, ${value()}))`,
+      `SELECT a, v FROM ${left} WHERE v LIKE 'b%' OR v GLOB 'B*'`,
+      `SELECT a, v FROM ${left} WHERE v = ${value()} COLLATE NOCASE AND a >= ${value()} COLLATE RTRIM`,
+      `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.v AND y.a = x.a WHERE ${x}`,
+      `SELECT x.a, y.a FROM ${left} x NATURAL JOIN ${right} y WHERE ${y}`,
+      `SELECT (SELECT count(*) FROM ${right} y WHERE y.a = x.a AND ${y}) FROM ${left} x WHERE ${x}`,
+    ]);
+  }
+
   select(): string {
     const [left, right] = [this.pick(names), this.pick(names)];
     const key = (table: string): string => keys[table]?.[0] ?? "";
-    switch (this.below(9)) {
+    const linked = (table: string): string => this.pick([...(keys[table] ?? []), ...(indexed[table] ?? []), "a", "v"]);
+    const joined = (inner: string, outer: string, of: string): string => {
+      const [one, other] = [`${inner}.${linked(of)}`, `${outer}.${this.pick(["a", "v", "a"])}`];
+      return this.below(2) === 0 ? `${one} = ${other}` : `${other} = ${one}`;
+    };
+    switch (this.below(14)) {
+      case 12:
+      case 13:
+        return this.narrowing(left, right, (inner, outer) => joined(inner, outer, right));
+      case 9:
+        return `SELECT x.a, x.v, y.a, y.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN"])} ${right} y ON ${joined("y", "x", right)}${this.below(3) === 0 ? ` AND ${this.where(right, "y")}` : ""} WHERE ${this.where(left, "x")}`;
+      case 10: {
+        const third = this.pick(names);
+        return `SELECT x.a, y.a, z.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN"])} ${right} y ON ${joined("y", "x", right)} ${this.pick(["JOIN", "LEFT JOIN"])} ${third} z ON ${joined("z", this.pick(["x", "y"]), third)} WHERE ${this.where(left, "x")}`;
+      }
+      case 11:
+        return `SELECT x.a, y.v FROM ${left} x, ${right} y WHERE ${joined("y", "x", right)} AND ${this.where(right, "y")} AND ${this.where(left, "x")}`;
       case 0:
         return `SELECT count(*), max(a) FROM ${left} WHERE ${this.where(left, "")}`;
       case 1:
@@ -236,7 +296,16 @@ class Maker {
   }
 
   columns(table: string): readonly string[] {
-    return table === "h" ? ["rowid", "a", "v"] : table === "d" || table === "m" ? ["a", "k", "v"] : [...(keys[table] ?? []), "a", "v"];
+    return table === "h"
+      ? ["rowid", "a", "v"]
+      : table === "q"
+        ? this.pick([
+            ["rowid", "k", "a", "v"],
+            ["rowid", "v", "k"],
+          ])
+        : table === "d" || table === "m"
+          ? ["a", "k", "v"]
+          : [...(keys[table] ?? []), "a", "v"];
   }
 
   /**
@@ -247,8 +316,8 @@ class Maker {
     return table === "s" ? "" : this.pick(["", "", "", "OR REPLACE", "OR IGNORE", "OR FAIL", "OR ROLLBACK"]);
   }
 
-  row(table: string): string {
-    return this.columns(table)
+  row(columns: readonly string[]): string {
+    return columns
       .map((column) => {
         if (isId(column)) return this.value(this.below(8) === 0 ? this.pick(["5", 6.0]) : BigInt(this.below(14)));
         return this.value(column === "k" ? this.any() : this.below(3) === 0 ? this.any() : BigInt(this.below(12)));
@@ -259,7 +328,7 @@ class Maker {
   write(): string {
     const table = this.pick(names);
     const columns = this.columns(table);
-    const rows = (): string => Array.from({ length: 1 + this.below(2) }, () => `(${this.row(table)})`).join(", ");
+    const rows = (): string => Array.from({ length: 1 + this.below(2) }, () => `(${this.row(columns)})`).join(", ");
     switch (this.below(8)) {
       case 0:
         return `DELETE FROM ${table} WHERE ${this.where(table, "")}`;
@@ -270,7 +339,7 @@ class Maker {
       case 3:
         return `UPDATE ${this.or(table)} ${table} SET ${keys[table]?.[0]} = ${this.value(isId(keys[table]?.[0]) || this.below(2) ? BigInt(this.below(12)) : this.any())} WHERE ${this.where(table, "")}`;
       case 4:
-        return `INSERT INTO ${table}(${columns.join(", ")}) VALUES ${rows()} ON CONFLICT DO ${this.pick(["NOTHING", "UPDATE SET v = excluded.v", "UPDATE SET a = 7"])}`;
+        return `INSERT INTO ${table}(${columns.join(", ")}) VALUES ${rows()} ON CONFLICT DO ${this.pick(["NOTHING", "UPDATE SET v = excluded.v", "UPDATE SET a = 7", "UPDATE SET a = excluded.a, v = 3"])}`;
       case 5: {
         const source = this.pick(names);
         return `INSERT ${this.or(table)} INTO ${table}(${columns.join(", ")}) SELECT ${columns.map((column) => (column === "v" ? "v" : isId(column) ? "CAST(a AS INTEGER)" : "a")).join(", ")} FROM ${source} WHERE a IS NOT NULL AND ${this.where(source, "")}`;
