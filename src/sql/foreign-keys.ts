@@ -76,6 +76,29 @@ function addParent(foreignKey: LocalForeignKey, found: readonly SqlValue[], pare
   else keys.add(key.toString("latin1"));
 }
 
+/**
+ * Rows that refer to values which are gone, and which a foreign key's action would have changed if they were here: noted by `mayBeElsewhere`. With
+ * `replaces`, a value may have gone and be there again.
+ */
+export function noteReferring(
+  touches: Touches,
+  schema: LocalSchema,
+  replaces: boolean,
+  statements: StatementCache,
+  mayBeElsewhere: MayBeElsewhere,
+): void {
+  for (const [space, { released }] of touches) {
+    for (const foreignKey of schema.tables.get(space)?.referencedBy ?? []) {
+      if (foreignKey.parentKey === null || !foreignKey.hasAction) continue;
+      for (const row of released) {
+        const values = foreignKey.referencedPlaces.map((place) => row[place] ?? null);
+        if (values.includes(null)) continue;
+        if (replaces || statements.get(parentSql(foreignKey)).get(...values) === undefined) mayBeElsewhere("child", foreignKey, values);
+      }
+    }
+  }
+}
+
 /** Values that rows of the parent had: another row has them now, or no child may refer to them. */
 function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, statements: StatementCache, mayBeElsewhere: MayBeElsewhere): boolean {
   if (foreignKey.parentKey === null) return true;

@@ -114,6 +114,8 @@ export interface LocalForeignKey {
   readonly parentKey: { readonly kind: "row" } | { readonly kind: "unique"; readonly index: UniqueIndex } | null;
   readonly collations: readonly Collation[];
   readonly isDeferred: boolean;
+  /** It changes or deletes rows that refer to what goes. */
+  readonly hasAction: boolean;
 }
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
@@ -149,11 +151,15 @@ interface ColumnRow {
   readonly hidden: bigint;
 }
 
+const passiveActions = ["NO ACTION", "RESTRICT"];
+
 interface ForeignKeyRow {
   readonly id: bigint;
   readonly table: string;
   readonly from: string;
   readonly to: string | null;
+  readonly on_update: string;
+  readonly on_delete: string;
 }
 
 interface SchemaRow {
@@ -175,7 +181,7 @@ export function schemaReader(database: Database): SchemaReader {
   const indexesOf = database.prepare<[string], IndexRow>('SELECT name, "unique", origin, partial FROM pragma_index_list(?)');
   const indexColumnsOf = database.prepare<[string], IndexColumnRow>('SELECT cid, name, "desc", coll FROM pragma_index_xinfo(?) WHERE "key"');
   const foreignKeysOf = database.prepare<[string], ForeignKeyRow>(
-    'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq',
+    'SELECT id, "table", "from", "to", on_update, on_delete FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq',
   );
   let generation = 0;
   /** Shapes of tables whose texts and identities are as before: DDL on one table does not read two hundred again. */
@@ -313,6 +319,7 @@ export function schemaReader(database: Database): SchemaReader {
         parentKey,
         collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
         isDeferred: shape.deferred[position] ?? false,
+        hasAction: own.some((row) => !passiveActions.includes(row.on_update) || !passiveActions.includes(row.on_delete)),
       };
       table.foreignKeys.push(foreignKey);
       parent.referencedBy.push(foreignKey);

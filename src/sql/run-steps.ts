@@ -17,7 +17,7 @@ import type { Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import { collectTouches, copyTouches, mergeTouches, type Touches } from "./capture.js";
 import { explainedByPull, explainPull } from "./explain-pull.js";
-import { allChildrenHaveParents, checkForeignKeys, hasReferringRow } from "./foreign-keys.js";
+import { allChildrenHaveParents, checkForeignKeys, hasReferringRow, noteReferring } from "./foreign-keys.js";
 import type { IdMark } from "./id-blocks.js";
 import type { LocalTable } from "./local-schema.js";
 import type {
@@ -396,6 +396,7 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
     abandonUnit(run, unit);
     return outcome;
   }
+  if (isChecked && isPullNeeded(run, missingReferring(run, unit, plan, touches))) return outcome;
   if (isChecked) {
     const isFine = areForeignKeysFine(run, unit, touches, "statement");
     if (run.interruption !== null) return outcome;
@@ -417,6 +418,16 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
 function isPullNeeded(run: Run, missing: readonly PullNeed[]): boolean {
   if (missing.length > 0) run.interruption = { kind: "pull", needs: joinNeeds(missing) };
   return run.interruption !== null;
+}
+
+function missingReferring({ state }: Run, unit: Unit, plan: RunnablePlan, touches: Touches): PullNeed[] {
+  const missing: PullNeed[] = [];
+  noteReferring(touches, state.schema, plan.replaces, state.statements, (end, foreignKey, values) => {
+    const need = missingLinked(state, end, foreignKey, values, unit.made);
+    if (need !== null) missing.push(need);
+    return need !== null;
+  });
+  return missing;
 }
 
 /** May end in a pull: the answer is then of no account. */

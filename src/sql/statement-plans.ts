@@ -42,6 +42,8 @@ export interface RunnablePlan {
   readonly written: readonly LocalTable[];
   /** Foreign keys of and to what it writes. */
   readonly foreignKeys: readonly LocalForeignKey[];
+  /** A row may be deleted, with all that follows from it, and another one with its key take its place: REPLACE, here or in what it sets off. */
+  readonly replaces: boolean;
   /** It may give many rows. */
   readonly loops: boolean;
   /** It generates ids of the tables that it writes. */
@@ -150,6 +152,7 @@ function makeRunnable(
     hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],
+    replaces: constraints.size > 0 && mayReplace(sql, schema),
     loops: use.loops,
     usesIds: use.callsNextId,
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
@@ -157,6 +160,13 @@ function makeRunnable(
     heldAt: -1,
     usedIn: -1,
   };
+}
+
+/** ON CONFLICT REPLACE may stand behind any constraint of a table, and REPLACE in any trigger. */
+function mayReplace(sql: string, schema: LocalSchema): boolean {
+  if (/\breplace\b/i.test(sql)) return true;
+  for (const { object } of schema.objects.values()) if (/\breplace\b/i.test(object.sql)) return true;
+  return false;
 }
 
 function triggersAskForRowid(schema: LocalSchema): boolean {

@@ -13,8 +13,10 @@ export interface Uses {
   readonly written: ReadonlySet<LocalTable>;
   /** By the main program, reading or writing: what the text names, and the other tables of foreign keys. */
   readonly named: ReadonlySet<LocalTable>;
-  /** By users' triggers and by foreign-key actions. */
+  /** By users' triggers. */
   readonly triggered: ReadonlySet<LocalTable>;
+  /** By foreign-key actions. */
+  readonly acted: ReadonlySet<LocalTable>;
   readonly callsNextId: boolean;
   readonly loops: boolean;
 }
@@ -24,17 +26,19 @@ const pageIsRegister = 0x10n;
 
 type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
 
-const captureTrigger = /^-- TRIGGER (_capture_.*)$/;
+const triggerName = /^-- TRIGGER (.*)$/s;
+const capturePrefix = "_capture_";
 
 export function usesOf(main: Database, sql: string, nulls: readonly unknown[], schema: LocalSchema, info: StatementInfo | null): Uses {
   const read = new Set<LocalTable>();
   const written = new Set<LocalTable>();
   const named = new Set<LocalTable>();
   const triggered = new Set<LocalTable>();
+  const acted = new Set<LocalTable>();
   let callsNextId = false;
   let loops = false;
   // What EXPLAIN itself tells needs no rows.
-  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered, callsNextId, loops };
+  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered, acted, callsNextId, loops };
   const program = main
     .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
     .raw()
@@ -49,8 +53,9 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
   };
   for (const [index, [address, opcode, p1, p2, p3, p4, p5]] of program.entries()) {
     if (address === 0n && index > 0) {
-      const capture = captureTrigger.exec(p4 ?? "")?.[1];
-      section = capture !== undefined && !schema.objects.has(foldName(capture)) ? null : triggered;
+      const name = triggerName.exec(p4 ?? "")?.[1];
+      const isCapture = name?.startsWith(capturePrefix) === true && !schema.objects.has(foldName(name));
+      section = isCapture ? null : name === undefined ? acted : triggered;
     }
     switch (opcode) {
       case "OpenRead":
@@ -76,5 +81,5 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
       default:
     }
   }
-  return { read, written, named, triggered, callsNextId, loops };
+  return { read, written, named, triggered, acted, callsNextId, loops };
 }

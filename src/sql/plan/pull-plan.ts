@@ -11,7 +11,8 @@
  * | insert | INSERT's target | the keys that VALUES name; others are looked for when the statement has run (missing-rows.ts) |
  * | unique | the unique indexes of INSERT's target, and those that SET may change | the rows with an equal entry, by the leading columns whose values are written out |
  * | unique, any | likewise, where the first one's is not: it is computed, or comes from a SELECT | all: an equal value may be in any row |
- * | triggered | a user's trigger or a foreign-key action opens it | all |
+ * | triggered | a user's trigger opens it | all |
+ * | acted | a foreign-key action changes its rows | as child, below; all, where it may change values of a unique index |
  * | unnamed | the program opens it, and no row above says why | all |
  * | parent | what is written refers to it, by its key or a unique index | none: the parents of the written rows, when the statement has run |
  * | child | rows of it may refer to a value that goes: its parent's rows are deleted or replaced, or referenced columns set | those that refer to what went, by an index that begins with the referring columns, when the statement has run; without one all |
@@ -376,16 +377,35 @@ class Planner {
 
   planProgram(): void {
     const { uses, foreignKeys } = this.#statement;
-    for (const table of uses.triggered) this.#add(table, null, "a trigger or a foreign key's action uses it");
+    for (const table of uses.triggered) this.#add(table, null, "a trigger uses it");
+    for (const table of uses.acted) this.#planActed(table);
     const linked = foreignKeys ? [...uses.written].flatMap((table) => [...table.foreignKeys, ...table.referencedBy]) : [];
     const others = new Set(linked.flatMap(({ parent, child }) => [parent, child]));
     for (const table of uses.named) if (!this.#needs.has(table) && !others.has(table)) this.#add(table, null, "the statement's program opens it");
   }
 
+  /** Rows that refer to what goes are looked for when the statement has run, like those of foreign keys without actions. */
+  #planActed(table: LocalTable): void {
+    const { uses, main } = this.#statement;
+    const acting = table.foreignKeys.filter(({ parent }) => uses.written.has(parent));
+    const isFound = acting.every((foreignKey) => {
+      const index = childIndex(foreignKey);
+      return index !== null && isSearch(main, table, index, foreignKey.childNames.length, false, false);
+    });
+    // An action may give a referring column a value that another row has.
+    const names = acting.flatMap(({ childNames }) => childNames);
+    const isUnique = table.uniques.some(
+      (index) => index.columnNames === null || index.columnNames.some((one) => names.some((name) => sameName(one, name))),
+    );
+    const isGenerated = table.columnNames.length > table.columns.length && table.uniques.length > 0;
+    if (acting.length > 0 && isFound && !isUnique && !isGenerated) this.#add(table, [], "its rows that a foreign key's action changes");
+    else this.#add(table, null, "a foreign key's action changes any of its rows");
+  }
+
   planForeignKeys(): void {
     const { uses, main } = this.#statement;
     for (const table of uses.written) {
-      const direct = uses.triggered.has(table) ? null : this.#parsed.root;
+      const direct = uses.triggered.has(table) || uses.acted.has(table) ? null : this.#parsed.root;
       for (const foreignKey of table.foreignKeys) {
         const { parent, parentKey } = foreignKey;
         const index = parentKey?.kind === "unique" ? parentIndex(foreignKey) : null;
