@@ -107,7 +107,8 @@ export class Merges {
       if (isSmall) this.#remember(atom, found[place - 1]);
       const last = group.at(-1);
       const isQuiet = isSmall && this.#seen.get(atom.id) === atom && !this.#underWay.has(atom.id);
-      const joins = isQuiet && last !== undefined && mayMerge(last, atom) && bytes + atom.bytes <= mergedBytesMax && group.length < mergedAtomsMax;
+      const joins =
+        isQuiet && last !== undefined && this.belongTogether(last, atom) && bytes + atom.bytes <= mergedBytesMax && group.length < mergedAtomsMax;
       if (joins) {
         group.push(atom);
         bytes += atom.bytes;
@@ -122,6 +123,11 @@ export class Merges {
     // The last one is the next look's first, so that it meets its neighbour.
     this.#key = next?.lowKey ?? "";
     return found.length;
+  }
+
+  /** Whether neighbours could be one. */
+  belongTogether(left: Atom, right: Atom): boolean {
+    return mayMerge(left, right);
   }
 
   /** It and the one before it, where one of them is this engine's. */

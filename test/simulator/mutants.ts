@@ -7,6 +7,7 @@ import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { noSeq } from "../../src/base/ids.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { CatalogPulls } from "../../src/engines/catalog-pulls.js";
+import { Merges } from "../../src/engines/merges.js";
 import { HeldRanges } from "../../src/sql/held-ranges.js";
 import type { ProfileName } from "./profiles.js";
 
@@ -25,6 +26,8 @@ export const mutants = [
   "catalog-entries-not-kept",
   /** Rows that are given up go, but their range still counts as held. */
   "drop-keeps-the-range",
+  /** Neighbours with unlike holders are merged: some hold a part of what they count as holders of. */
+  "merge-of-unlike-holders",
 ] as const;
 export type Mutant = (typeof mutants)[number];
 
@@ -37,6 +40,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "snapshot-not-checked": "contention",
   "catalog-entries-not-kept": "catalogs",
   "drop-keeps-the-range": "memory",
+  "merge-of-unlike-holders": "catalogs",
 };
 
 export function isMutant(name: string): name is Mutant {
@@ -82,6 +86,19 @@ export function withMutant(mutant: Mutant | null): () => void {
       HeldRanges.prototype.drop = () => {};
       return () => {
         HeldRanges.prototype.drop = drop;
+      };
+    }
+    case "merge-of-unlike-holders": {
+      const { belongTogether } = Merges.prototype;
+      const { objection } = Catalog.prototype;
+      Merges.prototype.belongTogether = () => true;
+      Catalog.prototype.objection = function (proposal) {
+        const found = objection.call(this, proposal);
+        return found === "stale" && proposal.body.kind === "merge" ? null : found;
+      };
+      return () => {
+        Merges.prototype.belongTogether = belongTogether;
+        Catalog.prototype.objection = objection;
       };
     }
     case "ack-before-fsync":

@@ -55,6 +55,7 @@ describe("deliberate bugs", () => {
       "acknowledged effects are there",
       "no engine fails",
     ],
+    "merge-of-unlike-holders": ["Caches hold what the catalog says", "no engine fails"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };
   for (const mutant of mutants) {
