@@ -4,6 +4,7 @@ import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import { type IndexedColumn, indexEntryKey } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
+import { SchemaCatalog } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
   BinaryRange,
@@ -50,6 +51,7 @@ export class Cluster {
   readonly engines: Engine[];
   readonly log: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
   readonly schema = new Map<string, { object: SchemaObject; version: Seq }>();
+  readonly #catalog = new SchemaCatalog();
   readonly #recent = new RecentKeys(0 as Seq);
   #seq = 100;
   #nextIds = new Map<SpaceId, bigint>();
@@ -58,7 +60,12 @@ export class Cluster {
   /** All that was asked for so far. */
   readonly needs: PullNeed[] = [];
   rowsPulled = 0;
+  /** Of those that were pulled, those that were not here yet; and how many they would have been, were tables always pulled whole. */
+  rowsBrought = 0;
+  rowsIfWhole = 0;
   lookUps = 0;
+  /** For `rowsIfWhole`: what of a table would not be here. A table that is not named would not be here at all. */
+  readonly #ifWhole = new Map<Engine, Map<SpaceId, BinaryRange[]>>();
   /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
   readonly cuts = new Map<SpaceId, readonly string[]>();
 
@@ -177,8 +184,30 @@ export class Cluster {
   /** The engine starts over, as a new one: the schema as it is, no rows. */
   restart(index: number): void {
     const engine = this.engine(index);
-    engine.store.reset(this.seq, [...this.schema.values()]);
+    this.#ifWhole.delete(engine);
+    engine.store.reset(this.seq, this.#catalog.inOrder());
     engine.store.become(engine.id, engine.id as number as Life);
+  }
+
+  /** The engine gives up [low, high), as for a DROP. */
+  drop(index: number, space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
+    const engine = this.engine(index);
+    const [first, end] = [Buffer.from(low).toString("latin1"), high === null ? null : Buffer.from(high).toString("latin1")];
+    this.#ifWhole.get(engine)?.get(space)?.push({ low: first, high: end });
+    engine.store.dropRange(space, low, high);
+  }
+
+  #noteBrought(engine: Engine, space: SpaceId, rows: readonly { readonly key: Uint8Array }[], ranges: readonly BinaryRange[]): void {
+    const isIn = (key: string, list: readonly BinaryRange[]): boolean => list.some(({ low, high }) => low <= key && (high === null || key < high));
+    const held = engine.store.heldHash(space)?.ranges ?? [];
+    const tables = this.#ifWhole.get(engine) ?? new Map<SpaceId, BinaryRange[]>();
+    const missing = tables.get(space) ?? [{ low: "", high: null }];
+    for (const { key } of rows) {
+      const place = Buffer.from(key).toString("latin1");
+      if (isIn(place, ranges) && !isIn(place, held)) this.rowsBrought++;
+      if (isIn(place, missing)) this.rowsIfWhole++;
+    }
+    this.#ifWhole.set(engine, tables.set(space, []));
   }
 
   /** As a Cache does, but by copying rows from the log: the atoms that the need overlaps, or all. */
@@ -188,7 +217,9 @@ export class Cluster {
       return;
     }
     const rows = this.rowsOf(space);
-    for (const { low, high } of (ranges ?? [{ low: "", high: null }]).map((range) => this.#atoms(space, range))) {
+    const wanted = (ranges ?? [{ low: "", high: null }]).map((range) => this.#atoms(space, range));
+    this.#noteBrought(engine, space, rows, wanted);
+    for (const { low, high } of wanted) {
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
       const inside = rows.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
       engine.store.beginHold(space, first, end);
@@ -287,6 +318,7 @@ export class Cluster {
   #keepSchema(body: TransactionBody, version: Seq): void {
     for (const part of body.parts) {
       if (part.kind !== "ddl") continue;
+      this.#catalog.apply(version, part, () => {});
       for (const name of part.drops) this.schema.delete(name.toLowerCase());
       for (const object of part.upserts) this.schema.set(object.name.toLowerCase(), { object, version });
     }

@@ -3,12 +3,11 @@
  * changes; and what is held is what was committed, also when ranges were given up. Keys of every affinity and collation, values that are odd for them. What a table's key
  * narrows is counted: too little narrowing fails as well as too much.
  */
-import { createHash } from "node:crypto";
 import Sqlite, { type Database } from "better-sqlite3";
 import { describe, expect, test } from "vitest";
-import type { SpaceId } from "../../../src/base/ids.js";
 import { type Random, seededRandom } from "../../../src/base/random.js";
 import type { SqlValue } from "../../../src/base/values.js";
+import { cutAnew, dropSome, expectHeldRight } from "../partly-held.js";
 import { Cluster, step } from "../store-harness.js";
 
 const schema = [
@@ -400,55 +399,6 @@ function runHere(c: Cluster, index: number, made: readonly Made[]): Answer[] {
     .outcomes.map((one) =>
       one.kind === "ok" ? { rows: sorted(one.result.rows), code: null } : { rows: [], code: one.kind === "error" ? one.fault.code : "skipped" },
     );
-}
-
-function spaces(c: Cluster): { readonly name: string; readonly space: SpaceId }[] {
-  return [...c.schema.values()].flatMap(({ object }) => (object.type === "table" ? [{ name: object.name, space: object.space }] : []));
-}
-
-/** What the store holds is what was committed, in those ranges and nothing beside. */
-function expectHeldRight(c: Cluster, index: number): void {
-  for (const { name, space } of spaces(c)) {
-    const held = c.engine(index).store.heldHash(space);
-    if (held === null) continue;
-    let sum = 0n;
-    for (const { key, row } of c.rowsOf(space)) {
-      const place = Buffer.from(key).toString("latin1");
-      if (!held.ranges.some(({ low, high }) => low <= place && (high === null || place < high))) continue;
-      const digest = createHash("sha256").update(key).update(row).digest();
-      sum = (sum + (digest.readBigUInt64BE(0) << 64n) + digest.readBigUInt64BE(8)) % (1n << 128n);
-    }
-    expect(held.hash, `${name} on engine ${index}`).toBe(sum.toString(16).padStart(32, "0"));
-  }
-}
-
-/** About every third key begins an atom. */
-function cutAnew(c: Cluster, random: Random): void {
-  for (const { space } of spaces(c)) {
-    const found = c.rowsOf(space).map(({ key }) => Buffer.from(key).toString("latin1"));
-    c.cuts.set(space, found.filter(() => random.integer(3) === 0).sort());
-  }
-}
-
-/** A range that ends at keys of rows, or at the table's ends: as an atom's, whatever of it is here. */
-function dropSome(c: Cluster, index: number, random: Random): void {
-  const { name, space } = spaces(c)[random.integer(spaces(c).length)] as { name: string; space: SpaceId };
-  const found = [
-    Buffer.alloc(0),
-    ...c
-      .rowsOf(space)
-      .map(({ key }) => Buffer.from(key))
-      .sort(Buffer.compare),
-    null,
-  ];
-  const first = random.integer(found.length - 1);
-  const [low, high] = [found[first] ?? Buffer.alloc(0), found[first + 1 + random.integer(found.length - 1 - first)] ?? null];
-  const { store } = c.engine(index);
-  store.dropRange(space, low, high);
-  for (const held of store.heldHash(space)?.ranges ?? []) {
-    const isApart = (high !== null && held.low >= high.toString("latin1")) || (held.high !== null && held.high <= low.toString("latin1"));
-    expect(isApart, `${name} is not held any more`).toBe(true);
-  }
 }
 
 function start(): { c: Cluster; plain: Database } {

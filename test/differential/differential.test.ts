@@ -1,0 +1,58 @@
+/** A share of the cases that `npm run differential` runs; and that what must be found is found. */
+import { expect, test } from "vitest";
+import type { Case, Statement } from "./case.js";
+import { makeCase } from "./case-maker.js";
+import { minimise, tellCase } from "./minimise.js";
+import { emptyTally, runCase } from "./run-case.js";
+
+const cases = 25;
+
+test(`${cases} random cases equal plain SQLite, and less is pulled than by whole tables`, () => {
+  const tally = emptyTally();
+  for (let seed = 1; seed <= cases; seed++) {
+    const made = makeCase(seed);
+    const difference = runCase(made, tally);
+    const told = difference === null ? "" : `${tellCase(minimise(made, difference).made)}\n${difference.text}`;
+    expect(difference, `npm run differential -- --cases 1 --from ${seed}\n${told}`).toBeNull();
+  }
+  expect(tally.rowsPulled).toBeGreaterThan(0);
+  expect(tally.rowsPulled).toBeLessThan(tally.rowsIfWhole * 0.95);
+  for (const code of ["UNIQUE", "PRIMARYKEY", "FOREIGNKEY", "NOTNULL", "ROWID"])
+    expect(tally.codes.get(`SQLITE_CONSTRAINT_${code}`), code).toBeGreaterThan(2);
+});
+
+function statement(sql: string, modelSql = sql): Statement {
+  const told = modelSql === sql ? null : { sql: modelSql, table: "t", idColumn: "id", areReturned: false };
+  return { kind: "query", sql, args: [], isOrdered: true, told };
+}
+
+function caseOf(...statements: readonly Statement[]): Case {
+  return { stores: 2, events: statements.map((one) => ({ kind: "run", store: 0, statements: [one] })) };
+}
+
+const table = statement("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+
+test.each([
+  ["rows", "answer", statement("SELECT 5", "SELECT 5.0")],
+  ["order", "answer", statement("VALUES (1), (2)", "VALUES (2), (1)")],
+  ["names of columns", "answer", statement("SELECT 5 AS a", "SELECT 5 AS b")],
+  ["affected rows", "answer", statement("DELETE FROM t WHERE id = 1", "DELETE FROM t WHERE id = 3")],
+  ["errors", "answer", statement("INSERT INTO t VALUES (1, 1)", "INSERT OR IGNORE INTO t VALUES (1, 1)")],
+  ["messages", "answer", statement("SELECT x FROM t", "SELECT y FROM t")],
+  ["rows that are stored", "state", statement("INSERT INTO t VALUES (2, 'a')", "INSERT INTO t VALUES (2, 'A')")],
+  ["the schema", "schema", statement("CREATE INDEX i ON t(v)", "CREATE INDEX i ON t(v DESC)")],
+] as const)("a difference in %s is found", (_, label, differing) => {
+  const found = runCase(caseOf(table, statement("INSERT INTO t VALUES (1, 1)"), differing));
+  expect(found?.label).toBe(label);
+});
+
+test("a case that differs is made as small as it can be", () => {
+  const made = caseOf(
+    table,
+    ...Array.from({ length: 9 }, (_, id) => statement(`INSERT INTO t VALUES (${id}, 1)`)),
+    statement("SELECT 1", "SELECT 2"),
+  );
+  const found = runCase(made);
+  expect(found).not.toBeNull();
+  if (found !== null) expect(tellCase(minimise(made, found).made)).toBe("  store 0: SELECT 1");
+});

@@ -1,0 +1,229 @@
+/**
+ * Runs a case on local stores (test/sql/store-harness.ts) and on the model (model.ts). What must be equal, always:
+ *
+ * | label | what | when |
+ * |---|---|---|
+ * | answer | code and message of an error; names of columns, rows, affected rows | each statement |
+ * | held | what a store holds of each table is what was committed, and nothing beside | after each restart, drop, and in the end |
+ * | schema | names and texts of tables, indexes, views and triggers | in the end, on each store |
+ * | state | every row of every table | in the end, on each store |
+ * | check | integrity_check and foreign_key_check | in the end, on each store |
+ * | crash | nothing is thrown: a store that finds a bug would stop its engine | always |
+ */
+import { seededRandom } from "../../src/base/random.js";
+import type { SqlValue } from "../../src/base/values.js";
+import type { StepOutcome } from "../../src/sql/local-store.js";
+import { cutAnew, dropSome, expectHeldRight } from "../sql/partly-held.js";
+import { type Client, Cluster, step } from "../sql/store-harness.js";
+import type { Case, CaseEvent, Statement } from "./case.js";
+import { type Answer, Model, nothing, tellRows } from "./model.js";
+
+export interface Difference {
+  readonly label: "answer" | "held" | "schema" | "state" | "check" | "crash";
+  /** What kind of it, so that a smaller case is known to differ in the same way. */
+  readonly sign: string;
+  /** Which event, or −1: in the end. */
+  readonly at: number;
+  readonly text: string;
+}
+
+export interface Tally {
+  readonly kinds: Map<string, number>;
+  readonly codes: Map<string, number>;
+  rowsPulled: number;
+  rowsIfWhole: number;
+  rangesPulled: number;
+  wholeTablesPulled: number;
+}
+
+export function emptyTally(): Tally {
+  return { kinds: new Map(), codes: new Map(), rowsPulled: 0, rowsIfWhole: 0, rangesPulled: 0, wholeTablesPulled: 0 };
+}
+
+export function count(of: Map<string, number>, name: string, by = 1): void {
+  of.set(name, (of.get(name) ?? 0) + by);
+}
+
+export function runCase(made: Case, tally: Tally = emptyTally()): Difference | null {
+  return new CaseRun(made, tally).run();
+}
+
+class DifferenceError extends Error {
+  constructor(readonly difference: Difference) {
+    super(difference.text);
+  }
+}
+
+const objectsSql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY 1, 2";
+
+class CaseRun {
+  readonly #case: Case;
+  readonly #tally: Tally;
+  readonly #cluster: Cluster;
+  readonly #model = new Model();
+  #open: { readonly client: Client; readonly store: number } | null = null;
+  #at = -1;
+  #doing: Difference["label"] = "crash";
+
+  constructor(made: Case, tally: Tally) {
+    this.#case = made;
+    this.#tally = tally;
+    this.#cluster = new Cluster(made.stores);
+  }
+
+  run(): Difference | null {
+    try {
+      for (const [at, event] of this.#case.events.entries()) {
+        this.#at = at;
+        this.#step(event);
+      }
+      this.#end();
+      return null;
+    } catch (error) {
+      if (error instanceof DifferenceError) return error.difference;
+      const told = error instanceof Error ? error : new Error(String(error));
+      return { label: this.#doing, sign: `${told.name} ${/ at (\S+)/.exec(told.stack ?? "")?.[1]}`, at: this.#at, text: told.stack ?? told.message };
+    } finally {
+      this.#cluster.close();
+      this.#model.close();
+    }
+  }
+
+  #step(event: CaseEvent): void {
+    switch (event.kind) {
+      case "run":
+        this.#endOpen();
+        this.#compareAll(event.statements, this.#cluster.run(event.store, event.statements.map(toStep)).outcomes);
+        return;
+      case "request":
+        this.#request(event.store, event.statements);
+        return;
+      case "restart":
+        this.#endOpen();
+        this.#cluster.restart(event.store);
+        return;
+      case "drop":
+        dropSome(this.#cluster, event.store, seededRandom(event.seed));
+        this.#expectHeld(event.store);
+        return;
+      case "cut":
+        cutAnew(this.#cluster, seededRandom(event.seed));
+        return;
+    }
+  }
+
+  #request(store: number, statements: readonly Statement[]): void {
+    if (this.#open?.store !== store) this.#endOpen();
+    this.#open ??= { client: this.#cluster.client(store), store };
+    const { client } = this.#open;
+    this.#compareAll(statements, this.#cluster.in(client, ...statements.map(toStep)));
+    if (client.isOpen !== this.#model.inTransaction)
+      this.#fail("answer", `the transaction is ${client.isOpen ? "" : "not "}open, and in SQLite it is otherwise`);
+    if (!client.isOpen) this.#open = null;
+  }
+
+  /** Also where events were left out that would have ended it. */
+  #endOpen(): void {
+    if (this.#open === null) return;
+    const end: Statement = { kind: "open", sql: "ROLLBACK", args: [], isOrdered: true, told: null };
+    this.#request(this.#open.store, [end]);
+  }
+
+  #compareAll(statements: readonly Statement[], outcomes: readonly StepOutcome[]): void {
+    for (const [place, statement] of statements.entries()) {
+      const outcome = outcomes[place];
+      const here = answerOf(statement, outcome);
+      const wanted = this.#model.run(statement, toldIds(statement, outcome));
+      count(this.#tally.kinds, statement.kind);
+      if (wanted.code !== null) count(this.#tally.codes, wanted.code);
+      if (isSame(here, wanted)) continue;
+      this.#fail("answer", `${show(statement)}\n    here:   ${JSON.stringify(here)}\n    SQLite: ${JSON.stringify(wanted)}`, signOf(here, wanted));
+    }
+  }
+
+  /** What is compared in the end is no part of what statements pull. */
+  #notePulls(): void {
+    this.#tally.rowsPulled += this.#cluster.rowsBrought;
+    this.#tally.rowsIfWhole += this.#cluster.rowsIfWhole;
+    for (const { ranges } of this.#cluster.needs) {
+      this.#tally.rangesPulled += ranges?.length ?? 0;
+      if (ranges === null) this.#tally.wholeTablesPulled++;
+    }
+  }
+
+  #end(): void {
+    this.#endOpen();
+    this.#at = -1;
+    this.#notePulls();
+    for (let store = 0; store < this.#case.stores; store++) this.#expectHeld(store);
+    const tables = this.#model.run(
+      query(
+        `SELECT name, wr, (SELECT count(*) FROM pragma_table_info(l.name) WHERE name = 'id') FROM pragma_table_list l WHERE type = 'table' AND schema = 'main' AND name NOT LIKE 'sqlite%'`,
+      ),
+      [],
+    );
+    for (let store = 0; store < this.#case.stores; store++) {
+      this.#same("schema", store, objectsSql);
+      for (const row of tables.rows) {
+        const [name = "", isWithoutRowid, hasId] = row.split(", ").map((one) => one.replaceAll('"', ""));
+        const isTold = isWithoutRowid === "0" && hasId === "0" && name !== "log";
+        this.#same("state", store, `SELECT ${isTold ? "rowid, " : ""}* FROM ${name}`);
+      }
+      this.#same("check", store, "PRAGMA integrity_check");
+      this.#same("check", store, "PRAGMA foreign_key_check");
+    }
+  }
+
+  #expectHeld(store: number): void {
+    this.#doing = "held";
+    expectHeldRight(this.#cluster, store);
+    this.#doing = "crash";
+  }
+
+  #same(label: Difference["label"], store: number, sql: string): void {
+    const statement = query(sql);
+    const here = answerOf(statement, this.#cluster.run(store, [toStep(statement)]).outcomes[0]);
+    const wanted = this.#model.run(statement, []);
+    if (!isSame(here, wanted))
+      this.#fail(label, `store ${store}: ${sql}\n    here:   ${JSON.stringify(here)}\n    SQLite: ${JSON.stringify(wanted)}`, signOf(here, wanted));
+  }
+
+  #fail(label: Difference["label"], text: string, sign = ""): never {
+    throw new DifferenceError({ label, sign, at: this.#at, text });
+  }
+}
+
+function query(sql: string): Statement {
+  return { kind: "query", sql, args: [], isOrdered: false, told: null };
+}
+
+function toStep({ sql, args }: Statement): ReturnType<typeof step> {
+  return step(sql, args);
+}
+
+export function show({ sql, args }: Statement): string {
+  return args.length === 0 ? sql : `${sql} [${tellRows([args], true)}]`;
+}
+
+function answerOf({ isOrdered }: Statement, outcome: StepOutcome | undefined): Answer {
+  if (outcome === undefined || outcome.kind === "skipped") return { ...nothing, code: "skipped" };
+  if (outcome.kind === "error") return { ...nothing, code: outcome.fault.code, message: outcome.fault.message };
+  const { columns, rows, affectedRowCount } = outcome.result;
+  return { ...nothing, columns: columns.map(({ name }) => name), rows: tellRows(rows, isOrdered), affected: affectedRowCount };
+}
+
+function toldIds({ told }: Statement, outcome: StepOutcome | undefined): bigint[] {
+  if (told === null || outcome?.kind !== "ok") return [];
+  const { rows, lastInsertRowid } = outcome.result;
+  const ids: readonly (SqlValue | undefined)[] = told.areReturned ? rows.map(([id]) => id) : [lastInsertRowid];
+  return ids.filter((id) => typeof id === "bigint");
+}
+
+function signOf(here: Answer, wanted: Answer): string {
+  const parts = (["message", "columns", "rows", "affected"] as const).filter((part) => JSON.stringify(here[part]) !== JSON.stringify(wanted[part]));
+  return `${here.code} ${wanted.code} ${parts}`;
+}
+
+function isSame(here: Answer, wanted: Answer): boolean {
+  return JSON.stringify(here) === JSON.stringify(wanted);
+}
