@@ -44,17 +44,20 @@ async function killSequencer(cluster: Cluster): Promise<FailoverRun> {
   return result;
 }
 
-/** The killed Cache originates the counters; the other one updates them. The roles change from run to run, as the originator does. */
+/**
+ * The killed Cache originates the counters. All update them, the killed one too: what others alone update goes over to them. What counts is how long
+ * those that live have to wait.
+ */
 async function killOriginator(cluster: Cluster): Promise<FailoverRun> {
   const { engines } = await cluster.status();
   const originator = await cluster.workers[0]?.ask("originator", null);
   const pid = engines.find((engine) => engine.id === originator)?.pid;
   const victim = cluster.workers.findIndex((worker) => worker.pid === pid);
   if (victim < 0) throw new Error(`the counters are originated by the engine ${originator}, which is no Cache of the benchmark`);
-  const writers = cluster.workers.filter((_, index) => index !== victim);
-  const writing = await write(writers, "update");
+  const survivors = cluster.workers.filter((_, index) => index !== victim);
+  const writing = await write(cluster.workers, "update", survivors);
   await pause(beforeMs);
-  if ((await writers[0]?.ask("originator", null)) !== originator) throw new Error("the originator of the counters changed before it was killed");
+  if ((await survivors[0]?.ask("originator", null)) !== originator) throw new Error("the originator of the counters changed before it was killed");
   const killedMs = monotonicMs();
   const restart = await cluster.killWorker(victim);
   await pause(afterMs);
@@ -67,11 +70,11 @@ interface WritingWorkers {
   end(): Promise<WriteResult[]>;
 }
 
-async function write(workers: readonly WorkerChild[], work: Work): Promise<WritingWorkers> {
+async function write(workers: readonly WorkerChild[], work: Work, judged = workers): Promise<WritingWorkers> {
   // Rows are pulled and code is compiled before.
   await Promise.all(workers.map((worker) => worker.ask("run", { work, lanes: writersPerCache, seconds: 0.5 })));
   await Promise.all(workers.map((worker) => worker.ask("beginWrites", { work, lanes: writersPerCache })));
-  return { end: () => Promise.all(workers.map((worker) => worker.ask("endWrites", null))) };
+  return { end: () => Promise.all(judged.map((worker) => worker.ask("endWrites", null))) };
 }
 
 /** Of several writing Caches, the one that waited longest counts. */
