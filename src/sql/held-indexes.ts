@@ -11,7 +11,7 @@
  * |-------|--------------|------|
  * | install | the entries of a range have come | held, if each entry's row is; else the rows that are not are pulled first, and it is tried again |
  * | elsewhere | an entry of the stream puts a row, which is not held, into a held range | the range is given up at that row's entry key: who needs it asks again |
- * | joining | likewise into a range that was asked for | kept with what will come |
+ * | joining | likewise into a range that was asked for, whether or not its key lies in a part that is still held | kept with what will come |
  * | here | a row that is held comes, goes, changes its index key | nothing: SQLite's own index has it |
  * | gone | a row that is not held is deleted, or leaves a range | nothing: there is only less to hold |
  * | let go | a range of the table's own keys is no longer held | all ranges of its indexes are given up |
@@ -42,10 +42,10 @@ export function indexWatch(state: StoreState, table: LocalTable): ((seq: Seq, ke
   return (seq, rowKey, row) => {
     for (const { index, ranges } of watched) {
       const key = indexEntryKey(index.columns, rowKey, row);
-      const place = key === null ? "elsewhere" : ranges.place(key);
-      if (key === null || place === "elsewhere") continue;
-      if (place === "joining") ranges.buffer({ seq, key, row: rowKey });
-      else ranges.drop({ low: key, high: Buffer.concat([key, Buffer.of(0)]) });
+      if (key === null || ranges.place(key) === "elsewhere") continue;
+      // Both: a range that has a hole is asked for again as a whole, and a part of it is held until the answer is installed over it.
+      ranges.buffer({ seq, key, row: rowKey });
+      ranges.drop({ low: key, high: Buffer.concat([key, Buffer.of(0)]) });
     }
   };
 }

@@ -137,6 +137,31 @@ test("what comes into a range while it is asked for counts with what the Archive
   c.close();
 });
 
+test("a range with a hole that is asked for again: what comes into a part that is still held, before the answer, counts too", () => {
+  const c = new Cluster(2);
+  for (const sql of ["CREATE TABLE n(id INTEGER PRIMARY KEY, name TEXT UNIQUE)", "CREATE INDEX n_name ON n(name)"]) c.sql(0, sql);
+  c.restart(1);
+  const objects = [...c.schema.values()].map(({ object }) => object);
+  const space = objects.find(({ name }) => name === "n")?.space as SpaceId;
+  const index = objects.find(({ name }) => name === "n_name")?.space as SpaceId;
+  const { store } = c.engine(1);
+  const [low, high] = [encodeSortKey([{ value: "a" }]), encodeSortKey([{ value: "b" }])];
+  store.beginHold(index, low, high);
+  expect(store.install(index, low, high, c.seq, [])).toBe("held");
+  // The first opens a hole, and the range is asked for again; the second comes at a key beside it.
+  c.sql(0, "INSERT INTO n VALUES (33, 'a')");
+  store.beginHold(index, low, high);
+  const asOf = c.seq;
+  const entries = c
+    .rowsOf(space)
+    .map(({ key, row }) => ({ key: indexEntryKey(objects.find((one) => one.space === index)?.indexed ?? [], key, row) as Buffer, row: key }));
+  c.sql(0, "REPLACE INTO n VALUES (3, 'a')");
+  c.pull(c.engine(1), { space, ranges: [{ low: integerKey(33n).toString("latin1"), high: `${integerKey(33n).toString("latin1")}\0` }] });
+  const three = integerKey(3n).toString("latin1");
+  expect(store.install(index, low, high, asOf, entries)).toEqual({ space, ranges: [{ low: three, high: `${three}\0` }] });
+  c.close();
+});
+
 test("an index that the same transaction has made narrows nothing: nobody has its entries", () => {
   const c = new Cluster(2);
   for (const sql of [...schema, "INSERT INTO t(id, v) VALUES (1, 5), (2, 5)"]) c.sql(0, sql);
