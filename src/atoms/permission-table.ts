@@ -94,9 +94,9 @@ export class PermissionTable {
   readonly #bySpace = new Map<SpaceId, Set<Grant>>();
   /** Oldest first. */
   #waiting: PermissionRequest[] = [];
-  readonly #closed = new Remembered<number>(closedAttemptsMax);
+  readonly #closed = new Remembered<string, number>(closedAttemptsMax);
   /** Of those that had or wanted something here. */
-  readonly #decided = new Remembered<true>(closedAttemptsMax);
+  readonly #decided = new Remembered<string, true>(closedAttemptsMax);
   readonly #blocks = new Set<Block>();
 
   constructor(recent: RecentKeys) {

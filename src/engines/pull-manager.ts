@@ -23,6 +23,7 @@ import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
 import { emptyBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { Remembered } from "../base/remembered.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody } from "../messages/wire/entry.js";
 import type { BinaryRange, PullNeed } from "../sql/local-store.js";
@@ -36,7 +37,7 @@ const requestsAtOnceMax = 8;
 const chunkBytesMax = 256 * 1024;
 /** A source that has not answered within this is replaced. Milliseconds. */
 const sourceSilentMs = 2000;
-/** Atoms that were given up and are remembered, to count those that are pulled again; beyond it the first is forgotten. */
+/** Atoms that were given up and are remembered at most, to count those that are pulled again. */
 const droppedMax = 65_536;
 /** Entries of one range of an index, and ranges in one need, that are worth looking up: beyond, most atoms of the table would come anyway. */
 const entriesMax = 1000;
@@ -48,10 +49,10 @@ const lookUpsPerAtom = 16;
 /** Atoms in one HOLD or READY. */
 const atomsPerProposalMax = 4096;
 
-/** One range to fetch: what one atom's was when its HOLD was applied. */
 /** Of a table's keys that have changed lately, when a chunk of it comes: some tenths of a millisecond. Beyond it the whole chunk counts as changed. */
 const keysLookedAtMax = 2000;
 
+/** One range to fetch: what one atom's was when its HOLD was applied, or of an index's entries. */
 interface Task {
   readonly id: number;
   readonly space: SpaceId;
@@ -89,7 +90,7 @@ export class PullManager {
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   #nextId: number;
   #nextSource: number;
-  readonly #dropped = new Set<AtomId>();
+  readonly #dropped = new Remembered<AtomId, true>(droppedMax);
   /** Ranges of its indexes asked for, by table. */
   readonly #lookUps = new Map<SpaceId, number>();
   /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up; and ranges of indexes asked for. */
@@ -188,12 +189,7 @@ export class PullManager {
 
   /** The atom is given up. */
   noteDropped(id: AtomId): void {
-    this.#dropped.add(id);
-    if (this.#dropped.size <= droppedMax) return;
-    for (const first of this.#dropped) {
-      this.#dropped.delete(first);
-      return;
-    }
+    this.#dropped.set(id, true);
   }
 
   #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): void {

@@ -186,12 +186,11 @@ export class Transactions {
   /** `open`: the session's transaction that was left open; null: none is. */
   begin(request: number, steps: readonly Step[], settings: SessionSettings, open: number | null): void {
     if (open !== null) this.#open.delete(open);
-    if (this.#context.engine === 0) {
-      this.#answer(request, { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is not a member of the database yet" });
-      return;
-    }
-    if (this.#batches.size >= batchesMax) {
-      this.#answer(request, { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` });
+    const refusal = this.#whyNotNow();
+    if (refusal !== null) {
+      // Its session counts it as over, as after any request that failed.
+      if (open !== null) this.#local.endTransaction(open);
+      this.#answer(request, refusal);
       return;
     }
     const listsAtoms = steps.some(({ sql }) => namesAtoms.test(sql));
@@ -209,6 +208,13 @@ export class Transactions {
     };
     this.#batches.set(request, batch);
     this.#nextUnit(batch);
+  }
+
+  #whyNotNow(): BatchAnswer | null {
+    if (this.#context.engine === 0)
+      return { kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is not a member of the database yet" };
+    if (this.#batches.size < batchesMax) return null;
+    return { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` };
   }
 
   /** A session ends with its transaction open, or leaves it alone for too long. */

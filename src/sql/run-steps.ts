@@ -93,12 +93,13 @@ export function runSteps(state: StoreState, request: RunRequest, system: SystemT
   };
   let keepsIds = false;
   try {
-    if (!begin(run)) return lostResult(run);
+    const gone = begin(run);
+    if (gone !== null) return lostResult(run, gone);
     prepareSystemTables(run);
     runAll(run);
     if (run.interruption !== null) return run.interruption.kind === "pull" ? run.interruption : { kind: "ids", table: run.interruption.table };
     if (request.transaction?.resumes === true && run.unit === null) forget(state, request.transaction.id);
-    if (run.lost !== null) return lostResult(run);
+    if (run.lost !== null) return lostResult(run, run.lost);
     keepsIds = run.changes !== null;
     if (run.unit !== null && leaveOpen(run, run.unit)) {
       keepsIds = true;
@@ -115,22 +116,22 @@ export function runSteps(state: StoreState, request: RunRequest, system: SystemT
   return { kind: "commit", snapshot: run.snapshot, ...rest, changes: run.changes };
 }
 
-function lostResult({ outcomes, settings, lost }: Run): RunResult {
-  return { kind: "lost", outcomes, settings, fault: lost ?? fault("SQLITE_ERROR", "the transaction is over") };
+function lostResult({ outcomes, settings }: Run, reason: SqlFault): RunResult {
+  return { kind: "lost", outcomes, settings, fault: reason };
 }
 
-/** False: the transaction that the steps were to go on in is over. */
-function begin(run: Run): boolean {
+/** Why the transaction that the steps were to go on in is over; null: it is not, or there was none. */
+function begin(run: Run): SqlFault | null {
   const { state, request } = run;
   if (request.transaction?.resumes !== true) {
     unpark(state);
     state.foreignKeyFlag.set(run.settings.foreignKeys);
-    return true;
+    return null;
   }
   const unit = resume(state, request.transaction.id);
-  if (isFault(unit)) run.lost = unit;
-  else run.unit = unit;
-  return !isFault(unit);
+  if (isFault(unit)) return unit;
+  run.unit = unit;
+  return null;
 }
 
 /** Up to the first step that has something to commit, or that ends a transaction which was open before. */

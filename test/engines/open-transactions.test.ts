@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { EngineId, Seq } from "../../src/base/ids.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
+import { batchesMax } from "../../src/engines/transactions.js";
 import { encodeBody } from "../../src/messages/wire/entry.js";
 import type { Changes, RunRequest, RunResult, SessionSettings, Step, StepOutcome } from "../../src/sql/local-store.js";
 import { boot, CacheParts, createTable, sentOf, space } from "./engine-parts.js";
@@ -159,4 +160,14 @@ test("one in which a request is under way is not idle", () => {
   client.begin(8, 7, "select");
   client.effects.push(...client.wait(70_000));
   expect(client.ended).toEqual([]);
+});
+
+test("a request that is refused for overload ends its transaction: the session counts it as over", () => {
+  const client = new Client();
+  client.begin(7, null, "begin");
+  client.ran({ kind: "open", outcomes: [ok], settings });
+  for (let request = 1000; request < 1000 + batchesMax; request++) client.cache.transactions.begin(request, [], settings, null);
+  client.begin(8, 7, "commit");
+  expect(client.answers().at(-1)).toMatchObject({ kind: "failed", code: "ATOMCAST_OVERLOAD" });
+  expect(client.ended).toEqual([7]);
 });
