@@ -9,6 +9,10 @@
  * | 1 | AFTER INSERT | the key |
  * | 2 | AFTER UPDATE | whether foreign-key values changed, the old key, the new key, the old referenced values |
  * | 3 | AFTER DELETE | the key, the referenced values |
+ *
+ * Where a foreign key's columns have other affinities in the child than in the parent, 2 and 3 come from BEFORE triggers: SQLite looks for the children
+ * with the very values that OLD has, and leaves them converted as the child's index has them, so that AFTER triggers see 5 in the place of '5.0'. A row
+ * that is passed over by OR IGNORE is then called out in vain.
  */
 import type { SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
@@ -119,25 +123,26 @@ export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> 
   const call = (...parts: readonly (string | number)[]): string => `SELECT _touch(${[table.space, ...parts].join(", ")})`;
   const childNames = [...new Set(table.foreignKeys.flatMap((one) => one.childNames).map(foldName))];
   const changed = childNames.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ");
-  const triggers = new Map<string, string>();
-  const add = (event: string, body: string): void => {
-    const trigger = `${prefix}${table.space}_${event.toLowerCase().replace(" ", "_")}`;
-    triggers.set(trigger, `CREATE TEMP TRIGGER ${quoteName(trigger)} ${event} ON main.${name} BEGIN ${body}; END`);
-  };
-  add("AFTER INSERT", call(1, ...key("new.")));
-  add("AFTER UPDATE", call(2, changed === "" ? "0" : `(${changed})`, ...key("old."), ...key("new."), ...old(table.referencedNames)));
-  add("AFTER DELETE", call(3, ...key("old."), ...old(table.referencedNames)));
+  const bodies = new Map<string, string[]>();
+  const note = (event: string, ...parts: readonly string[]): void => void bodies.set(event, [...(bodies.get(event) ?? []), ...parts]);
+  const time = table.referencedBy.some((foreignKey) => foreignKey.mixesAffinities) ? "BEFORE" : "AFTER";
+  const newKey = time === "BEFORE" && table.identity === "key" ? table.keyNames.map((one) => newValue(table, one)) : key("new.");
+  note("AFTER INSERT", call(1, ...key("new.")));
+  note(`${time} UPDATE`, call(2, changed === "" ? "0" : `(${changed})`, ...key("old."), ...newKey, ...old(table.referencedNames)));
+  note(`${time} DELETE`, call(3, ...key("old."), ...old(table.referencedNames)));
   const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
   const conditions = table.uniques.map((index) => victimCondition(table, index));
   // A victim with the key of the new row is touched by that; only its referenced values would go unseen.
   if (table.referencedNames.length > 0)
     conditions.push(table.keyNames.map((one) => `${keyName(table, one)} = new.${keyName(table, one)}`).join(" AND "));
-  if (conditions.length > 0) {
-    const body = conditions.map((condition) => `${victim} FROM ${name} WHERE ${condition}`).join("; ");
-    add("BEFORE INSERT", body);
-    add("BEFORE UPDATE", body);
-  }
-  return triggers;
+  const victims = conditions.map((condition) => `${victim} FROM ${name} WHERE ${condition}`);
+  if (victims.length > 0) for (const event of ["BEFORE INSERT", "BEFORE UPDATE"]) note(event, ...victims);
+  return new Map(
+    [...bodies].map(([event, parts]) => {
+      const trigger = `${prefix}${table.space}_${event.toLowerCase().replace(" ", "_")}`;
+      return [trigger, `CREATE TEMP TRIGGER ${quoteName(trigger)} ${event} ON main.${name} BEGIN ${parts.join("; ")}; END`];
+    }),
+  );
 }
 
 /**

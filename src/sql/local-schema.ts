@@ -58,6 +58,8 @@ export interface LocalTable {
   readonly columns: readonly LocalColumn[];
   /** All columns, generated ones too. */
   readonly columnNames: readonly string[];
+  /** Of `columnNames`. */
+  readonly affinities: readonly Affinity[];
   /** What `select` gives: the stored columns, then what indexes and foreign keys are made of beside them. SQL expressions. */
   readonly selected: readonly string[];
   readonly keyNames: readonly string[];
@@ -116,6 +118,8 @@ export interface LocalForeignKey {
   readonly isDeferred: boolean;
   /** It changes or deletes rows that refer to what goes. */
   readonly hasAction: boolean;
+  /** A column of the child has another affinity than the parent's. */
+  readonly mixesAffinities: boolean;
 }
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
@@ -230,6 +234,7 @@ export function schemaReader(database: Database): SchemaReader {
       identity,
       columns,
       columnNames: columnRows.map((column) => column.name),
+      affinities: columnRows.map((column) => affinityOf(column.type, kind?.strict === 1n)),
       selected,
       keyNames,
       keyOrders: identity === "key" ? keyRows.map(orderOf) : [{ collation: "BINARY", descending: false }],
@@ -320,6 +325,7 @@ export function schemaReader(database: Database): SchemaReader {
         collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
         isDeferred: shape.deferred[position] ?? false,
         hasAction: own.some((row) => !passiveActions.includes(row.on_update) || !passiveActions.includes(row.on_delete)),
+        mixesAffinities: childNames.some((name, index) => affinityIn(table, name) !== affinityIn(parent, parentNames[index] ?? "")),
       };
       table.foreignKeys.push(foreignKey);
       parent.referencedBy.push(foreignKey);
@@ -435,6 +441,11 @@ function placeIn(table: Linkable, name: string): number {
   const folded = foldName(name);
   const known = table.columns.findIndex((column) => foldName(column.name) === folded);
   return known >= 0 ? known : (table.selected as string[]).push(quoteName(name)) - 1;
+}
+
+/** A rowid's is that of an INTEGER PRIMARY KEY. */
+function affinityIn(table: LocalTable, name: string): Affinity {
+  return table.affinities[table.columnNames.findIndex((one) => foldName(one) === foldName(name))] ?? "numeric";
 }
 
 function referencedPlace(parent: Linkable, name: string): number {

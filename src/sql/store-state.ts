@@ -144,7 +144,11 @@ function installedTriggers(state: StoreState): TriggerRow[] {
 const triggerTexts = new WeakMap<readonly LocalColumn[], { readonly links: string; readonly texts: ReadonlyMap<string, string> }>();
 
 function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
-  const links = JSON.stringify([table.referencedNames, table.foreignKeys.map((foreignKey) => foreignKey.childNames)]);
+  const links = JSON.stringify([
+    table.referencedNames,
+    table.referencedBy.some((one) => one.mixesAffinities),
+    table.foreignKeys.map((foreignKey) => foreignKey.childNames),
+  ]);
   const known = triggerTexts.get(table.columns);
   if (known?.links === links) return known.texts;
   const texts = captureTriggers(table);

@@ -46,6 +46,31 @@ test.each([
   expect(found?.label).toBe(label);
 });
 
+test.each([
+  [
+    "by a trigger",
+    [
+      "CREATE TABLE p(k TEXT PRIMARY KEY)",
+      "CREATE TABLE t(k TEXT PRIMARY KEY, f REFERENCES p(k) ON DELETE SET NULL) WITHOUT ROWID",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES t(k) ON DELETE SET NULL)",
+      "CREATE TRIGGER g AFTER UPDATE ON c BEGIN DELETE FROM p WHERE k = new.id; END",
+    ],
+  ],
+  ["by itself", ["CREATE TABLE t(k TEXT PRIMARY KEY, f REFERENCES t(k) ON DELETE SET NULL) WITHOUT ROWID"]],
+])("REPLACE stores no row without its parent where it leads back to SET NULL %s, though SQLite does", (_, schema) => {
+  const [first = "", ...rest] = schema;
+  const made = caseOf(statement(first), ...rest.map((sql) => statement(sql)), statement("REPLACE INTO t VALUES (3, 6), (4, 1)"));
+  expect(runCase(made)).toBeNull();
+  const inTransaction: Case = {
+    ...made,
+    events: [
+      ...made.events.slice(0, -1),
+      { kind: "run", store: 0, statements: ["BEGIN", "REPLACE INTO t VALUES (3, 6)", "COMMIT"].map((sql) => statement(sql)) },
+    ],
+  };
+  expect(runCase(inTransaction)).toBeNull();
+});
+
 test("a case that differs is made as small as it can be", () => {
   const made = caseOf(
     table,

@@ -1,4 +1,10 @@
-/** What is right: plain SQLite, one connection, fed with the same statements in the order in which the stores commit them, and told the ids that they generated. */
+/**
+ * What is right: plain SQLite, one connection, fed with the same statements in the order in which the stores commit them, and told the ids that they generated.
+ * In one thing it is put right itself: where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
+ * the new row's parent (its isSetNullAction asks which action was compiled last, not which one is being compiled), and stores a row that its own foreign_key_check complains of.
+ * And where an UPDATE's conflicts are resolved row by row, it shows in which order it visits the rows: SQLite promises none, and takes an index's where there is no trigger,
+ * the rowids' where there is one, as always on a local store. So each table of the model has a trigger that does nothing.
+ */
 import Sqlite, { type Database } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import type { Statement } from "./case.js";
@@ -18,22 +24,70 @@ export interface Answer {
 const unusedIds = 2n ** 40n;
 
 export class Model {
-  readonly #database: Database;
+  #database: Database;
   #told: readonly bigint[] = [];
   #unused = unusedIds;
+  #idle = 0;
 
   constructor() {
-    this.#database = new Sqlite(":memory:");
-    this.#database.defaultSafeIntegers(true);
-    this.#database.pragma("foreign_keys = ON");
-    this.#database.function("_told", { deterministic: true }, (place: unknown) => this.#told[Number(place)] ?? this.#unused + BigInt(Number(place)));
+    this.#database = this.#opened(":memory:");
+  }
+
+  #opened(content: string | Buffer): Database {
+    const database = new Sqlite(content);
+    database.defaultSafeIntegers(true);
+    database.pragma("foreign_keys = ON");
+    database.function("_told", { deterministic: true }, (place: unknown) => this.#told[Number(place)] ?? this.#unused + BigInt(Number(place)));
+    return database;
   }
 
   get inTransaction(): boolean {
     return this.#database.inTransaction;
   }
 
-  run({ kind, sql, args, told, isOrdered }: Statement, ids: readonly bigint[]): Answer {
+  /** `isRefused`: the store has told that a foreign key fails. Where SQLite would store a row without its parent instead, the store is right. */
+  run(statement: Statement, ids: readonly bigint[], isRefused = false): Answer {
+    if (!isRefused) return this.#run(statement, ids);
+    if (isCommit(statement)) return this.#orphans("all") > 0 ? refused : this.#run(statement, ids);
+    return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
+  }
+
+  #runWithin(statement: Statement, ids: readonly bigint[]): Answer {
+    const before = this.#orphans("immediate");
+    this.#database.exec("SAVEPOINT _model");
+    const answer = this.#run(statement, ids);
+    if (!this.inTransaction) return answer;
+    const isWrong = answer.code === null && this.#orphans("immediate") > before;
+    this.#database.exec(isWrong ? "ROLLBACK TO _model; RELEASE _model" : "RELEASE _model");
+    return isWrong ? refused : answer;
+  }
+
+  /** Without a savepoint around it, which would be a transaction, and put off what is checked at its end. */
+  #runAlone(statement: Statement, ids: readonly bigint[]): Answer {
+    const before = this.#orphans("all");
+    const copy = this.#database.serialize();
+    const answer = this.#run(statement, ids);
+    if (answer.code !== null || this.inTransaction || this.#orphans("all") <= before) return answer;
+    this.#database.close();
+    this.#database = this.#opened(copy);
+    this.#addIdleTriggers();
+    return refused;
+  }
+
+  /** How many rows are without their parent: of all foreign keys, or of those that each statement must leave whole. */
+  #orphans(of: "all" | "immediate"): number {
+    if (of === "immediate" && this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n) return 0;
+    const which = of === "all" ? "" : ` JOIN sqlite_schema s ON s.name = c."table" WHERE s.sql NOT LIKE '%DEFERRED%'`;
+    try {
+      return this.#database.prepare(`SELECT 1 FROM pragma_foreign_key_check c${which}`).all().length;
+    } catch (error) {
+      // Some foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
+      if (!(error instanceof Sqlite.SqliteError)) throw error;
+      return 0;
+    }
+  }
+
+  #run({ kind, sql, args, told, isOrdered }: Statement, ids: readonly bigint[]): Answer {
     this.#unused += 1000n;
     this.#told = told === null ? [] : ids.filter((id) => !this.#exists(told.table, told.idColumn, id));
     try {
@@ -54,7 +108,16 @@ export class Model {
   #change(statement: Sqlite.Statement<unknown[], SqlValue[]>): Answer {
     if (statement.reader) statement.raw().all();
     else statement.run();
+    this.#addIdleTriggers();
     return nothing;
+  }
+
+  #addIdleTriggers(): void {
+    const without = this.#database.prepare<[], { readonly name: string }>(
+      "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT IN (SELECT tbl_name FROM temp.sqlite_schema)",
+    );
+    for (const { name } of without.all())
+      this.#database.exec(`CREATE TEMP TRIGGER _idle_${this.#idle++} BEFORE UPDATE ON main.${name} BEGIN SELECT 1; END`);
   }
 
   /** An UPSERT tells the id of the row that it updated: that was there before. */
@@ -67,7 +130,12 @@ export class Model {
   }
 }
 
+function isCommit({ sql }: Statement): boolean {
+  return /^\s*(COMMIT|END|RELEASE)/i.test(sql);
+}
+
 export const nothing: Answer = { code: null, message: "", columns: [], rows: [], affected: 0 };
+const refused: Answer = { ...nothing, code: "SQLITE_CONSTRAINT_FOREIGNKEY", message: "FOREIGN KEY constraint failed" };
 
 export function tellRows(rows: readonly (readonly SqlValue[])[], isOrdered: boolean): string[] {
   const told = rows.map((row) => row.map(tell).join(", "));

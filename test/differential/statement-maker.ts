@@ -146,7 +146,7 @@ export class StatementMaker {
     this.#writer = new Writer(this.#chance);
     const names = this.#written(table);
     const rows = Array.from({ length: rowCount }, () => `(${names.map((name) => this.#new(table, name)).join(", ")})`);
-    const verb = !table.refersToItself && this.#chance.oneIn(9) ? "REPLACE" : `INSERT${this.#or(table)}`;
+    const verb = this.#chance.oneIn(9) ? "REPLACE" : `INSERT${this.#or()}`;
     const sql = `${verb} INTO ${table.name}(${names.join(", ")}) VALUES ${rows.join(", ")}${this.#returning(table)}`;
     return this.#finish(verb === "REPLACE" || verb.endsWith("REPLACE") ? "replace" : "insert", sql, true);
   }
@@ -174,7 +174,7 @@ export class StatementMaker {
       if (name === table.idColumn) return `${this.#chance.below(20)} + row_number() OVER (ORDER BY ${order})`;
       return this.#chance.oneIn(3) ? this.#writer.any(this.#domain(table, name)) : `x.${this.#chance.pick(["a", "b", "c"])}`;
     });
-    const sql = `INSERT${this.#or(table)} INTO ${table.name}(${names.join(", ")}) SELECT ${values.join(", ")} FROM ${source.name} x WHERE ${this.#where(from)} ORDER BY ${order}${this.#chance.oneIn(2) ? " LIMIT 3" : ""}`;
+    const sql = `INSERT${this.#or()} INTO ${table.name}(${names.join(", ")}) SELECT ${values.join(", ")} FROM ${source.name} x WHERE ${this.#where(from)} ORDER BY ${order}${this.#chance.oneIn(2) ? " LIMIT 3" : ""}`;
     return this.#finish("insert select", sql, true);
   }
 
@@ -187,7 +187,7 @@ export class StatementMaker {
     const names = this.#written(table).filter((name) => name !== id);
     const values = Array.from({ length: isAlone ? 1 : 1 + chance.below(3) }, () => names.map((name) => this.#new(table, name)).join(", "));
     const areReturned = !isAlone || chance.oneIn(3);
-    const or = isAlone ? chance.pick(["", "", table.refersToItself ? "" : " OR REPLACE", " OR IGNORE", " OR ROLLBACK"]) : "";
+    const or = isAlone ? chance.pick(["", "", " OR REPLACE", " OR IGNORE", " OR ROLLBACK"]) : "";
     const isNamed = id === "id" && chance.oneIn(4);
     const end = areReturned ? ` RETURNING ${id}, a, b` : "";
     const rowsOf = (first: (place: number) => string): string => values.map((row, place) => `(${first(place)}${row})`).join(", ");
@@ -210,7 +210,7 @@ export class StatementMaker {
     const where = `${this.#where({ table, as: "x" })}${source === "" ? "" : " AND x.a = y.ya"}`;
     return this.#finish(
       "update",
-      `UPDATE${this.#or(table)} ${table.name} AS x SET ${sets.join(", ")}${source} WHERE ${where}${this.#returning(table)}`,
+      `UPDATE${this.#or()} ${table.name} AS x SET ${sets.join(", ")}${source} WHERE ${where}${this.#returning(table)}`,
       false,
     );
   }
@@ -281,8 +281,8 @@ export class StatementMaker {
     return this.#writer.any(this.#domain(table, name));
   }
 
-  #or(table: Table): string {
-    return this.#chance.pick(["", "", "", "", table.refersToItself ? "" : " OR REPLACE", " OR IGNORE", " OR FAIL", " OR ROLLBACK", " OR ABORT"]);
+  #or(): string {
+    return this.#chance.pick(["", "", "", "", " OR REPLACE", " OR IGNORE", " OR FAIL", " OR ROLLBACK", " OR ABORT"]);
   }
 
   #returning(table: Table): string {

@@ -211,6 +211,26 @@ describe("foreign keys", () => {
     expect(moved?.permissions.filter((one) => one.space === spaceOf(c, "p")).map((one) => one.kind)).toEqual(["delete", "write"]);
   });
 
+  test.each([
+    ["k TEXT PRIMARY KEY", "NUMERIC UNIQUE", "'9007199254740993'"],
+    ["k TEXT PRIMARY KEY", "INT UNIQUE", "'5.0'"],
+    ["k PRIMARY KEY", "REAL UNIQUE", "'5'"],
+    ["k TEXT, n INT DEFAULT 7, PRIMARY KEY (n, k)", "REAL UNIQUE", "' 5'"],
+  ])("a key (%s) is captured as it was, though SQLite converts it for the index (%s) by which it looks for children", (key, child, value) => {
+    const c = start();
+    c.sql(0, `CREATE TABLE p(v INT, ${key}) WITHOUT ROWID`);
+    if (key.includes("DEFAULT")) c.sql(0, "CREATE UNIQUE INDEX u ON p(k)");
+    c.sql(0, `CREATE TABLE c(id INTEGER PRIMARY KEY, f ${child} REFERENCES p(k) ON UPDATE SET NULL ON DELETE SET NULL)`);
+    c.sql(0, `INSERT INTO p(k, v) VALUES (${value}, 1)`);
+    c.rows(1, "SELECT * FROM p");
+    c.sql(0, "UPDATE p SET k = 'x', v = 2 WHERE v = 1");
+    c.sql(0, `INSERT INTO p(k, v) VALUES (${value}, 3)`);
+    c.sql(0, "DELETE FROM p WHERE v = 3");
+    for (const engine of [0, 1]) expect(c.rows(engine, "SELECT v FROM p"), `on engine ${engine}`).toEqual([[2n]]);
+    c.restart(0);
+    expect(c.rows(0, "SELECT v FROM p")).toEqual([[2n]]);
+  });
+
   test("off for a session that says so, which a transaction keeps", () => {
     const c = start();
     for (const sql of schema) c.sql(0, sql);
