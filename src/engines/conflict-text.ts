@@ -1,15 +1,20 @@
-/** What stood in a transaction's way, for its client: the first of what it asked permission for that has changed since its snapshot. */
+/** What stands in a transaction's way, and what its client is told of it: the first of what it asks permission for that has changed since it read it. */
 import type { RecentKeys } from "../atoms/recent-keys.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import { integerOfKey } from "../base/sort-key.js";
 import type { Catalog } from "../catalog/catalog.js";
 import type { Changes } from "../sql/local-store.js";
 
+/** Something of what it wrote before its snapshot has changed between the two. Once this engine has applied the snapshot. */
+export function isOvertaken(recent: RecentKeys, { permissions }: Changes): boolean {
+  return permissions.some(({ space, key, kind, since }) => since !== undefined && recent.newerThan(since, space, key, kind) > 0);
+}
+
 /** To be asked once this engine has applied what the originator knew. */
 export function conflictText(catalog: Catalog, recent: RecentKeys, { permissions, wholeTables }: Changes, snapshot: Seq): string {
-  for (const { space, key, kind } of permissions)
-    if (recent.newerThan(snapshot, space, key, kind) > 0)
-      return `${keyText(catalog, space, key)} was changed by another transaction since this one's snapshot`;
+  for (const { space, key, kind, since } of permissions)
+    if (recent.newerThan(since ?? snapshot, space, key, kind) > 0)
+      return `${keyText(catalog, space, key)} was changed by another transaction since this one${since === undefined ? "'s snapshot" : " wrote it"}`;
   for (const space of wholeTables)
     if (recent.spaceNewerThan(snapshot, space) > 0)
       return `${tableText(catalog, space)}, which it read, was changed by another transaction since its snapshot`;

@@ -24,7 +24,7 @@
  *
  * | fetching, asking, resting | its time is over, or its client is gone | everything is released; failed |
  *
- * | asking, proposed | as above, where the unit is the end of a transaction that was kept open | what would run again fails as busy: its client has seen what it read |
+ * | running, asking, proposed | as above, where the unit is the end of a transaction that was kept open | what would run again fails as busy: its client has seen what it read |
  *
  * Any other unit never fails for a conflict: it runs again until it succeeds or its time is over. What is proposed has no such end: it is decided by the
  * stream alone. A batch that fails behind units that are committed says so, step by step.
@@ -38,7 +38,7 @@ import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
 import type { Changes, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
-import { conflictText } from "./conflict-text.js";
+import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
@@ -360,7 +360,8 @@ export class Transactions {
         unit.fetches = 0;
         unit.isFinal = batch.resumes;
         unit.result = result;
-        this.#ask(batch, unit, result);
+        if (isOvertaken(this.#context.recent, result.changes)) this.#conflicts(batch, unit);
+        else this.#ask(batch, unit, result);
         return;
     }
   }

@@ -50,10 +50,14 @@ export interface Step extends Statement {
   readonly condition: Condition | null;
 }
 
+/** As `PRAGMA atomcast.isolation` reads and takes them. */
+export const isolations = ["snapshot", "serializable", "read_committed"] as const;
+export type Isolation = (typeof isolations)[number];
+
 /** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys, PRAGMA atomcast.isolation). */
 export interface SessionSettings {
   /** Left out: snapshot. */
-  readonly isolation?: "serializable";
+  readonly isolation?: Exclude<Isolation, "snapshot">;
   readonly foreignKeys: boolean;
   readonly deferForeignKeys: boolean;
   /** What last_insert_rowid(), changes() and total_changes() answer before the first step. */
@@ -152,6 +156,11 @@ export interface PermissionKey {
    * or its key goes; `exist`: it must go on existing (a parent), which only a `delete` disturbs.
    */
   readonly kind: "write" | "delete" | "exist";
+  /**
+   * Where it is older than the run's snapshot: the seq since which nobody else may have changed the key. (At read committed, what the
+   * transaction wrote in an earlier request.) Whoever asks for the permission looks first.
+   */
+  readonly since?: Seq;
 }
 
 export interface PulledRow {

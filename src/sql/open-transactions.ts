@@ -13,6 +13,9 @@
  *
  * A table is rewound to the snapshot when a statement first touches it: all that changed elsewhere is not the transaction's business. Where there
  * are savepoints, all tables are, before the first: a ROLLBACK TO would undo it otherwise.
+ *
+ * At read committed there is no snapshot to go back to: its own changes are put in on top of what is applied. Where somebody else has changed such a
+ * row meanwhile, they hide it, until COMMIT says so (`PermissionKey.since`).
  */
 import type { SpaceId } from "../base/ids.js";
 import { copyTouches } from "./capture.js";
@@ -25,7 +28,7 @@ import { busyFault, fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
 import { decodeForInsert, findKeyValues, sqlOf } from "./stored-rows.js";
 import type { Unit } from "./unit.js";
-import { endSegment, joinLastSegments, openSqliteSavepoint, rollbackUnit } from "./unit-of-work.js";
+import { dropUnchanged, endSegment, joinLastSegments, openSqliteSavepoint, rollbackUnit } from "./unit-of-work.js";
 
 /** Transactions kept open. A further one ends with an error where its client would leave it open. */
 export const openTransactionsMax = 1024;
@@ -41,17 +44,32 @@ const tooOldMessage = "database is locked: more has changed since the transactio
 /** Anything else comes: what SQLite has open of a transaction that waits for its client is rolled back. */
 export function unpark(state: StoreState): void {
   if (state.parked === null) return;
-  rollbackUnit(state, state.parked.unit);
+  const { unit } = state.parked;
+  rollbackUnit(state, unit);
   state.parked = null;
+  settle(state, unit);
+}
+
+/** A kept transaction's changes stand for themselves from here on: SQLite's transaction, in which they were made, is rolled back. */
+function settle(state: StoreState, unit: Unit): void {
+  if (unit.isolation === "read_committed" && !unit.isSettled) dropUnchanged(state, unit);
+  unit.isSettled = true;
+}
+
+/** A run that went on in the transaction comes to nothing: it stays as it was kept. */
+export function abandonRun(state: StoreState, transaction: number): void {
+  const kept = state.open.get(transaction);
+  if (kept !== undefined) settle(state, kept);
 }
 
 /** Keeps the unit, whose SQLite transaction stays open. Throws StatementFault where it cannot be kept. */
 export function park(state: StoreState, transaction: number, unit: Unit): void {
   endSegment(state, unit);
   joinLastSegments(unit);
-  if (unit.hasRun) unit.snapshot ??= state.appliedSeq;
+  if (unit.hasRun && unit.isolation !== "read_committed") unit.snapshot ??= state.appliedSeq;
   if (unit.snapshot !== null) state.history.open(transaction, unit.snapshot);
   state.open.set(transaction, unit);
+  unit.isSettled = false;
   state.parked = { transaction, unit };
 }
 

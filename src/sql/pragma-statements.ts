@@ -1,11 +1,12 @@
 /** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
 import type { SqlValue } from "../base/values.js";
-import type { ResultSet, SessionSettings, SqlFault } from "./local-store.js";
+import { isolations, type ResultSet, type SessionSettings, type SqlFault } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
 import type { PragmaStatement } from "./parse/statement-info.js";
 import { fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
+import type { Unit } from "./unit.js";
 
 export interface PragmaOutcome {
   readonly result: ResultSet | SqlFault;
@@ -14,9 +15,9 @@ export interface PragmaOutcome {
 
 export const emptyResult: ResultSet = { columns: [], rows: [], affectedRowCount: 0, lastInsertRowid: null };
 
-export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
-  if (info.name === isolationPragma) return isolation(info, settings, inTransaction);
-  if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, inTransaction);
+export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, unit: Unit | null): PragmaOutcome {
+  if (info.name === isolationPragma) return isolation(info, settings, unit);
+  if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, unit !== null);
   switch (info.effect) {
     case "database":
       if (!info.writes) return { result: question(state, sql, info), settings };
@@ -41,17 +42,25 @@ function sessionPragma(info: PragmaStatement, settings: SessionSettings, inTrans
   return { result: emptyResult, settings: { ...settings, deferForeignKeys: on } };
 }
 
-/** As in SQL's SET TRANSACTION: before the transaction, and for all that follow. */
-function isolation({ value }: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {
+/** As SQL's SET TRANSACTION: before BEGIN, or before the transaction's first statement; and for all that follow. */
+function isolation({ value }: PragmaStatement, settings: SessionSettings, unit: Unit | null): PragmaOutcome {
   const { isolation: current = "snapshot", ...others } = settings;
-  if (value === null) return { result: single("isolation", current), settings };
-  const wanted = foldName(value);
-  if (inTransaction && wanted !== current)
-    return { result: fault("SQLITE_ERROR", "cannot change the isolation of a transaction that has begun: set it before BEGIN"), settings };
-  if (wanted === "serializable") return { result: emptyResult, settings: { ...others, isolation: wanted } };
-  if (wanted === "snapshot") return { result: emptyResult, settings: others };
-  const message = `there is no isolation ${JSON.stringify(value)}: it is snapshot (which has no dirty or non-repeatable reads and no lost updates) or serializable`;
-  return { result: fault("ATOMCAST_NOT_SUPPORTED", message), settings };
+  if (value === null) return { result: single("isolation", unit?.isolation ?? current), settings };
+  const wanted = foldName(value).replace(" ", "_");
+  const found = isolations.find((one) => one === wanted);
+  if (found === undefined) {
+    const message = `there is no isolation ${JSON.stringify(value)}: it is snapshot (which has no dirty or non-repeatable reads and no lost updates), serializable or read_committed`;
+    return { result: fault("ATOMCAST_NOT_SUPPORTED", message), settings };
+  }
+  if (unit !== null && unit.isolation !== found) {
+    if (unit.hasRun || unit.segments.length > 0)
+      return {
+        result: fault("SQLITE_ERROR", "cannot change the isolation of a transaction that has begun: set it before its first statement"),
+        settings,
+      };
+    unit.isolation = found;
+  }
+  return { result: emptyResult, settings: found === "snapshot" ? others : { ...others, isolation: found } };
 }
 
 function single(name: string, value: SqlValue): ResultSet {

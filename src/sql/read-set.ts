@@ -19,7 +19,7 @@ import type { Unit } from "./unit.js";
 const readKeysMax = 1000;
 
 export function noteReads(state: StoreState, unit: Unit, plan: RunnablePlan, bound: readonly unknown[]): void {
-  if (!unit.isSerializable) return;
+  if (unit.isolation !== "serializable") return;
   for (const pull of plan.pulls) {
     const { space } = pull.table;
     if (unit.made.has(space) || unit.wholeTables.has(space)) continue;

@@ -34,7 +34,7 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
-import { conflictOf, forget, overtakenMessage, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
+import { abandonRun, conflictOf, forget, overtakenMessage, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingAtCommit, missingBefore, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
@@ -108,6 +108,7 @@ export function runSteps(state: StoreState, request: RunRequest, system: SystemT
     }
   } finally {
     if (run.unit !== null) rollbackUnit(state, run.unit);
+    if (run.unit !== null && request.transaction?.resumes === true) abandonRun(state, request.transaction.id);
     if (run.idMark !== null && !keepsIds) state.ids.undo(run.idMark);
   }
   const { outcomes, settings } = run;
@@ -536,7 +537,7 @@ function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementIn
       return emptyResult;
     }
   }
-  const { result, settings } = runPragma(state, statement.sql, info, run.settings, unit !== null);
+  const { result, settings } = runPragma(state, statement.sql, info, run.settings, unit);
   run.settings = settings;
   return result;
 }
@@ -563,7 +564,7 @@ function runSavepoint(run: Run, kind: "savepoint" | "release" | "rollbackTo", na
 function commit(run: Run, unit: Unit): Outcome {
   const { state } = run;
   // What it needed in former runs may have been given up since.
-  if (unit.snapshot !== null && isPullNeeded(run, missingAtCommit(state, unit))) return emptyResult;
+  if (run.request.transaction?.resumes === true && isPullNeeded(run, missingAtCommit(state, unit))) return emptyResult;
   if (unit.foreignKeys) {
     if (unit.deferred.size > 0) rewindAll(state, unit);
     const isFine = areForeignKeysFine(run, unit, unit.deferred, "commit");
@@ -579,12 +580,22 @@ function commit(run: Run, unit: Unit): Outcome {
   return endUnit(run, unit, emptyResult);
 }
 
-/** Where rows were pulled that have changed since the snapshot, these may be what stands against it: a conflict, which the transaction could not have seen. */
+/** What stands against it may be a conflict, which the transaction could not have seen, instead of a fault of its own. */
 function failedAtCommit(run: Run, unit: Unit): SqlFault {
-  const { snapshot } = unit;
-  if (snapshot === null || [...unit.reliedOn].every((space) => run.state.history.knows(space, snapshot))) return foreignKeyFailure();
+  if (!mayBeConflict(run, unit)) return foreignKeyFailure();
   abandonUnit(run, unit);
   const reason = busyFault(overtakenMessage);
   if (run.request.transaction?.resumes === true) run.lost = reason;
   return reason;
+}
+
+/**
+ * Rows were pulled that have changed since the snapshot. At read committed: what was right at its statement's end, when those constraints that do not
+ * wait for the COMMIT were checked, is not any more.
+ */
+function mayBeConflict(run: Run, unit: Unit): boolean {
+  const { snapshot } = unit;
+  if (unit.isolation === "read_committed")
+    return run.request.transaction?.resumes === true && !areForeignKeysFine(run, unit, unit.deferred, "statement");
+  return snapshot !== null && [...unit.reliedOn].some((space) => !run.state.history.knows(space, snapshot));
 }

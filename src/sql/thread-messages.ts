@@ -4,7 +4,7 @@
  * over without a copy, and the commonest messages, a single plain statement, its commit, and entries to apply, go as flat lists.
  */
 import type { Seq, SpaceId } from "../base/ids.js";
-import type { PermissionKey, RunResult, SessionSettings } from "./local-store.js";
+import { isolations, type PermissionKey, type RunResult, type SessionSettings } from "./local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "./local-store-calls.js";
 
 export interface ThreadMessage {
@@ -46,7 +46,7 @@ const uses: readonly PermissionKey["kind"][] = ["write", "delete", "exist"];
 
 function flatSettings(settings: SessionSettings): FlatSettings {
   return [
-    (settings.foreignKeys ? 1 : 0) | (settings.deferForeignKeys ? 2 : 0) | (settings.isolation === "serializable" ? 4 : 0),
+    (settings.foreignKeys ? 1 : 0) | (settings.deferForeignKeys ? 2 : 0) | (isolations.indexOf(settings.isolation ?? "snapshot") * 4),
     settings.lastInsertRowid,
     settings.changes,
   ];
@@ -54,7 +54,8 @@ function flatSettings(settings: SessionSettings): FlatSettings {
 
 function settingsOf(flags: number, lastInsertRowid: bigint, changes: bigint): SessionSettings {
   const settings = { foreignKeys: (flags & 1) !== 0, deferForeignKeys: (flags & 2) !== 0, lastInsertRowid, changes };
-  return (flags & 4) === 0 ? settings : { ...settings, isolation: "serializable" };
+  const isolation = isolations[flags >> 2] ?? "snapshot";
+  return isolation === "snapshot" ? settings : { ...settings, isolation };
 }
 
 export function packCalls(calls: readonly LocalStoreCall[]): ThreadMessage {
@@ -133,7 +134,10 @@ function flatCommit(id: number, { snapshot, outcomes, nextStep, settings, change
   const { columns, rows, affectedRowCount, lastInsertRowid } = outcome.result;
   if (columns.length > 0 || rows.length > 0) return null;
   const permissions: (number | string)[] = [];
-  for (const { space, key, kind } of changes.permissions) permissions.push(space, key, uses.indexOf(kind));
+  for (const { space, key, kind, since } of changes.permissions) {
+    if (since !== undefined) return null;
+    permissions.push(space, key, uses.indexOf(kind));
+  }
   const versions: number[] = [];
   for (const { table, version } of changes.schemaVersions) versions.push(table, version);
   return ["commit", id, snapshot, affectedRowCount, lastInsertRowid, changes.body.length, permissions, versions, ...flatSettings(settings)];

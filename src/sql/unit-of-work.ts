@@ -28,7 +28,7 @@ export function beginUnit(state: StoreState, kind: Unit["kind"], { foreignKeys, 
     kind,
     startSchema: state.schema,
     foreignKeys,
-    isSerializable: isolation === "serializable",
+    isolation: isolation ?? "snapshot",
     readKeys: new Map(),
     readOnly,
     touches: new Map(),
@@ -47,6 +47,7 @@ export function beginUnit(state: StoreState, kind: Unit["kind"], { foreignKeys, 
     hasRun: false,
     snapshot: null,
     rewound: null,
+    isSettled: false,
   };
 }
 
@@ -125,7 +126,7 @@ export function endSegment(state: StoreState, unit: Unit): void {
       if (unit.bytes > entryBytesMax - entryOverheadBytes) {
         throw new StatementFault(fault("SQLITE_TOOBIG", `a transaction of more than ${entryBytesMax} bytes: divide it in several`));
       }
-      rows.set(key.toString("latin1"), { key, keyValues, image });
+      rows.set(key.toString("latin1"), { key, keyValues, image, since: state.appliedSeq });
     }
     tables.set(space, { table, rows });
   }
@@ -150,7 +151,11 @@ export function joinLastSegments(unit: Unit): void {
 
 function joined(before: RowsSegment, after: RowsSegment): RowsSegment {
   const tables = new Map(before.tables);
-  for (const [space, { table, rows }] of after.tables) tables.set(space, { table, rows: new Map([...(tables.get(space)?.rows ?? []), ...rows]) });
+  for (const [space, { table, rows }] of after.tables) {
+    const all = new Map(tables.get(space)?.rows ?? []);
+    for (const [key, row] of rows) all.set(key, { ...row, since: all.get(key)?.since ?? row.since });
+    tables.set(space, { table, rows: all });
+  }
   const touches = copyTouches(before.touches);
   mergeTouches(copyTouches(after.touches), touches);
   return { kind: "rows", tables, touches };
@@ -225,13 +230,16 @@ function rowsPart(
   const select = stored === undefined ? null : state.statements.get(sqlOf(stored).select);
   const uniqueSpaces = new Set(table.uniques.map((index) => index.space));
   const changes: RowChange[] = [];
-  const entering: { readonly space: SpaceId; readonly binaryKey: BinaryKey }[] = [];
+  const entering: { readonly space: SpaceId; readonly binaryKey: BinaryKey; readonly since: Seq | undefined }[] = [];
   for (const [binaryKey, final] of finals) {
     let before = known.get(binaryKey);
     if (before === undefined) before = stored === undefined || select === null ? null : storedImage(stored, select.get(...final.keyValues));
     const after = final.image;
-    if (before === null ? after === null : after?.bytes.equals(before.bytes)) continue;
+    // Another one may have made the same change since: to find that it was lost, its key is asked for.
+    const isOlder = final.since < state.appliedSeq && unit.isolation === "read_committed";
+    if (isSameImage(before, after) && !(isOlder && after !== null)) continue;
     known.set(binaryKey, after);
+    const since = isOlder ? final.since : undefined;
     const left = before === null ? [] : indexEntries(before.table, before.row).filter((entry) => uniqueSpaces.has(entry.space));
     const came = after === null ? [] : indexEntries(table, after.row);
     const indexKeys: SpaceKey[] = [];
@@ -239,18 +247,40 @@ function rowsPart(
       if (came.some((one) => one.space === entry.space && one.binaryKey === entry.binaryKey)) continue;
       indexKeys.push({ space: entry.space, key: entry.key });
       // A parent's unique value that goes must meet a child's "exist" on it.
-      permissions.set(entry.space, entry.binaryKey, "delete");
+      permissions.set(entry.space, entry.binaryKey, "delete", since);
     }
     for (const entry of came) {
       if (left.some((one) => one.space === entry.space && one.binaryKey === entry.binaryKey)) continue;
       indexKeys.push({ space: entry.space, key: entry.key });
-      entering.push(entry);
+      entering.push({ ...entry, since });
     }
-    permissions.set(table.space, binaryKey, after === null ? "delete" : "write");
+    permissions.set(table.space, binaryKey, after === null ? "delete" : "write", since);
     changes.push({ key: final.key, row: after?.bytes ?? null, oldBytes: before?.bytes.length ?? 0, indexKeys });
   }
-  for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write");
+  for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write", entry.since);
   return changes.length === 0 ? null : { kind: "rows", table: table.space, rows: changes };
+}
+
+/** When the unit is rolled back: rows that its last run has touched and left as they were. They would hide what they become. */
+export function dropUnchanged(state: StoreState, unit: Unit): void {
+  const earlier = new Map<SpaceId, Set<BinaryKey>>();
+  for (const segment of unit.segments) {
+    if (segment.kind !== "rows") continue;
+    for (const [space, { table, rows }] of segment.tables) {
+      const known = earlier.get(space) ?? new Set();
+      earlier.set(space, known);
+      const select = state.statements.get(sqlOf(table).select);
+      for (const [key, { since, image, keyValues }] of rows) {
+        const isLast = since === state.appliedSeq && !known.has(key);
+        if (isLast && isSameImage(storedImage(table, select.get(...keyValues)), image)) rows.delete(key);
+        else known.add(key);
+      }
+    }
+  }
+}
+
+function isSameImage(left: Image | null, right: Image | null): boolean {
+  return left === null || right === null ? left === right : left.bytes.equals(right.bytes);
 }
 
 function storedImage(table: LocalTable, row: SelectedRow | undefined): Image | null {
@@ -272,18 +302,20 @@ function schemaVersions(unit: Unit): { readonly table: SpaceId; readonly version
 
 /** The last word on a key counts: what a unit deletes and inserts again is written. */
 class Permissions {
-  readonly #keys = new Map<SpaceId, Map<BinaryKey, PermissionKey["kind"]>>();
+  readonly #keys = new Map<SpaceId, Map<BinaryKey, PermissionKey>>();
   readonly #made: ReadonlySet<SpaceId>;
 
   constructor(unit: Unit) {
     this.#made = unit.made;
   }
 
-  set(space: SpaceId, key: BinaryKey, kind: PermissionKey["kind"]): void {
+  set(space: SpaceId, key: BinaryKey, kind: PermissionKey["kind"], since?: Seq): void {
     if (this.#made.has(space)) return;
-    const keys = this.#keys.get(space);
-    if (keys === undefined) this.#keys.set(space, new Map([[key, kind]]));
-    else keys.set(key, kind);
+    const keys = this.#keys.get(space) ?? new Map<BinaryKey, PermissionKey>();
+    this.#keys.set(space, keys);
+    const known = keys.get(key)?.since;
+    const oldest = known === undefined || (since !== undefined && since < known) ? since : known;
+    keys.set(key, oldest === undefined ? { space, key, kind } : { space, key, kind, since: oldest });
   }
 
   has(space: SpaceId, key: BinaryKey): boolean {
@@ -291,9 +323,7 @@ class Permissions {
   }
 
   list(): PermissionKey[] {
-    const list: PermissionKey[] = [];
-    for (const [space, keys] of this.#keys) for (const [key, kind] of keys) list.push({ space, key, kind });
-    return list;
+    return [...this.#keys.values()].flatMap((keys) => [...keys.values()]);
   }
 }
 

@@ -5,7 +5,7 @@ import type { DdlPart } from "../messages/wire/entry.js";
 import type { Touches } from "./capture.js";
 import type { Parents } from "./foreign-keys.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { BinaryKey, PullNeed } from "./local-store.js";
+import type { BinaryKey, Isolation, PullNeed } from "./local-store.js";
 import type { SelectedRow } from "./stored-rows.js";
 
 export interface Unit {
@@ -14,8 +14,7 @@ export interface Unit {
   readonly startSchema: LocalSchema;
   /** Whether constraints are enforced: the session's setting when the unit began. */
   readonly foreignKeys: boolean;
-  /** What it reads must be unchanged when it commits. */
-  readonly isSerializable: boolean;
+  isolation: Isolation;
   /** By table; those of which more was read are among `wholeTables`. */
   readonly readKeys: Map<SpaceId, Set<BinaryKey>>;
   /** It may not write (BEGIN TRANSACTION READONLY). */
@@ -43,8 +42,13 @@ export interface Unit {
   bytes: number;
   /** A statement of it has run: from then on it has a snapshot. */
   hasRun: boolean;
-  /** What it reads, where it is kept open between runs (open-transactions.ts). null: what is applied when its run takes place. */
+  /**
+   * What it reads, where it is kept open between runs (open-transactions.ts). null: what is applied when its run takes place, as always at read
+   * committed.
+   */
   snapshot: Seq | null;
+  /** Kept open, and none of its changes is in SQLite any more. */
+  isSettled: boolean;
   /** Tables that are as they were at the snapshot, though others are newer. null: everything is. */
   rewound: Set<SpaceId> | null;
 }
@@ -67,6 +71,8 @@ export interface FinalRow {
   readonly key: Buffer;
   readonly keyValues: readonly SqlValue[];
   readonly image: Image | null;
+  /** What was applied when the transaction first wrote it. */
+  readonly since: Seq;
 }
 
 export interface Image {

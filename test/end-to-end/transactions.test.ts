@@ -37,15 +37,35 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   // A commit at one Cache is read at the other once it is applied there.
   await expect.poll(() => balances(bob)).toEqual([91, 500]);
 
+  const reading = await ann.transaction("write");
+  await reading.execute("PRAGMA atomcast.isolation = read_committed");
+  await reading.execute("update accounts set balance = balance + 1 where id = 2");
+  expect(await balances(reading)).toEqual([91, 501]);
+  await bob.execute("update accounts set balance = 92 where id = 1");
+  await expect.poll(() => balances(reading)).toEqual([92, 501]);
+  await reading.execute("update accounts set balance = balance + 1 where id = 1");
+  await reading.commit();
+  await expect.poll(() => balances(bob)).toEqual([93, 501]);
+
+  const overtaken = await ann.transaction("write");
+  await overtaken.executeMultiple("PRAGMA atomcast.isolation = 'read committed'; update accounts set balance = 0 where id = 1");
+  await bob.execute("update accounts set balance = 91 where id = 1");
+  await expect.poll(() => balances(ann)).toEqual([91, 501]);
+  await overtaken.execute("update accounts set balance = 500 where id = 2");
+  expect(await codeOf(overtaken.commit())).toBe("SQLITE_BUSY");
+  overtaken.close();
+  await bob.execute("update accounts set balance = 500 where id = 2");
+  await expect.poll(() => balances(ann)).toEqual([91, 500]);
+
   const undone = await ann.transaction("write");
   await undone.execute("delete from accounts");
   await undone.rollback();
   const dropped = await ann.transaction("deferred");
   await dropped.execute("delete from accounts");
   dropped.close();
-  const reading = await ann.transaction("read");
-  expect(await codeOf(reading.execute("delete from accounts"))).toBe("SQLITE_READONLY");
-  await reading.rollback();
+  const readOnly = await ann.transaction("read");
+  expect(await codeOf(readOnly.execute("delete from accounts"))).toBe("SQLITE_READONLY");
+  await readOnly.rollback();
 
   const lost = await ann.transaction("write");
   await lost.execute("delete from accounts");

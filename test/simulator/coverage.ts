@@ -72,6 +72,7 @@ export const coverageRows = {
     "running: kept open",
     "kept open: committed",
     "kept open: conflict",
+    "kept open: read committed",
     "kept open: lost",
   ],
   /** catalog-pulls.ts: its counters. */

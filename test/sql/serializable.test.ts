@@ -80,7 +80,8 @@ test("PRAGMA atomcast.isolation tells and sets the session's isolation, outside 
   c.sql(0, "PRAGMA atomcast.isolation = SERIALIZABLE");
   expect(c.rows(0, "PRAGMA atomcast.isolation")).toEqual([["serializable"]]);
   const client = c.client(0);
-  expect(codes(c.in(client, "BEGIN", "PRAGMA atomcast.isolation = serializable", "PRAGMA atomcast.isolation", "ROLLBACK"))).toEqual([
+  expect(codes(c.in(client, "BEGIN", "SELECT 1", "PRAGMA atomcast.isolation = serializable", "PRAGMA atomcast.isolation", "ROLLBACK"))).toEqual([
+    "ok",
     "ok",
     "SQLITE_ERROR",
     "ok",

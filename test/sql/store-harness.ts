@@ -5,6 +5,7 @@ import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/i
 import { type IndexedColumn, indexEntryKey } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { SchemaCatalog } from "../../src/catalog/schema-catalog.js";
+import { isOvertaken } from "../../src/engines/conflict-text.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
   BinaryRange,
@@ -136,7 +137,9 @@ export class Cluster {
   }
 
   /** As the originators of all atoms would decide. */
-  #isGranted({ permissions, wholeTables }: Changes, snapshot: Seq): boolean {
+  #isGranted(changes: Changes, snapshot: Seq): boolean {
+    if (isOvertaken(this.#recent, changes)) return false;
+    const { permissions, wholeTables } = changes;
     const items = permissions.map(({ space, key, kind }) => ({ space, key, use: kind }));
     const age = { beginMs: 0, engine: 1 as EngineId, counter: 1 };
     const request = { engine: 1 as EngineId, transaction: 1, attempt: 1, age, snapshot, items, holdsNothing: true, wholeSpaces: wholeTables };
