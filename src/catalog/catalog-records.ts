@@ -4,7 +4,7 @@
  *
  * | catalog | records |
  * |---|---|
- * | root | voters, members, schema, sequences, the schema space's own atom, and of each other space how many atoms it has |
+ * | root | voters, low-water mark, members, schema, sequences, the schema space's own atom, and of each other space how many atoms it has |
  * | of a space | its atoms, in key order |
  */
 import { encodeAtom } from "../atoms/atom.js";
@@ -19,6 +19,7 @@ export type CatalogRecord = readonly [name: string, bytes: Uint8Array];
 /** What an engine that begins without a store begins with. */
 export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined> {
   const voters = catalog.encodeVoters();
+  const mark = catalog.encodeMark();
   const members = [...catalog.members.values()];
   const schema = [...catalog.schema.records()];
   const tables = [...catalog.schema.tables.values()];
@@ -26,6 +27,7 @@ export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined
   const spaces = [...catalog.atoms.spaces()].filter((space) => space !== schemaSpace).map((space) => [space, catalog.atoms.countOf(space)] as const);
   return (function* (): Generator<CatalogRecord, undefined> {
     yield ["v", voters];
+    yield ["m", mark];
     for (const member of members) yield [`e:${member.id}`, encodeMember(member)];
     for (const [name, record] of schema) yield [`s:${name}`, encodeSchemaRecord(record)];
     for (const table of tables) yield [`t:${table.space}`, encodeTableRecord(table)];

@@ -15,6 +15,7 @@
  * | handoff | the atoms go to the holder that it names |
  * | merge | the merged atom's ownership version is the merge's seq; originator and holders are those that all of them had |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
+ * | mark | none; the low-water mark rises |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
 import { type Atom, atomBytesMax, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
@@ -83,6 +84,7 @@ export class Catalog {
   #voters: readonly NodeId[] = [];
   /** BOOTs so far. */
   #lives = 0;
+  #mark = noSeq;
   readonly #sequenceKeys = new Map<SpaceId, { readonly next: bigint; readonly key: string }>();
   /** Atoms of rows above atomBytesMax: their originators split them. */
   readonly oversize = new Set<AtomId>();
@@ -99,6 +101,11 @@ export class Catalog {
 
   get voters(): readonly NodeId[] {
     return this.#voters;
+  }
+
+  /** The low-water mark: no member reads a snapshot below it. */
+  get mark(): Seq {
+    return this.#mark;
   }
 
   memberOfNode(node: NodeId): Member | undefined {
@@ -120,6 +127,10 @@ export class Catalog {
         this.#voters = entry.voters;
         this.#dirty.add("v");
         return [{ kind: "voters", voters: entry.voters }];
+      case "mark":
+        if (entry.mark > this.#mark) this.#mark = entry.mark;
+        this.#dirty.add("m");
+        return [];
       case "refused":
         return this.#decide(seq, entry.engine, entry.proposalSeq, [], entry.reason);
       case "proposal":
@@ -430,7 +441,7 @@ export class Catalog {
 
   /** Every record that is here. */
   dump(): Map<string, Uint8Array> {
-    const names = ["v"];
+    const names = ["v", "m"];
     for (const id of this.#members.keys()) names.push(`e:${id}`);
     for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
     for (const space of this.atoms.lacking().keys()) names.push(`c:${space}`);
@@ -446,6 +457,7 @@ export class Catalog {
     for (const [name, bytes] of records) {
       const id = name.slice(2);
       if (name === "v") catalog.#loadVoters(bytes);
+      else if (name === "m") catalog.#mark = decodeMark(bytes);
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
       else if (name.startsWith("a:")) catalog.loadAtom(decodeAtom(bytes));
       else if (name.startsWith("c:")) catalog.atoms.lack(Number(id) as SpaceId, decodeCount(bytes));
@@ -459,6 +471,7 @@ export class Catalog {
   #encode(name: string): Buffer | null {
     const id = name.slice(2);
     if (name === "v") return this.encodeVoters();
+    if (name === "m") return this.encodeMark();
     if (name.startsWith("e:")) {
       const member = this.#members.get(Number(id) as EngineId);
       return member === undefined ? null : encodeMember(member);
@@ -474,6 +487,10 @@ export class Catalog {
     const writer = new ByteWriter().varint(this.#lives).varint(this.#voters.length);
     for (const voter of this.#voters) writer.varint(voter);
     return writer.finish();
+  }
+
+  encodeMark(): Buffer {
+    return new ByteWriter(8).varint(this.#mark).finish();
   }
 
   loadAtom(atom: Atom): void {
@@ -498,4 +515,11 @@ export class Catalog {
     const member = decodeMember(bytes);
     this.#members.set(member.id, member);
   }
+}
+
+function decodeMark(bytes: Uint8Array): Seq {
+  const reader = new ByteReader(bytes);
+  const mark = reader.varint() as Seq;
+  reader.end();
+  return mark;
 }

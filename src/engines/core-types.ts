@@ -79,6 +79,8 @@ export interface CatalogLimits {
   readonly keptBytesMax: number;
   /** From one round of the search for atoms to MERGE to the next: what is merged was left alone for so long. Milliseconds. */
   readonly mergeEveryMs: number;
+  /** From one MARK to the next, at least: each is an entry that all engines journal or apply. Milliseconds. */
+  readonly markEveryMs: number;
 }
 
 /** What a core is told about its own process. */

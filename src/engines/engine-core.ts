@@ -118,9 +118,10 @@ export class EngineCore {
       this.#step({ kind: "order", nowMs: this.context.nowMs, entries });
       return this.#ordered;
     };
-    this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget) : null;
     this.archive = self.kind === "archive" ? new ArchiveSide(this.context) : null;
     const { catalogLimits, memoryBytes } = options;
+    const { markEveryMs } = catalogLimits;
+    this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget, markEveryMs) : null;
     this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk, catalogLimits, memoryBytes) : null;
     for (const member of catalog.members.values()) {
       if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
@@ -183,11 +184,13 @@ export class EngineCore {
       case "stored":
         this.archive?.onStored(input.seq);
         this.#step({ kind: "applied", seq: input.seq });
+        this.#step({ kind: "snapshots", oldest: input.seq });
         this.#acknowledge();
         return;
       case "local":
         this.cache?.local.onReply(input.reply);
         if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
+        if ("oldestSnapshot" in input.reply) this.#step({ kind: "snapshots", oldest: input.reply.oldestSnapshot });
         return;
       case "batch":
         this.cache?.transactions.begin(input.request, input.steps, input.settings, input.open);

@@ -36,6 +36,8 @@ export class LocalDriver {
   #through: Seq;
   /** Applied by the store, as it has answered. */
   applied: Seq;
+  /** The store reads no snapshot below it from here on, as it has promised. */
+  oldestSnapshot: Seq;
   readonly #runs = new Map<number, (result: RunResult) => void>();
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
@@ -48,6 +50,7 @@ export class LocalDriver {
     this.#context = context;
     this.#through = context.appliedSeq;
     this.applied = context.appliedSeq;
+    this.oldestSnapshot = context.appliedSeq;
   }
 
   /** A committed entry; posted at a turn's end. `stores`: whether the local store has anything to do for it. */
@@ -190,10 +193,14 @@ export class LocalDriver {
       }
       case "applied": {
         this.applied = reply.through;
+        this.oldestSnapshot = reply.oldestSnapshot;
         while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)
           this.#waitingBytes -= this.#batches.shift()?.byteCount ?? 0;
         return;
       }
+      case "transactionEnded":
+        this.oldestSnapshot = reply.oldestSnapshot;
+        return;
       case "described":
       case "hashed":
         // Asked around the core, answered around it.

@@ -12,6 +12,7 @@
  * | a BOOT of another format | nothing; tells its own log |
  * | a member whose connection is lost and whose port refuses, or that has been silent | LEAVE |
  * | a complaint of an originator that does not answer | DEMOTE, or nothing: `demotions.ts` |
+ * | all members promise to read no snapshot that old any more | MARK: `low-water-mark.ts` |
  * | a live Archive that has caught up, and a place among the voters | VOTERS with it |
  */
 
@@ -25,6 +26,7 @@ import type { FarewellMessage, ProposeMessage, SilentOriginatorMessage } from ".
 import { decodeEntry, type Entry, encodeEntry, formatVersion, type RefusalReason } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 import { Demotions } from "./demotions.js";
+import { LowWaterMark } from "./low-water-mark.js";
 
 /** A member that has not been heard for this long is taken for dead (a busy machine is not a dead one). */
 export const silenceMs = 3000;
@@ -67,14 +69,22 @@ export class Sequencer {
   /** By endpoint, since when. */
   readonly #probing = new Map<Endpoint, number>();
   readonly #demotions = new Demotions();
+  readonly #mark: LowWaterMark;
   #votersSeq = 0;
   #nextLookMs = 0;
 
-  constructor(context: CoreContext, view: StreamView, order: (entries: readonly Uint8Array[]) => readonly LogEntry[], votersTarget: number) {
+  constructor(
+    context: CoreContext,
+    view: StreamView,
+    order: (entries: readonly Uint8Array[]) => readonly LogEntry[],
+    votersTarget: number,
+    markEveryMs: number,
+  ) {
     this.#context = context;
     this.#view = view;
     this.#order = order;
     this.#votersTarget = votersTarget;
+    this.#mark = new LowWaterMark(markEveryMs);
   }
 
   get leads(): boolean {
@@ -91,6 +101,7 @@ export class Sequencer {
     this.#batch = [];
     this.#sinceMs = nowMs;
     this.#votersSeq = 0;
+    this.#mark.begin(this.#view.last.seq, nowMs);
     for (const member of catalog.members.values()) this.#booted.set(member.nonce, nowMs);
     for (const entry of tail) this.#note(entry.seq, decodeEntry(entry.bytes));
   }
@@ -104,6 +115,7 @@ export class Sequencer {
   #note(seq: Seq, entry: Entry): void {
     if (entry.kind === "boot") this.#booted.set(entry.nonce, this.#context.nowMs);
     if (entry.kind === "voters") this.#votersSeq = seq;
+    this.#mark.note(seq, entry);
     this.#log?.apply(seq, entry);
   }
 
@@ -223,6 +235,7 @@ export class Sequencer {
     }
     this.#lookForTheDead(this.#log, nowMs);
     this.#lookAfterVoters(this.#log);
+    this.#lookAfterMark(this.#log, nowMs);
   }
 
   #askForHole(engine: EngineId, lane: Lane): void {
@@ -262,6 +275,11 @@ export class Sequencer {
       this.#append({ kind: "voters", voters: [...voters, member.nodeId] });
       return;
     }
+  }
+
+  #lookAfterMark(log: Catalog, nowMs: number): void {
+    const mark = this.#mark.next(log, this.#view, this.#context.engine, nowMs);
+    if (mark !== null) this.#append({ kind: "mark", mark });
   }
 
   /** Orders what this turn has brought. */

@@ -5,7 +5,7 @@ import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 import type { Description, InstallOutcome, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
 
-/** In the order in which they are posted. Those with an `id`, and `apply`, are answered by one reply each. */
+/** In the order in which they are posted. Those with an `id`, `apply`, `takeIdsBack` and `endTransaction` are answered by one reply each. */
 export type LocalStoreCall =
   | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
   | { readonly kind: "become"; readonly engine: EngineId; readonly life: Life }
@@ -32,9 +32,11 @@ export type LocalStoreCall =
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
+/** `oldestSnapshot`: the store's promise when it has carried out the call. */
 export type LocalStoreReply =
   | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
-  | { readonly kind: "applied"; readonly through: Seq }
+  | { readonly kind: "applied"; readonly through: Seq; readonly oldestSnapshot: Seq }
+  | { readonly kind: "transactionEnded"; readonly oldestSnapshot: Seq }
   | { readonly kind: "installed"; readonly id: number; readonly outcome: InstallOutcome }
   | { readonly kind: "dropped"; readonly id: number }
   | { readonly kind: "usage"; readonly id: number; readonly usage: Usage }
@@ -57,7 +59,7 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return { kind: "ran", id: call.id, result: store.run(call.request, call.system ?? nothing) };
     case "apply":
       store.apply(call.entries, call.through);
-      return { kind: "applied", through: call.through };
+      return { kind: "applied", through: call.through, oldestSnapshot: store.oldestSnapshot };
     case "beginHold":
       store.beginHold(call.space, call.low, call.high);
       return null;
@@ -81,7 +83,7 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return { kind: "idsTakenBack", left: store.takeIdsBack() };
     case "endTransaction":
       store.endTransaction(call.transaction);
-      return null;
+      return { kind: "transactionEnded", oldestSnapshot: store.oldestSnapshot };
     case "describe":
       return { kind: "described", id: call.id, description: store.describe(call.sql) };
     case "tableHash":

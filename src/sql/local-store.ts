@@ -196,6 +196,8 @@ export interface Usage {
 export interface LocalStore {
   /** Applied and visible. */
   readonly appliedSeq: Seq;
+  /** No transaction reads, or ever will, a snapshot below it: the oldest that is open, else what is applied. */
+  readonly oldestSnapshot: Seq;
   /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
   reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */

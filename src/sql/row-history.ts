@@ -32,6 +32,7 @@ export class RowHistory {
   /** The newest change that a pull may have brought without an image, by table. */
   readonly #pulled = new Map<SpaceId, Seq>();
   readonly #snapshots = new Map<number, Seq>();
+  #oldest: Seq | null = null;
   readonly #bytesMax: number;
   #bytes = 0;
   /** Snapshots below it have lost images. */
@@ -46,6 +47,11 @@ export class RowHistory {
     return this.#snapshots.size > 0;
   }
 
+  /** Of those that are open; null: none is. */
+  get oldest(): Seq | null {
+    return this.#oldest;
+  }
+
   get bytes(): number {
     return this.#bytes;
   }
@@ -57,21 +63,25 @@ export class RowHistory {
 
   /** From now on what is newer than `snapshot`, which is what is applied now, is kept for the transaction. */
   open(transaction: number, snapshot: Seq): void {
-    if (!this.#snapshots.has(transaction)) this.#snapshots.set(transaction, snapshot);
+    if (this.#snapshots.has(transaction)) return;
+    this.#snapshots.set(transaction, snapshot);
+    if (this.#oldest === null || snapshot < this.#oldest) this.#oldest = snapshot;
   }
 
   close(transaction: number): void {
     const snapshot = this.#snapshots.get(transaction);
     if (snapshot === undefined) return;
     this.#snapshots.delete(transaction);
-    const oldest = Math.min(...this.#snapshots.values());
-    if (snapshot < oldest) this.#dropThrough(oldest);
+    if (snapshot !== this.#oldest) return;
+    this.#oldest = this.#snapshots.size === 0 ? null : (Math.min(...this.#snapshots.values()) as Seq);
+    if (snapshot !== this.#oldest) this.#dropThrough(this.#oldest ?? Number.POSITIVE_INFINITY);
   }
 
   clear(): void {
     this.#changes.clear();
     this.#pulled.clear();
     this.#snapshots.clear();
+    this.#oldest = null;
     this.#bytes = 0;
   }
 

@@ -42,6 +42,9 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     get appliedSeq() {
       return state.appliedSeq;
     },
+    get oldestSnapshot() {
+      return state.history.oldest ?? state.appliedSeq;
+    },
     reset: (seq, schema) => reset(state, seq, schema),
     become: (engine, life) => become(state, engine, life),
     run: (request, system) => runSteps(state, request, system),

@@ -83,7 +83,12 @@ class Database {
     const records = new Map<string, Uint8Array>();
     const root = rootRecords(catalog);
     for (let next = root.next(); next.done !== true; next = root.next()) records.set(...next.value);
-    return new CacheParts(Catalog.load(records), position, { partBytes: 100, keptBytesMax: this.#keptBytesMax, mergeEveryMs: 1000 }, seed);
+    return new CacheParts(
+      Catalog.load(records),
+      position,
+      { partBytes: 100, keptBytesMax: this.#keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 },
+      seed,
+    );
   }
 
   startOver(): void {

@@ -29,6 +29,7 @@ function leading(heard: Map<string, number>) {
     leadsSurely: true,
     mayChangeVoters: true,
     uncommittedBytes: 0,
+    oldestSnapshot: 0,
     get commitSeq() {
       return context.position.seq;
     },
@@ -37,10 +38,10 @@ function leading(heard: Map<string, number>) {
     },
     heardFrom: (endpoint: Endpoint) => {
       const atMs = heard.get(endpoint);
-      return atMs === undefined ? null : { atMs };
+      return atMs === undefined ? null : { atMs, oldestSnapshot: 0 };
     },
   } as unknown as StreamView;
-  const sequencer = new Sequencer(context, view, order, 1);
+  const sequencer = new Sequencer(context, view, order, 1, 1000);
   const wait = (ms: number): void => {
     for (const endMs = context.nowMs + ms; context.nowMs < endMs; ) {
       context.nowMs += 25;

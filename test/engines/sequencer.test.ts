@@ -29,15 +29,17 @@ class Leading {
       leadsSurely: true,
       mayChangeVoters: true,
       uncommittedBytes: 0,
+      oldestSnapshot: 0,
       get commitSeq() {
         return context.position.seq;
       },
       get last() {
         return context.position;
       },
-      heardFrom: (endpoint: Endpoint) => (heard.has(endpoint) ? { atMs: heard.get(endpoint), durableSeq: context.position.seq } : null),
+      heardFrom: (endpoint: Endpoint) =>
+        heard.has(endpoint) ? { atMs: heard.get(endpoint), durableSeq: context.position.seq, oldestSnapshot: 0 } : null,
     } as unknown as StreamView;
-    this.sequencer = new Sequencer(context, view, (entries) => this.#order(entries), 1);
+    this.sequencer = new Sequencer(context, view, (entries) => this.#order(entries), 1, 1000);
     this.sequencer.begin([]);
     this.order(boot(1, 11, "e1"));
   }

@@ -61,7 +61,7 @@ class Client extends CacheParts {
       if (entry.kind === "proposal" && entry.proposalSeq > (this.context.catalog.members.get(entry.engine)?.decided ?? 0)) this.apply(entry);
     }
     this.cache.local.flush();
-    this.cache.local.onReply({ kind: "applied", through: this.context.appliedSeq });
+    this.cache.local.onReply({ kind: "applied", through: this.context.appliedSeq, oldestSnapshot: this.context.appliedSeq });
   }
 
   answers(): unknown[] {

@@ -175,6 +175,14 @@ export class CommittedStream {
     if (entry.kind === "proposal" || entry.kind === "refused") this.#judgeProposal(log.seq, entry);
     if (entry.kind === "proposal" && entry.body.kind === "split" && entry.body.sequenceNext > 0n) this.#judgeIds(log.seq, entry.body);
     if (entry.kind === "proposal" && entry.body.kind === "transaction") this.#noteTransaction(log.seq, entry, entry.body);
+    if (entry.kind === "mark") {
+      const { mark } = this.catalog;
+      check(
+        entry.mark > mark && entry.mark < log.seq,
+        "no snapshot below the low-water mark",
+        () => `MARK ${entry.mark} at ${log.seq} after ${mark}`,
+      );
+    }
     const events = this.catalog.apply(log.seq, entry);
     for (const event of events) if (event.kind === "spaceGone") this.#clearSpace(log.seq, event.space);
     for (const [name, bytes] of this.catalog.takeDirty()) this.#setRecord(name, bytes);

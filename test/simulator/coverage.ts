@@ -31,6 +31,7 @@ export const coverageRows = {
     "totals are right",
     "what is acknowledged comes before what begins then",
     "no orphans",
+    "no snapshot below the low-water mark",
     "serializable",
     "unique names",
     "everything finishes",
@@ -51,6 +52,8 @@ export const coverageRows = {
     "DEMOTE: to the sequencer",
     "VOTERS: Archive added",
     "VOTERS: Archive removed",
+    "MARK ordered",
+    "MARK held back by an open transaction",
   ],
   /** transactions.ts: results of runs, counters, entries, answers. */
   transactions: [

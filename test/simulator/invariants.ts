@@ -62,6 +62,7 @@ export class Invariants {
     if (core === null) return;
     this.#lookAtLeader(process, core);
     this.#lookAtPosition(process, core);
+    this.#lookAtSnapshots(process, core);
     this.#countTransactions(core);
     this.#countCatalogs(core);
     this.#holding.count(core);
@@ -96,6 +97,26 @@ export class Invariants {
     const before = this.committed.voters();
     this.committed.reach(position);
     if (isNew) this.#judgeDurability(process, core, before);
+  }
+
+  /** A member reads nothing below the newest MARK, whether or not it has it yet; one that has departed and does not know it, nothing below what it has. */
+  #lookAtSnapshots({ name, local }: SimulatedProcess, core: EngineCore): void {
+    const { cache, engine } = core;
+    // Before its store has begun anew, what is open there is of a former life, and lost.
+    if (local === null || cache === null || engine === 0 || local.store.appliedSeq < cache.local.applied) return;
+    const { catalog } = this.committed;
+    const mark = catalog.members.has(engine) ? catalog.mark : core.catalog.mark;
+    const { oldestSnapshot, appliedSeq } = local.store;
+    // Nothing is open that anybody could have read before its store got here.
+    if (oldestSnapshot === appliedSeq) return;
+    check(
+      oldestSnapshot >= mark,
+      "no snapshot below the low-water mark",
+      () => `${name} reads a snapshot of ${oldestSnapshot}, and the mark is ${mark}`,
+    );
+    if (mark === 0) return;
+    this.#coverage.count("invariants", "no snapshot below the low-water mark");
+    if (oldestSnapshot === mark) this.#coverage.count("sequencer", "MARK held back by an open transaction");
   }
 
   /** Everything that is committed for the first time is on the disks of a majority, whoever of the last voters is counted. */

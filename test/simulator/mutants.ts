@@ -7,6 +7,7 @@ import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { noSeq } from "../../src/base/ids.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { CatalogPulls } from "../../src/engines/catalog-pulls.js";
+import { LowWaterMark } from "../../src/engines/low-water-mark.js";
 import { Merges } from "../../src/engines/merges.js";
 import { HeldRanges } from "../../src/sql/held-ranges.js";
 import type { ProfileName } from "./profiles.js";
@@ -28,6 +29,8 @@ export const mutants = [
   "drop-keeps-the-range",
   /** Neighbours with unlike holders are merged: some hold a part of what they count as holders of. */
   "merge-of-unlike-holders",
+  /** The sequencer raises the mark to what is committed, and asks nobody for what he reads. */
+  "mark-asks-nobody",
 ] as const;
 export type Mutant = (typeof mutants)[number];
 
@@ -41,6 +44,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "catalog-entries-not-kept": "catalogs",
   "drop-keeps-the-range": "memory",
   "merge-of-unlike-holders": "catalogs",
+  "mark-asks-nobody": "memory",
 };
 
 export function isMutant(name: string): name is Mutant {
@@ -99,6 +103,13 @@ export function withMutant(mutant: Mutant | null): () => void {
       return () => {
         Merges.prototype.belongTogether = belongTogether;
         Catalog.prototype.objection = objection;
+      };
+    }
+    case "mark-asks-nobody": {
+      const { next } = LowWaterMark.prototype;
+      LowWaterMark.prototype.next = (log, view) => (view.commitSeq > log.mark + 10 ? view.commitSeq : null);
+      return () => {
+        LowWaterMark.prototype.next = next;
       };
     }
     case "ack-before-fsync":

@@ -49,7 +49,7 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
 };
 
 /** Two or three atoms in a part, so that catalogs take several and change between them. */
-const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000, mergeEveryMs: 200 };
+const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000, mergeEveryMs: 200, markEveryMs: 20 };
 
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.6 };
 /** How long the cluster waits for what must come in the end, in virtual milliseconds. */
@@ -188,6 +188,7 @@ export class SimulatedCluster {
       if (entry.reason === "fence") coverage.count("transactions", "proposed: REFUSED for a fence");
       if (entry.reason === "schema") coverage.count("transactions", "proposed: REFUSED for a schema version");
     }
+    if (entry.kind === "mark") coverage.count("sequencer", "MARK ordered");
     if (entry.kind === "leave" && entry.ids.length > 0) coverage.count("sequencer", "LEAVE: ids given back");
     if (entry.kind === "demote") {
       const isCache = this.invariants.committed.catalog.members.get(entry.to)?.kind === "cache";
@@ -443,6 +444,8 @@ function describeEntry(entry: Entry): string {
       return `voters [${entry.voters}]`;
     case "refused":
       return `refused ${entry.engine}/${entry.proposalSeq} ${entry.reason}`;
+    case "mark":
+      return `mark ${entry.mark}`;
     case "demote":
       return `demote of ${entry.from} to ${entry.to}, atoms ${entry.atoms}`;
     case "proposal": {

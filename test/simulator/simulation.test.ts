@@ -56,6 +56,7 @@ describe("deliberate bugs", () => {
       "no engine fails",
     ],
     "merge-of-unlike-holders": ["Caches hold what the catalog says", "no engine fails"],
+    "mark-asks-nobody": ["no snapshot below the low-water mark"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };
   for (const mutant of mutants) {

@@ -61,7 +61,7 @@ test("replies come out of the thread's message as they went in", () => {
   } as const;
   const replies: LocalStoreReply[] = [
     { kind: "ran", id: 1, result: commit },
-    { kind: "applied", through: 4 as Seq },
+    { kind: "applied", through: 4 as Seq, oldestSnapshot: 3 as Seq },
     { kind: "ran", id: 2, result: withRows },
     { kind: "ran", id: 3, result: { ...commit, changes: { ...commit.changes, wholeTables: [5 as SpaceId] } } },
     { kind: "ran", id: 4, result: { kind: "pull", needs: [{ space: 5 as SpaceId, ranges: [{ low: "a", high: null }] }] } },

@@ -188,6 +188,7 @@ const commands: Readonly<Record<string, (fields: Fields) => StreamMessage>> = {
     durable: fields.history === undefined ? place("", 0) : place(fields.history, Number(fields.durable)),
     matchedSeq: 0 as Seq,
     appliedSeq: 0 as Seq,
+    oldestSnapshot: 0 as Seq,
     round: Number(fields.round ?? 0),
   }),
   asks: (fields) => ({

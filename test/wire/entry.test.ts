@@ -64,6 +64,7 @@ const entries = [
   { kind: "voters", voters: [1, 2] },
   { kind: "refused", engine: 5, proposalSeq: 300, reason: "schema" },
   { kind: "demote", from: 5, to: 6, atoms: [9, 70_000] },
+  { kind: "mark", mark: 70_000 },
   ...bodies.map(proposal),
 ] as unknown as Entry[];
 
@@ -75,7 +76,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 4, entries: "6ab7aecd8c69c2ba", messages: "50a9d2d5722df1aa" };
+const digests = { formatVersion: 5, entries: "c6fae96b2ac871c1", messages: "50a9d2d5722df1aa" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

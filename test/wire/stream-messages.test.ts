@@ -56,6 +56,7 @@ const message: fc.Arbitrary<StreamMessage> = fc.oneof(
     durable: hashed,
     matchedSeq: seq,
     appliedSeq: seq,
+    oldestSnapshot: seq,
     round: count,
   }),
   fc.record({ kind: fc.constant("voteRequest" as const), pre: fc.boolean(), term, nodeId: node, lastSeq: seq, lastTerm: term }),

@@ -12,6 +12,8 @@ export interface Heard {
   durableSeq: Seq;
   matchedSeq: Seq;
   appliedSeq: Seq;
+  /** As promised in the own term; 0: not yet. */
+  oldestSnapshot: Seq;
   nodeId: NodeId;
   engine: number;
 }
@@ -45,20 +47,23 @@ export class Peers {
     const isOfTerm = ack.term === term;
     const durableSeq = isOfTerm ? ack.durable.seq : (0 as Seq);
     const matchedSeq = isOfTerm ? ack.matchedSeq : (0 as Seq);
+    const oldestSnapshot = isOfTerm ? ack.oldestSnapshot : (0 as Seq);
     const heard = this.#heard.get(from);
     if (heard === undefined || heard.nonce !== ack.nonce) {
       const { nonce, appliedSeq, nodeId, engine } = ack;
-      this.#heard.set(from, { nonce, atMs: nowMs, durableSeq, matchedSeq, appliedSeq, nodeId, engine });
+      this.#heard.set(from, { nonce, atMs: nowMs, durableSeq, matchedSeq, appliedSeq, oldestSnapshot, nodeId, engine });
       forgetBeyond(this.#heard);
       return;
     }
     heard.atMs = nowMs;
     heard.nodeId = ack.nodeId;
     // 0 again is news (evicted); ids otherwise grow.
+    if (heard.engine !== ack.engine) heard.oldestSnapshot = 0 as Seq;
     heard.engine = ack.engine;
     if (durableSeq > heard.durableSeq) heard.durableSeq = durableSeq;
     if (matchedSeq > heard.matchedSeq) heard.matchedSeq = matchedSeq;
     if (ack.appliedSeq > heard.appliedSeq) heard.appliedSeq = ack.appliedSeq;
+    if (oldestSnapshot > heard.oldestSnapshot) heard.oldestSnapshot = oldestSnapshot;
   }
 }
 

@@ -35,6 +35,7 @@ export class Receiver {
   readonly #catchUp: CatchUpClient;
   #isDamaged: boolean;
   appliedSeq: Seq;
+  oldestSnapshot: Seq;
   engine = 0;
   /** Of the term's sequencer. */
   #heardRound = 0;
@@ -56,6 +57,7 @@ export class Receiver {
     const { options, log, journal } = host;
     this.#host = host;
     this.appliedSeq = options.appliedSeq;
+    this.oldestSnapshot = options.appliedSeq;
     this.#isDamaged = options.repairThrough > log.last.seq;
     this.delivery = new Delivery(log, commitSeq, options.limits.catchUpBytes, {
       onAppend: (entry) => journal.append(entry),
@@ -195,8 +197,9 @@ export class Receiver {
   #ack(durable: HashedSeq): AckMessage {
     const { nodeId, nonce } = this.#host.options;
     const { term } = this.#host.election();
+    const { engine, appliedSeq, oldestSnapshot } = this;
     const { matchedSeq } = this.delivery;
-    return { kind: "ack", term, nodeId, nonce, engine: this.engine, durable, matchedSeq, appliedSeq: this.appliedSeq, round: this.#heardRound };
+    return { kind: "ack", term, nodeId, nonce, engine, durable, matchedSeq, appliedSeq, oldestSnapshot, round: this.#heardRound };
   }
 
   /** Asks for the first gap when it is time. */

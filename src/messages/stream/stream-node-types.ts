@@ -63,6 +63,8 @@ export type StreamInput =
   | { readonly kind: "journalRead"; readonly nowMs: number; readonly requestId: number; readonly entries: readonly LogEntry[] | "gone" }
   /** The engine's stored state has reached this seq: told to the sequencer with acks. */
   | { readonly kind: "applied"; readonly seq: Seq }
+  /** The engine reads no snapshot below `oldest` from here on: promised to the sequencer with acks. */
+  | { readonly kind: "snapshots"; readonly oldest: Seq }
   /** The engine now is a member under this id (0: not any more): told with acks. */
   | { readonly kind: "member"; readonly engine: number }
   /** Sequencer: begins a round at once (`StreamView.round`); when it is confirmed, no later sequencer had begun before it. */
@@ -116,12 +118,16 @@ export interface StreamView {
   readonly confirmedRound: number;
   /** Payloads that did not decode. */
   readonly malformedCount: number;
+  /** What this engine itself has promised. */
+  readonly oldestSnapshot: Seq;
   /** Sequencer: each endpoint's last ack or status. */
   heardFrom(endpoint: Endpoint): {
     readonly atMs: number;
     readonly durableSeq: Seq;
     readonly matchedSeq: Seq;
     readonly appliedSeq: Seq;
+    /** Promised in this term; 0: nothing yet. */
+    readonly oldestSnapshot: Seq;
     readonly nodeId: NodeId;
     readonly engine: number;
   } | null;

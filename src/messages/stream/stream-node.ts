@@ -169,6 +169,10 @@ export class StreamNode implements StreamView {
     return this.#malformedCount;
   }
 
+  get oldestSnapshot(): Seq {
+    return this.#receiver.oldestSnapshot;
+  }
+
   heardFrom(endpoint: Endpoint): ReturnType<StreamView["heardFrom"]> {
     return this.#peers.heardFrom(endpoint);
   }
@@ -217,6 +221,9 @@ export class StreamNode implements StreamView {
         break;
       case "applied":
         this.#receiver.appliedSeq = input.seq;
+        break;
+      case "snapshots":
+        if (input.oldest > this.#receiver.oldestSnapshot) this.#receiver.oldestSnapshot = input.oldest;
         break;
       case "member":
         this.#receiver.engine = input.engine;

@@ -9,7 +9,7 @@ import { unreachable } from "../../base/errors.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../base/ids.js";
 import { type IndexedColumn, readIndexedColumns, writeIndexedColumns } from "../../base/row-index.js";
 
-export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry | DemoteEntry;
+export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry | DemoteEntry | MarkEntry;
 
 /** The first entry of a term: committing it commits what earlier terms left. */
 export interface NoopEntry {
@@ -70,6 +70,12 @@ export interface DemoteEntry {
   readonly from: EngineId;
   readonly to: EngineId;
   readonly atoms: readonly AtomId[];
+}
+
+/** The sequencer's: no member reads a snapshot below `mark` any more, nor ever will (engines/low-water-mark.ts). */
+export interface MarkEntry {
+  readonly kind: "mark";
+  readonly mark: Seq;
 }
 
 export interface ProposalEntry {
@@ -248,9 +254,9 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 4;
+export const formatVersion = 5;
 
-const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote"] as const;
+const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
 const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff", "merge"] as const;
 const schemaTypes = ["table", "index", "view", "trigger"] as const;
@@ -287,6 +293,9 @@ export function encodeEntry(entry: Entry): Buffer {
     case "demote":
       writer.varint(entry.from).varint(entry.to);
       writeList(writer, entry.atoms, (atom) => writer.varint(atom));
+      break;
+    case "mark":
+      writer.varint(entry.mark);
       break;
     default:
       unreachable(entry);
@@ -439,6 +448,8 @@ function readEntry(reader: ByteReader): Entry {
         to: reader.varint() as EngineId,
         atoms: reader.list((r) => r.varint() as AtomId),
       };
+    case "mark":
+      return { kind, mark: reader.varint() as Seq };
     default:
       return unreachable(kind);
   }

@@ -74,6 +74,8 @@ export interface AckMessage {
   readonly durable: HashedSeq;
   readonly matchedSeq: Seq;
   readonly appliedSeq: Seq;
+  /** A promise: from here on the engine reads no snapshot below it. */
+  readonly oldestSnapshot: Seq;
   /** The last round heard in `term`. */
   readonly round: number;
 }
@@ -178,7 +180,8 @@ export function encodeStreamMessage(message: StreamMessage): Buffer {
   switch (message.kind) {
     case "ack":
       writer.varint(message.nodeId).varint(message.nonce).varint(message.engine);
-      writeHashedSeq(writer, message.durable).varint(message.matchedSeq).varint(message.appliedSeq).varint(message.round);
+      writeHashedSeq(writer, message.durable).varint(message.matchedSeq).varint(message.appliedSeq);
+      writer.varint(message.oldestSnapshot).varint(message.round);
       break;
     case "voteRequest":
       writer.bool(message.pre).varint(message.nodeId).varint(message.lastSeq).varint(message.lastTerm);
@@ -278,6 +281,7 @@ function readMessage(reader: ByteReader, kind: StreamMessage["kind"]): StreamMes
         durable: readHashedSeq(reader),
         matchedSeq: readSeq(reader),
         appliedSeq: readSeq(reader),
+        oldestSnapshot: readSeq(reader),
         round: reader.varint(),
       };
     case "voteRequest":

@@ -1,0 +1,69 @@
+/**
+ * When the sequencer orders a MARK, and with which seq (design.md §8 "Low-water mark"). The mark is a promise of all members together: none of them reads
+ * a snapshot below it, now or later. What rows were before it nobody asks for any more.
+ *
+ * Each engine promises with its acks (`oldestSnapshot`): its oldest open transaction, else what its store has applied. Only promises that were made in the
+ * sequencer's own term count, one of every member of its log. An engine whose BOOT comes later reads nothing older than its BOOT, which is above every
+ * MARK before it; one that has departed is not waited for. So the mark is never above a promise of a member, whoever orders it.
+ *
+ * | the smallest promise is | then |
+ * |---|---|
+ * | unknown: a member has promised nothing in this term | nothing |
+ * | at or below the mark | nothing |
+ * | above the mark, and nothing was written between the mark and it | nothing: an idle database goes quiet |
+ * | above the mark by stepMin or more | MARK, at most once in everyMs |
+ * | above the mark by less | MARK, at most once in patienceFactor times that |
+ */
+import type { EngineId, Seq } from "../base/ids.js";
+import { noSeq } from "../base/ids.js";
+import type { Catalog } from "../catalog/catalog.js";
+import type { StreamView } from "../messages/stream/stream-node-types.js";
+import type { Entry } from "../messages/wire/entry.js";
+
+/** Entries. A MARK for less is not worth much: a few old versions may wait. */
+const stepMin = 100;
+const patienceFactor = 10;
+
+export class LowWaterMark {
+  readonly #everyMs: number;
+  #orderedMs = 0;
+  /** The last entry of the log that may have left an old version of a row. */
+  #writtenSeq: Seq = noSeq;
+
+  constructor(everyMs: number) {
+    this.#everyMs = everyMs;
+  }
+
+  /** A new term: what was written before counts as written at its end. */
+  begin(lastSeq: Seq, nowMs: number): void {
+    this.#writtenSeq = lastSeq;
+    this.#orderedMs = nowMs;
+  }
+
+  /** An entry of the log. */
+  note(seq: Seq, entry: Entry): void {
+    if (entry.kind === "proposal" && entry.body.kind === "transaction") this.#writtenSeq = seq;
+  }
+
+  /** The mark that is to be ordered now; null: none. `self`: the sequencer's own engine id. */
+  next(log: Catalog, view: StreamView, self: EngineId, nowMs: number): Seq | null {
+    const waitedMs = nowMs - this.#orderedMs;
+    if (waitedMs < this.#everyMs) return null;
+    const oldest = oldestPromise(log, view, self);
+    if (oldest === null || Math.min(oldest, this.#writtenSeq) <= log.mark) return null;
+    if (oldest - log.mark < stepMin && waitedMs < this.#everyMs * patienceFactor) return null;
+    this.#orderedMs = nowMs;
+    return oldest;
+  }
+}
+
+/** null: not known yet. */
+function oldestPromise(log: Catalog, view: StreamView, self: EngineId): Seq | null {
+  let oldest: Seq | null = null;
+  for (const { id, endpoint } of log.members.values()) {
+    const heard = id === self ? view : view.heardFrom(endpoint);
+    if (heard === null || ("engine" in heard && heard.engine !== id) || heard.oldestSnapshot === noSeq) return null;
+    if (oldest === null || heard.oldestSnapshot < oldest) oldest = heard.oldestSnapshot;
+  }
+  return oldest;
+}
