@@ -29,6 +29,12 @@ export interface CacheOptions {
   readonly onFailure: (error: Error) => void;
 }
 
+/** A batch that was handed to the engine. */
+export interface Running {
+  readonly request: number;
+  readonly answered: Promise<BatchAnswer>;
+}
+
 const leaveTimeoutMs = 5000;
 const joinTickMs = 20;
 /** Shorter than what `atomcast remove` waits, so that its user is told why. */
@@ -215,16 +221,23 @@ export class CacheEngine implements Database {
   }
 
   /** Carries out a batch; sessions call it. `open`: the transaction that their last batch left open. */
-  run(steps: readonly Step[], settings: SessionSettings, open: number | null): Promise<BatchAnswer> {
+  run(steps: readonly Step[], settings: SessionSettings, open: number | null): Running {
     const host = this.#host;
-    if (host === null || this.#stopped) {
-      return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: "this engine is joining the database; try again" });
-    }
     const request = this.#nextRequest++;
-    return new Promise((resolve) => {
+    if (host === null || this.#stopped) {
+      const message = "this engine is joining the database; try again";
+      return { request, answered: Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message }) };
+    }
+    const answered = new Promise<BatchAnswer>((resolve) => {
       this.#answers.set(request, resolve);
       host.input({ kind: "batch", nowMs: this.#options.environment.clock.nowMs(), request, steps, settings, open });
     });
+    return { request, answered };
+  }
+
+  /** Nobody waits for the batch's answer any more. It has one all the same. */
+  cancel(request: number): void {
+    this.#host?.input({ kind: "cancel", nowMs: this.#options.environment.clock.nowMs(), request });
   }
 
   /** A session that ends leaves nothing open. */

@@ -21,7 +21,11 @@ export interface Session {
   /** A script; stops at the first fault, which it returns. */
   sequence(script: string): Promise<SqlFault | null>;
   describe(sql: string): Promise<Description | SqlFault>;
-  /** Rolls back what is open. */
+  /**
+   * Its client is gone: the call under way is given up where nothing of it is proposed yet, and none follows. What is proposed is decided all the same.
+   */
+  cancel(): void;
+  /** Rolls back what is open, when the call under way is over. */
   close(): Promise<void>;
 }
 

@@ -12,6 +12,9 @@ export class CacheSession implements Session {
   #before: Promise<unknown> = Promise.resolve();
   /** The transaction that is open between two batches. */
   #open: number | null = null;
+  /** Of the batch under way. */
+  #request: number | null = null;
+  #cancelled = false;
   #closed = false;
 
   constructor(engine: CacheEngine) {
@@ -48,6 +51,11 @@ export class CacheSession implements Session {
     return this.#engine.describe(sql);
   }
 
+  cancel(): void {
+    this.#cancelled = true;
+    if (this.#request !== null) this.#engine.cancel(this.#request);
+  }
+
   close(): Promise<void> {
     this.#closed = true;
     return this.#before.then(() => {
@@ -64,8 +72,12 @@ export class CacheSession implements Session {
   }
 
   async #run(steps: readonly Step[]): Promise<readonly StepOutcome[]> {
+    if (this.#cancelled) throw new DatabaseError("ATOMCAST_CANCELLED", "the request was given up by its client");
     if (steps.length === 0) return [];
-    const answer = await this.#engine.run(steps, this.#settings, this.#open);
+    const { request, answered } = this.#engine.run(steps, this.#settings, this.#open);
+    this.#request = request;
+    const answer = await answered;
+    this.#request = null;
     this.#open = answer.kind === "done" ? answer.open : null;
     if (answer.kind === "failed") throw new DatabaseError(answer.code, answer.message);
     this.#settings = answer.settings;

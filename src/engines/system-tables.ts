@@ -3,14 +3,25 @@ import type { Atom } from "../atoms/atom.js";
 import type { SpaceId } from "../base/ids.js";
 import { integerOfKey } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
-import type { SystemTables } from "../sql/local-store.js";
+import type { SystemTable, SystemTables } from "../sql/local-store.js";
 import type { MemoryStatus, Status } from "./database.js";
 import type { EngineCore } from "./engine-core.js";
 
 type Row = Readonly<Record<string, SqlValue>>;
 
 export function systemTablesOf(core: EngineCore): SystemTables {
-  return { engines: engineRows(core), atoms: atomRows(core), catalogs: catalogRows(core), memory: memoryRows(core) };
+  return {
+    engines: tableOf(engineRows(core)),
+    atoms: tableOf(atomRows(core)),
+    catalogs: tableOf(catalogRows(core)),
+    memory: tableOf(memoryRows(core)),
+    transactions: { columns: transactionColumns, rows: transactionRows(core) },
+  };
+}
+
+/** Of rows that are never none. */
+function tableOf(rows: readonly Row[]): SystemTable {
+  return { columns: Object.keys(rows[0] ?? {}), rows };
 }
 
 interface Figures {
@@ -158,6 +169,26 @@ function memoryRows(core: EngineCore): Row[] {
   if (memory === null) return [];
   const name = (camel: string): string => camel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   return [Object.fromEntries(Object.entries(memory).map(([key, value]) => [name(key), value === null ? null : BigInt(Math.round(value))]))];
+}
+
+const transactionColumns = [...["id", "state", "mode", "isolation", "age_ms", "idle_ms", "expires_ms"], ...["snapshot_seq", "rows_written", "bytes"]];
+
+/** Those that clients of this engine have left open, also where a request of theirs is under way. */
+function transactionRows(core: EngineCore): Row[] {
+  const { nowMs } = core.context;
+  const since = (ms: number): bigint => BigInt(Math.round(nowMs - ms));
+  return (core.cache?.transactions.listOpen() ?? []).map(({ id, beganMs, idleSinceMs, expiresMs, summary }) => ({
+    id: BigInt(id),
+    state: idleSinceMs === null ? "running" : "idle",
+    mode: summary.mode,
+    isolation: summary.isolation,
+    age_ms: since(beganMs),
+    idle_ms: idleSinceMs === null ? 0n : since(idleSinceMs),
+    expires_ms: expiresMs === null ? null : -since(expiresMs),
+    snapshot_seq: summary.snapshot === null ? null : BigInt(summary.snapshot),
+    rows_written: BigInt(summary.rowsWritten),
+    bytes: BigInt(summary.bytes),
+  }));
 }
 
 export function statusOf(core: EngineCore, database: string, clusterId: string): Status {

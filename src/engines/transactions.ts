@@ -36,7 +36,7 @@ import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
-import type { Changes, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
+import type { Changes, OpenSummary, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
 import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
@@ -97,12 +97,32 @@ interface Unit {
   restUntilMs: number;
 }
 
+/** As it was left by the last batch that was at work in it. */
+interface OpenTransaction {
+  readonly beganMs: number;
+  readonly leftMs: number;
+  readonly summary: OpenSummary;
+}
+
+export interface ListedTransaction {
+  readonly id: number;
+  readonly beganMs: number;
+  /** null: a batch is at work in it. */
+  readonly idleSinceMs: number | null;
+  /** When it is rolled back if nobody goes on in it. null: as above. */
+  readonly expiresMs: number | null;
+  /** As its last batch left it. */
+  readonly summary: OpenSummary;
+}
+
 interface Batch {
   readonly request: number;
   /** Of the transaction that is open when it begins, or that it may leave open. */
   readonly transaction: number;
   /** The next unit goes on in the open transaction. */
   resumes: boolean;
+  /** As it was when the batch began. */
+  readonly open: OpenTransaction | null;
   readonly steps: readonly Step[];
   readonly outcomes: StepOutcome[];
   settings: SessionSettings;
@@ -138,8 +158,8 @@ export class Transactions {
   readonly #batches = new Map<number, Batch>();
   readonly #byTransaction = new Map<number, Batch>();
   readonly #resting = new Set<Batch>();
-  /** Transactions that sessions have left open and are not at work in, and since when. As many as the local store keeps, at most. */
-  readonly #open = new Map<number, number>();
+  /** Transactions that sessions have left open and are not at work in. As many as the local store keeps, at most. */
+  readonly #open = new Map<number, OpenTransaction>();
   readonly #releases: Releases;
   readonly #silent: SilentOriginators;
   /** Units whose entries are applied within the batch of entries that is under way. */
@@ -185,6 +205,7 @@ export class Transactions {
 
   /** `open`: the session's transaction that was left open; null: none is. */
   begin(request: number, steps: readonly Step[], settings: SessionSettings, open: number | null): void {
+    const kept = open === null ? null : (this.#open.get(open) ?? null);
     if (open !== null) this.#open.delete(open);
     const refusal = this.#whyNotNow();
     if (refusal !== null) {
@@ -198,6 +219,7 @@ export class Transactions {
       request,
       transaction: open ?? request,
       resumes: open !== null,
+      open: kept,
       steps,
       outcomes: [],
       settings,
@@ -217,6 +239,20 @@ export class Transactions {
     return { kind: "failed", code: "ATOMCAST_OVERLOAD", message: `${batchesMax} batches are under way on this engine already` };
   }
 
+  listOpen(): ListedTransaction[] {
+    const idle = [...this.#open].map(([id, { beganMs, leftMs, summary }]) => ({
+      id,
+      beganMs,
+      idleSinceMs: leftMs,
+      expiresMs: leftMs + openIdleMs,
+      summary,
+    }));
+    const running = [...this.#batches.values()].flatMap(({ transaction: id, resumes, open }) =>
+      resumes && open !== null ? [{ id, beganMs: open.beganMs, idleSinceMs: null, expiresMs: null, summary: open.summary }] : [],
+    );
+    return [...idle, ...running].sort((left, right) => left.beganMs - right.beganMs || left.id - right.id);
+  }
+
   /** A session ends with its transaction open, or leaves it alone for too long. */
   endOpen(transaction: number): void {
     this.#open.delete(transaction);
@@ -225,7 +261,9 @@ export class Transactions {
 
   cancel(request: number): void {
     const batch = this.#batches.get(request);
-    if (batch !== undefined) batch.cancelled = true;
+    if (batch === undefined) return;
+    batch.cancelled = true;
+    if (batch.unit !== null && this.#isOverdue(batch, batch.unit)) this.#giveUp(batch, batch.unit);
   }
 
   #answer(request: number, answer: BatchAnswer): void {
@@ -345,7 +383,11 @@ export class Transactions {
       case "open":
         this.#release(unit);
         for (const outcome of result.outcomes) batch.outcomes.push(outcome);
-        this.#open.set(batch.transaction, this.#context.nowMs);
+        this.#open.set(batch.transaction, {
+          beganMs: batch.open?.beganMs ?? unit.age.beginMs,
+          leftMs: this.#context.nowMs,
+          summary: result.summary,
+        });
         this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings: result.settings, open: batch.transaction });
         return;
       case "lost":
@@ -726,7 +768,7 @@ export class Transactions {
     const chunks = this.#pulls.counters.chunks + this.#catalogs.counters.parts;
     if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
     this.#releases.tick();
-    for (const [transaction, sinceMs] of this.#open) if (nowMs - sinceMs > openIdleMs) this.endOpen(transaction);
+    for (const [transaction, { leftMs }] of this.#open) if (nowMs - leftMs > openIdleMs) this.endOpen(transaction);
     for (const batch of [...this.#byTransaction.values()]) {
       const unit = batch.unit;
       if (unit !== null && this.#isOverdue(batch, unit)) this.#giveUp(batch, unit);

@@ -71,7 +71,7 @@ function counted(
 
 /** Of the engine's own list. */
 function atomsOf(table: LocalTable, ranges: readonly BinaryRange[], system: SystemTables): [SqlValue, SqlValue] {
-  const atoms = (system.atoms ?? []).filter((atom) => atom.table_name === table.name && atom.index_name === null);
+  const atoms = (system.atoms?.rows ?? []).filter((atom) => atom.table_name === table.name && atom.index_name === null);
   const overlapped = atoms.filter((atom) => {
     const low = keyOf(atom.key_low) ?? "";
     const high = keyOf(atom.key_high);

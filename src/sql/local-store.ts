@@ -129,13 +129,27 @@ export type RunResult =
       readonly changes: Changes;
     }
   /** Every step has run, and the transaction is kept open: the next request goes on in it, or ends it. */
-  | { readonly kind: "open"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings }
+  | { readonly kind: "open"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings; readonly summary: OpenSummary }
   /** The transaction that was open is over, and nothing of it is committed; `fault` is for all steps that are not in `outcomes`. */
   | { readonly kind: "lost"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings; readonly fault: SqlFault }
   /** Needs rows that are not held: hold the atoms that they lie in and run again. */
   | { readonly kind: "pull"; readonly needs: readonly PullNeed[] }
   /** Needs more ids of a table: grant a block and run again. */
   | { readonly kind: "ids"; readonly table: SpaceId };
+
+/** What is told of a transaction that is kept open. */
+export interface OpenSummary {
+  readonly mode: TransactionMode;
+  readonly isolation: Isolation;
+  /** null: it has none yet, or takes a new one for each statement. */
+  readonly snapshot: Seq | null;
+  readonly rowsWritten: number;
+  /** Of the rows that it has written. */
+  readonly bytes: number;
+}
+
+/** As it was begun; a SAVEPOINT outside of a transaction begins a deferred one. */
+export type TransactionMode = "deferred" | "immediate" | "exclusive" | "read-only";
 
 export interface Changes {
   /** An encoded TransactionBody (messages/wire/entry.ts), ready to be proposed. */
@@ -177,8 +191,13 @@ export interface Description {
   readonly isReadonly: boolean;
 }
 
-/** Rows of the system tables, given by the engine before a run that names them. */
-export type SystemTables = Readonly<Record<string, readonly Readonly<Record<string, SqlValue>>[]>>;
+/** The system tables, by name, as the engine gives them to a run that names one. */
+export type SystemTables = Readonly<Record<string, SystemTable>>;
+
+export interface SystemTable {
+  readonly columns: readonly string[];
+  readonly rows: readonly Readonly<Record<string, SqlValue>>[];
+}
 
 export interface Usage {
   /** Of what statements have used since the last call: a sample, and of a table that is held whole only that it was used. */

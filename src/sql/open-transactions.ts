@@ -20,7 +20,7 @@
 import type { SpaceId } from "../base/ids.js";
 import { copyTouches } from "./capture.js";
 import type { LocalTable } from "./local-schema.js";
-import type { PullNeed, SqlFault } from "./local-store.js";
+import type { OpenSummary, PullNeed, SqlFault } from "./local-store.js";
 import { keyRange } from "./plan/key-selector.js";
 import { joinNeeds } from "./plan/missing-rows.js";
 import type { RowImage } from "./row-history.js";
@@ -71,6 +71,12 @@ export function park(state: StoreState, transaction: number, unit: Unit): void {
   state.open.set(transaction, unit);
   unit.isSettled = false;
   state.parked = { transaction, unit };
+}
+
+export function summaryOf({ mode, isolation, snapshot, segments, bytes }: Unit): OpenSummary {
+  let rowsWritten = 0;
+  for (const segment of segments) if (segment.kind === "rows") for (const { rows } of segment.tables.values()) rowsWritten += rows.size;
+  return { mode, isolation, snapshot, rowsWritten, bytes };
 }
 
 /** null: there is room for the transaction as it is now. */

@@ -34,7 +34,19 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
-import { abandonRun, conflictOf, forget, overtakenMessage, park, resume, rewind, rewindAll, unpark, whyNoRoom } from "./open-transactions.js";
+import {
+  abandonRun,
+  conflictOf,
+  forget,
+  overtakenMessage,
+  park,
+  resume,
+  rewind,
+  rewindAll,
+  summaryOf,
+  unpark,
+  whyNoRoom,
+} from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingAtCommit, missingBefore, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
@@ -103,8 +115,9 @@ export function runSteps(state: StoreState, request: RunRequest, system: SystemT
     keepsIds = run.changes !== null;
     if (run.unit !== null && leaveOpen(run, run.unit)) {
       keepsIds = true;
+      const summary = summaryOf(run.unit);
       run.unit = null;
-      return { kind: "open", outcomes: run.outcomes, settings: run.settings };
+      return { kind: "open", outcomes: run.outcomes, settings: run.settings, summary };
     }
   } finally {
     if (run.unit !== null) rollbackUnit(state, run.unit);
@@ -212,7 +225,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   if (plan.kind === "other") return runOther(run, statement, plan.info);
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
-  if (plan.info.kind === "write" && run.unit?.readOnly === true) return readOnlyFault;
+  if (plan.info.kind === "write" && run.unit?.mode === "read-only") return readOnlyFault;
   // A join's outer rows tell which inner ones are needed: as they were at the snapshot.
   if (run.unit !== null && plan.hasJoins) {
     const reason = rewind(state, run.unit, plan.tables);
@@ -469,7 +482,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
   switch (info.kind) {
     case "begin":
       if (unit !== null) return fault("SQLITE_ERROR", "cannot start a transaction within a transaction");
-      run.unit = beginUnit(state, "begin", run.settings, info.readOnly);
+      run.unit = beginUnit(state, "begin", run.settings, info.readOnly ? "read-only" : info.mode);
       return emptyResult;
     case "commit":
       if (unit === null) return fault("SQLITE_ERROR", "cannot commit - no transaction is active");
@@ -485,7 +498,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
     case "pragma":
       return runPragmaStep(run, statement, info);
     case "ddl":
-      if (unit?.readOnly === true) return readOnlyFault;
+      if (unit?.mode === "read-only") return readOnlyFault;
       if (unit !== null) rewindAll(state, unit);
       return inUnit(run, (open) => runDdlStep(run, open, statement, info));
     case "refused":

@@ -12,7 +12,7 @@ import type { SqlValue } from "../base/values.js";
 import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
 import { copyTouches, mergeTouches } from "./capture.js";
 import type { LocalForeignKey, LocalTable } from "./local-schema.js";
-import type { BinaryKey, Changes, PermissionKey, SessionSettings } from "./local-store.js";
+import type { BinaryKey, Changes, PermissionKey, SessionSettings, TransactionMode } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";
@@ -22,7 +22,12 @@ import type { FinalRow, Image, RowsSegment, Savepoint, Segment, Unit } from "./u
 /** Room in an entry for everything beside its rows. */
 const entryOverheadBytes = 1024 * 1024;
 
-export function beginUnit(state: StoreState, kind: Unit["kind"], { foreignKeys, isolation }: SessionSettings, readOnly = false): Unit {
+export function beginUnit(
+  state: StoreState,
+  kind: Unit["kind"],
+  { foreignKeys, isolation }: SessionSettings,
+  mode: TransactionMode = "deferred",
+): Unit {
   state.statements.get("BEGIN").run();
   return {
     kind,
@@ -30,7 +35,7 @@ export function beginUnit(state: StoreState, kind: Unit["kind"], { foreignKeys, 
     foreignKeys,
     isolation: isolation ?? "snapshot",
     readKeys: new Map(),
-    readOnly,
+    mode,
     touches: new Map(),
     deferred: new Map(),
     parents: new Map(),
@@ -261,7 +266,7 @@ function rowsPart(
   return changes.length === 0 ? null : { kind: "rows", table: table.space, rows: changes };
 }
 
-/** When the unit is rolled back: rows that its last run has touched and left as they were. They would hide what they become. */
+/** When the unit is rolled back: rows that it has touched since the last entry, and left as they were. They would hide what they become. */
 export function dropUnchanged(state: StoreState, unit: Unit): void {
   const earlier = new Map<SpaceId, Set<BinaryKey>>();
   for (const segment of unit.segments) {
@@ -270,9 +275,11 @@ export function dropUnchanged(state: StoreState, unit: Unit): void {
       const known = earlier.get(space) ?? new Set();
       earlier.set(space, known);
       const select = state.statements.get(sqlOf(table).select);
-      for (const [key, { since, image, keyValues }] of rows) {
-        const isLast = since === state.appliedSeq && !known.has(key);
-        if (isLast && isSameImage(storedImage(table, select.get(...keyValues)), image)) rows.delete(key);
+      const held = state.held.get(space);
+      for (const [key, { since, image, keyValues, key: bytes }] of rows) {
+        // A row that was given up since is not known to be as it was.
+        const isKnown = since === state.appliedSeq && held?.place(bytes) === "held" && !known.has(key);
+        if (isKnown && isSameImage(storedImage(table, select.get(...keyValues)), image)) rows.delete(key);
         else known.add(key);
       }
     }

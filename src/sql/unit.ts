@@ -5,7 +5,7 @@ import type { DdlPart } from "../messages/wire/entry.js";
 import type { Touches } from "./capture.js";
 import type { Parents } from "./foreign-keys.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { BinaryKey, Isolation, PullNeed } from "./local-store.js";
+import type { BinaryKey, Isolation, PullNeed, TransactionMode } from "./local-store.js";
 import type { SelectedRow } from "./stored-rows.js";
 
 export interface Unit {
@@ -17,8 +17,7 @@ export interface Unit {
   isolation: Isolation;
   /** By table; those of which more was read are among `wholeTables`. */
   readonly readKeys: Map<SpaceId, Set<BinaryKey>>;
-  /** It may not write (BEGIN TRANSACTION READONLY). */
-  readonly readOnly: boolean;
+  readonly mode: TransactionMode;
   /** Of the segment that is open. */
   touches: Touches;
   /** What waits for the checks at COMMIT: of foreign keys that are deferred. */

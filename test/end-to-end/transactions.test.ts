@@ -20,8 +20,13 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   const [ann, bob] = [createClient({ url: left }), createClient({ url: right })];
   await ann.batch(["create table accounts (id integer primary key, balance integer)", "insert into accounts values (1, 100), (2, 200)"], "write");
 
+  const open = "select state, mode, isolation, rows_written, expires_ms > idle_ms as has_time from system.transactions";
+  expect((await ann.execute(open)).rows).toEqual([]);
   const first = await ann.transaction("write");
   await first.execute("update accounts set balance = balance - 10 where id = 1");
+  expect({ ...(await ann.execute(open)).rows[0] }).toEqual({ state: "idle", mode: "immediate", isolation: "snapshot", rows_written: 1, has_time: 1 });
+  expect((await bob.execute(open)).rows).toEqual([]);
+  expect((await first.execute(open)).rows).toMatchObject([{ state: "running" }]);
   await bob.execute("update accounts set balance = 500 where id = 2");
   expect(await balances(first)).toEqual([90, 200]);
   expect(await balances(bob)).toEqual([100, 500]);

@@ -4,12 +4,14 @@ import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import { batchesMax } from "../../src/engines/transactions.js";
 import { encodeBody } from "../../src/messages/wire/entry.js";
-import type { Changes, RunRequest, RunResult, SessionSettings, Step, StepOutcome } from "../../src/sql/local-store.js";
+import type { Changes, OpenSummary, RunRequest, RunResult, SessionSettings, Step, StepOutcome } from "../../src/sql/local-store.js";
 import { boot, CacheParts, createTable, sentOf, space } from "./engine-parts.js";
 
 const settings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
 const ok: StepOutcome = { kind: "ok", result: { columns: [], rows: [], affectedRowCount: 0, lastInsertRowid: null } };
 const key = integerKey(1n).toString("latin1");
+
+const summary: OpenSummary = { mode: "deferred", isolation: "snapshot", snapshot: 5 as Seq, rowsWritten: 2, bytes: 30 };
 
 function steps(...sql: string[]): Step[] {
   return sql.map((text) => ({ sql: text, args: { positional: [], named: [] }, wantRows: true, condition: null }));
@@ -73,7 +75,7 @@ function commit(snapshot: Seq, nextStep: number): Extract<RunResult, { kind: "co
 test("what a batch leaves open, the session's next one goes on in, under the same number", () => {
   const client = new Client();
   expect(client.begin(7, null, "begin")?.transaction).toEqual({ id: 7, resumes: false });
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   expect(client.answers()).toMatchObject([{ kind: "done", outcomes: [ok], open: 7 }]);
   expect(client.begin(8, 7, "commit")?.transaction).toEqual({ id: 7, resumes: true });
   client.ran({ kind: "done", snapshot: 1 as Seq, outcomes: [ok], nextStep: 1, settings });
@@ -85,7 +87,7 @@ test("a conflict at COMMIT cannot run again: SQLITE_BUSY, and what follows in th
   // Older than the change that is noted below.
   const snapshot = (client.context.appliedSeq - 1) as Seq;
   client.begin(7, null, "begin");
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   client.context.recent.note(client.context.appliedSeq, space, key, "write");
   client.begin(8, 7, "select", "commit", "delete");
   client.ran(commit(snapshot, 2));
@@ -111,7 +113,7 @@ test("where another one has the key it waits for it: nothing has changed that it
   });
   expect(client.desk.table.request(other(1, key))).toEqual({ kind: "granted" });
   client.begin(7, null, "begin");
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   client.begin(8, 7, "commit");
   client.ran(commit(appliedSeq, 1));
   client.effects.push(...client.wait(100));
@@ -125,7 +127,7 @@ test("where another one has the key it waits for it: nothing has changed that it
 test("one that the local store has lost fails all that was to follow in it", () => {
   const client = new Client();
   client.begin(7, null, "begin");
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   client.begin(8, 7, "update", "commit");
   const fault = { code: "SQLITE_BUSY_SNAPSHOT", message: "gone", offset: -1 };
   client.ran({ kind: "lost", outcomes: [], settings, fault });
@@ -143,7 +145,7 @@ test("left alone for a minute, or by a session that ends, it is over", () => {
   const client = new Client();
   for (const request of [7, 8]) {
     client.begin(request, null, "begin");
-    client.ran({ kind: "open", outcomes: [ok], settings });
+    client.ran({ kind: "open", outcomes: [ok], settings, summary });
   }
   client.cache.transactions.endOpen(8);
   expect(client.ended).toEqual([8]);
@@ -156,7 +158,7 @@ test("left alone for a minute, or by a session that ends, it is over", () => {
 test("one in which a request is under way is not idle", () => {
   const client = new Client();
   client.begin(7, null, "begin");
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   client.begin(8, 7, "select");
   client.effects.push(...client.wait(70_000));
   expect(client.ended).toEqual([]);
@@ -165,9 +167,26 @@ test("one in which a request is under way is not idle", () => {
 test("a request that is refused for overload ends its transaction: the session counts it as over", () => {
   const client = new Client();
   client.begin(7, null, "begin");
-  client.ran({ kind: "open", outcomes: [ok], settings });
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
   for (let request = 1000; request < 1000 + batchesMax; request++) client.cache.transactions.begin(request, [], settings, null);
   client.begin(8, 7, "commit");
   expect(client.answers().at(-1)).toMatchObject({ kind: "failed", code: "ATOMCAST_OVERLOAD" });
   expect(client.ended).toEqual([7]);
+});
+
+test("what is open is listed, since when, how long nobody has gone on in it, and when it ends by itself", () => {
+  const client = new Client();
+  client.begin(7, null, "begin");
+  client.context.nowMs += 10;
+  client.ran({ kind: "open", outcomes: [ok], settings, summary });
+  const leftMs = client.context.nowMs;
+  expect(client.cache.transactions.listOpen()).toEqual([{ id: 7, beganMs: leftMs - 10, idleSinceMs: leftMs, expiresMs: leftMs + 60_000, summary }]);
+  client.context.nowMs += 500;
+  client.begin(8, 7, "select 1");
+  expect(client.cache.transactions.listOpen()).toEqual([{ id: 7, beganMs: leftMs - 10, idleSinceMs: null, expiresMs: null, summary }]);
+  client.ran({ kind: "open", outcomes: [ok], settings, summary: { ...summary, rowsWritten: 3 } });
+  expect(client.cache.transactions.listOpen()).toMatchObject([{ beganMs: leftMs - 10, idleSinceMs: leftMs + 500, summary: { rowsWritten: 3 } }]);
+  client.begin(9, 7, "rollback");
+  client.ran({ kind: "done", snapshot: 1 as Seq, outcomes: [ok], nextStep: 1, settings });
+  expect(client.cache.transactions.listOpen()).toEqual([]);
 });

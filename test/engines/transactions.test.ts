@@ -137,8 +137,32 @@ test("a client that is gone gives up what waits", () => {
   client.begin();
   client.ran({ kind: "ids", table: space });
   client.cache.transactions.cancel(1);
-  client.pass(200);
   expect(client.answers()).toMatchObject([{ kind: "failed", code: "ATOMCAST_CANCELLED" }]);
+});
+
+test("a client that is gone while its statement runs gives it up before it is proposed", () => {
+  const client = new Client();
+  client.begin();
+  client.cache.transactions.cancel(1);
+  expect(client.answers()).toEqual([]);
+  client.ran(insert(client, 1, 1));
+  client.pass(100);
+  expect(client.answers()).toMatchObject([{ kind: "failed", code: "ATOMCAST_CANCELLED" }]);
+  expect(client.desk.table.grantCount).toBe(0);
+});
+
+test("what is proposed when its client goes is decided all the same, with its permissions until then; what was to follow is not begun", () => {
+  const client = new Client();
+  client.begin();
+  client.ran(insert(client, 1, 1));
+  client.pass(10);
+  client.cache.transactions.cancel(1);
+  client.pass(200);
+  expect(client.answers()).toEqual([]);
+  expect(client.desk.table.grantCount).toBe(1);
+  client.commitOwn();
+  expect(client.answers()).toMatchObject([{ kind: "done", outcomes: [ok, { kind: "error", fault: { code: "ATOMCAST_CANCELLED" } }] }]);
+  expect(client.desk.table.grantCount).toBe(0);
 });
 
 test("a table whose ids have come to their end says so", () => {

@@ -115,7 +115,7 @@ describe("streams", () => {
     expect(replies.map((reply) => reply.status).sort()).toEqual([200, 400, 400]);
   });
 
-  test("a client that goes away while its request runs loses its stream", async () => {
+  test("a client that goes away while its request runs loses its stream, and nothing more of it begins", async () => {
     let release = (): void => {};
     fixture.database.beforeWork = () =>
       new Promise((resolve) => {
@@ -123,13 +123,18 @@ describe("streams", () => {
       });
     const { port } = new URL(fixture.url);
     const socket = connect(Number(port), "127.0.0.1");
-    const body = JSON.stringify({ baton: null, requests: [execute("begin")] });
+    const requests = [execute("create table first(x)"), execute("create table second(x)")];
+    const body = JSON.stringify({ baton: null, requests });
     socket.write(`POST /v3/pipeline HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
     await expect.poll(() => fixture.database.openSessionCount).toBe(1);
     socket.destroy();
     await sleep(20);
+    fixture.database.beforeWork = async () => {};
     release();
     await expect.poll(() => fixture.database.openSessionCount).toBe(0);
+    // What was under way came to its end; what was to follow did not begin.
+    const { json } = await pipeline(fixture.url, null, [execute("select name from sqlite_schema where name in ('first', 'second')")]);
+    expect(json.results[0].response.result.rows).toEqual([[{ type: "text", value: "first" }]]);
   });
 
   test("stored SQL belongs to the stream and is bounded", async () => {

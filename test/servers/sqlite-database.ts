@@ -71,7 +71,9 @@ function openSession(file: string, database: SqliteDatabase, onClose: () => void
   const connection = new Sqlite(file, { timeout: 0 });
   connection.pragma("synchronous = OFF");
   connection.defaultSafeIntegers(true);
+  let isCancelled = false;
   const batch = async (steps: readonly Step[]): Promise<readonly StepOutcome[]> => {
+    if (isCancelled) throw new DatabaseError("ATOMCAST_CANCELLED", "the request was given up by its client");
     await database.beforeWork(steps);
     const outcomes: StepOutcome[] = [];
     for (const step of steps) {
@@ -113,6 +115,9 @@ function openSession(file: string, database: SqliteDatabase, onClose: () => void
       } catch (error) {
         return faultOf(error);
       }
+    },
+    cancel() {
+      isCancelled = true;
     },
     async close() {
       connection.close();

@@ -74,6 +74,7 @@ export const coverageRows = {
     "starts over: nothing changed",
     "running: kept open",
     "kept open: committed",
+    "given up by its client",
     "kept open: conflict",
     "kept open: read committed",
     "kept open: lost",

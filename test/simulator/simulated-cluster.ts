@@ -349,7 +349,8 @@ export class SimulatedCluster {
   // Clients
 
   /** Resolved by the answer, or as unknown when the Cache is killed. Time goes on only by `step`. */
-  batch(name: string, steps: readonly Step[], open: number | null = null): Promise<BatchAnswer> {
+  /** `giveUpMs`: its client goes away so much later. */
+  batch(name: string, steps: readonly Step[], open: number | null = null, giveUpMs: number | null = null): Promise<BatchAnswer> {
     const process = this.process(name);
     const engine = process.cache;
     if (engine === null) return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: `${name} is down` });
@@ -357,7 +358,9 @@ export class SimulatedCluster {
       const pending: Pending = { process, life: process.life, sinceMs: this.nowMs, what: steps.map(({ sql }) => sql).join("; "), resolve };
       this.#pending.add(pending);
       this.#touched.add(process);
-      engine.run(steps, plainSettings, open).then((answer) => {
+      const { request, answered } = engine.run(steps, plainSettings, open);
+      if (giveUpMs !== null) this.sleep(giveUpMs).then(() => engine.cancel(request));
+      answered.then((answer) => {
         if (this.#pending.delete(pending)) resolve(answer);
       });
     });

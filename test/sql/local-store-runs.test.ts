@@ -417,7 +417,7 @@ describe("introspection", () => {
     c.sql(0, "CREATE TABLE engines(x)");
     const ask = (sql: string, engines: readonly Record<string, SqlValue>[]): unknown => {
       const request = { steps: [step(sql)], firstStep: 0, earlier: [], settings: freshSettings, seed: 1, transaction: null };
-      const result = c.engine(0).store.run(request, { engines });
+      const result = c.engine(0).store.run(request, { engines: { columns: Object.keys(engines[0] ?? { id: null }), rows: engines } });
       const outcome = result.kind === "done" ? result.outcomes[0] : undefined;
       return outcome?.kind === "ok" ? outcome.result.rows : outcome;
     };

@@ -154,6 +154,23 @@ test("what a statement has touched and left as it was is nobody's, also where th
   expect(rows(c.in(ann, "SELECT count(*) FROM other", "SELECT balance FROM accounts WHERE id = 2"))).toEqual([[77n]]);
 });
 
+test("what it has deleted stays deleted where its row is given up before and after", () => {
+  accounts();
+  c.sql(0, "CREATE TABLE notes(id INTEGER PRIMARY KEY, account REFERENCES accounts)");
+  const space = [...c.schema.values()].find(({ object }) => object.name === "accounts")?.object.space;
+  if (space === undefined) throw new Error("no table");
+  const ann = reader(1);
+  c.in(ann, "REPLACE INTO accounts VALUES (2, 'ann', 9)");
+  c.drop(1, space, Buffer.alloc(0), null);
+  c.in(ann, "INSERT INTO notes VALUES (1, 2)");
+  c.drop(1, space, Buffer.alloc(0), null);
+  expect(codes(c.in(ann, "COMMIT"))).toEqual(["ok"]);
+  expect(c.rows(0, "SELECT id, owner FROM accounts ORDER BY id")).toEqual([
+    [2n, "ann"],
+    [3n, "cyd"],
+  ]);
+});
+
 // The property: a statement's answer is that of a copy of what is committed by then, with the rows that the transaction changed on top; a COMMIT that
 // succeeds leaves just that, and has changed no row that somebody else changed after the transaction's first change of it.
 

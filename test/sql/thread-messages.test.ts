@@ -31,7 +31,7 @@ test("calls come out of the thread's message as they went in", () => {
     },
     { kind: "apply", through: 11 as Seq, entries: [] },
     { kind: "run", id: 2, request: { ...plain, steps: [step("begin"), step("commit")] } },
-    { kind: "run", id: 3, request: plain, system: { engines: [{ id: 1n }] } },
+    { kind: "run", id: 3, request: plain, system: { engines: { columns: ["id"], rows: [{ id: 1n }] } } },
     { kind: "run", id: 4, request: { ...plain, steps: [{ ...step("select 1"), condition: { kind: "isAutocommit" } }] } },
     { kind: "apply", through: 12 as Seq, entries: [{ seq: 12 as Seq, bytes: Uint8Array.of(4) }] },
   ];

@@ -12,7 +12,7 @@
  * | GET /health, /version         | for balancers and people                                                  |
  *
  * Replies other than 2xx have the body `{message, code}`; what a request of a pipeline throws is its own result, not the reply's.
- * A client that goes away while its request runs loses its stream, whose next baton it could not have learnt.
+ * A client that goes away while its request runs loses its stream, whose next baton it could not have learnt; what has not been proposed is given up.
  */
 import { isUtf8 } from "node:buffer";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -81,7 +81,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
   async function pipeline(body: unknown, response: ServerResponse): Promise<void> {
     const { baton, requests } = decodePipeline(body);
     const stream = streams.take(baton);
-    const outcome = await runPipeline(stream, requests, limits, log);
+    const outcome = await whileWaited(stream, response, () => runPipeline(stream, requests, limits, log));
     const isKept = !outcome.isClosed && !response.destroyed;
     // Closed before the reply, so that a client that has read it finds everything rolled back.
     if (!isKept) await streams.drop(stream);
@@ -94,7 +94,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
     const stream = streams.take(baton);
     let lines: Iterable<string>;
     try {
-      lines = cursorLines(await runSteps(stream, steps));
+      lines = cursorLines(await whileWaited(stream, response, () => runSteps(stream, steps)));
     } catch (error) {
       logUnexpected(error, log);
       lines = [`{"type":"error","error":${encodeFault(faultOf(error))}}\n`];
@@ -120,7 +120,7 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
     const stream = streams.take(null);
     let json: string;
     try {
-      json = await run(stream, request, limits.responseCharsMax);
+      json = await whileWaited(stream, response, () => run(stream, request, limits.responseCharsMax));
     } finally {
       await streams.drop(stream);
     }
@@ -273,6 +273,18 @@ export async function openHranaServer(options: HranaServerOptions): Promise<Hran
       return closed;
     },
   };
+}
+
+/** A client that goes away meanwhile has nobody to answer to. */
+async function whileWaited<T>(stream: HranaStream, response: ServerResponse, work: () => Promise<T>): Promise<T> {
+  const give = (): void => stream.session.cancel();
+  if (response.destroyed) give();
+  response.once("close", give);
+  try {
+    return await work();
+  } finally {
+    response.off("close", give);
+  }
 }
 
 function sendJson(response: ServerResponse, status: number, json: string): void {
