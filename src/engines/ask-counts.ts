@@ -6,6 +6,7 @@
  * written in turns moves at most once in `handoffEveryMs`, which pays for it many times over.
  */
 import type { AtomId, EngineId } from "../base/ids.js";
+import { Remembered } from "../base/remembered.js";
 
 /**
  * Permissions that were asked for before anything is concluded from who did. A HANDOFF is an entry, as a commit is, and what is in flight asks
@@ -20,7 +21,7 @@ export const handoffEveryMs = 1000;
 export const blockWeight = 8;
 /** Counts are halved at this sum, so that the present counts for more than the past. */
 const sumMax = 64;
-/** Atoms counted; beyond it the one asked for longest ago is forgotten. */
+/** Atoms counted; beyond it those asked for longest ago are forgotten. */
 export const atomsCountedMax = 8192;
 
 interface Counts {
@@ -30,27 +31,16 @@ interface Counts {
 }
 
 export class AskCounts {
-  /** The one asked for longest ago first. */
-  readonly #atoms = new Map<AtomId, Counts>();
-
-  get size(): number {
-    return this.#atoms.size;
-  }
+  readonly #atoms = new Remembered<AtomId, Counts>(atomsCountedMax);
 
   /** `own`: this engine itself, which is not counted where nobody else has asked: nothing could follow from it. */
   note(atom: AtomId, engine: EngineId, own: EngineId, weight: number, nowMs: number): void {
     const counts = this.#atoms.get(atom) ?? { sinceMs: nowMs, sum: 0, byEngine: new Map<EngineId, number>() };
     if (counts.sum === 0 && engine === own) return;
-    this.#atoms.delete(atom);
     this.#atoms.set(atom, counts);
     counts.sum += weight;
     counts.byEngine.set(engine, (counts.byEngine.get(engine) ?? 0) + weight);
     if (counts.sum >= sumMax) halve(counts);
-    if (this.#atoms.size <= atomsCountedMax) return;
-    for (const oldest of this.#atoms.keys()) {
-      this.#atoms.delete(oldest);
-      return;
-    }
   }
 
   /** Who should originate the atom, if not this engine. */

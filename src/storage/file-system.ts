@@ -4,7 +4,7 @@
  */
 
 import { close, constants, fstat, fsync, open, read, write } from "node:fs";
-import { mkdir, readdir, rename, unlink } from "node:fs/promises";
+import { readdir, rename, unlink } from "node:fs/promises";
 import { DatabaseError } from "../base/errors.js";
 
 /**
@@ -28,7 +28,6 @@ export interface FileSystem {
   list(directory: string): Promise<readonly string[]>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
-  makeDirectory(path: string): Promise<void>;
   /** Makes what was created, renamed and removed in the folder survive a loss of power. */
   syncDirectory(path: string): Promise<void>;
 }
@@ -48,9 +47,6 @@ export const nodeFileSystem: FileSystem = {
   list: async (directory) => (await readdir(directory)).sort(),
   rename,
   remove: unlink,
-  makeDirectory: async (path) => {
-    await mkdir(path, { recursive: true });
-  },
   syncDirectory: async (path) => {
     const descriptor = await openDescriptor(path, constants.O_RDONLY | constants.O_DIRECTORY);
     try {

@@ -1,7 +1,7 @@
 /** A seed's case: a schema, some rows, and then requests of several clients, among which stores start over, give up ranges, and see tables cut anew. */
 import { seededRandom } from "../../src/base/random.js";
+import { Chance } from "../sql/odd-values.js";
 import type { Case, CaseEvent, Statement } from "./case.js";
-import { Chance } from "./odd-values.js";
 import { SchemaMaker } from "./schema-maker.js";
 import { StatementMaker } from "./statement-maker.js";
 

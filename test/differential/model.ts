@@ -7,8 +7,8 @@
  */
 import Sqlite, { type Database } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
+import { tell } from "../sql/odd-values.js";
 import type { Statement } from "./case.js";
-import { tell } from "./odd-values.js";
 
 /** Of a statement, as texts that can be compared. */
 export interface Answer {

@@ -10,7 +10,7 @@
  *   and its COMMIT fails though nothing is wrong;
  * - parents' keys of a primary key with a collation that is not the column's: an INSERT of a single row into the parent does not tell the mismatch in SQLite.
  */
-import type { Chance, Domain } from "./odd-values.js";
+import type { Chance, Domain } from "../sql/odd-values.js";
 
 export interface Column {
   readonly name: string;

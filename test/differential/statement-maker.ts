@@ -1,7 +1,7 @@
 /** Random statements on a schema (schema-maker.ts): what they mean is SQLite's to say, so they need not succeed; only the order of rows and generated ids must be known. */
 import type { SqlValue } from "../../src/base/values.js";
+import { type Chance, type Domain, Writer } from "../sql/odd-values.js";
 import type { Statement, ToldIds } from "./case.js";
-import { type Chance, type Domain, Writer } from "./odd-values.js";
 import type { Column, SchemaMaker, Table } from "./schema-maker.js";
 
 interface Named {

@@ -24,8 +24,8 @@ test("who asks alone is the favourite, after enough and not before the time", ()
 test("what the originator writes itself counts against a HANDOFF, from the first that another asks for", () => {
   const counts = new AskCounts();
   asked(counts, own, 1000);
-  expect(counts.size).toBe(0);
   asked(counts, other, 20);
+  expect(counts.favourite(atom, own, lateMs)).toBe(other);
   asked(counts, own, 20);
   expect(counts.favourite(atom, own, lateMs)).toBe(null);
 });
@@ -45,13 +45,14 @@ test("what is carried to a piece is asked of it; what is forgotten begins anew",
   expect(counts.favourite(atom, own, lateMs)).toBe(null);
   expect(counts.favourite(10 as AtomId, own, lateMs)).toBe(other);
   counts.forget(10 as AtomId);
-  expect(counts.size).toBe(0);
+  expect(counts.favourite(10 as AtomId, own, lateMs)).toBe(null);
 });
 
-test("atoms are counted up to a bound, the one asked for longest ago forgotten first", () => {
+test("atoms are counted up to a bound, those asked for longest ago forgotten first", () => {
   const counts = new AskCounts();
   asked(counts, other, 20);
-  for (let id = 0; id < atomsCountedMax; id++) counts.note((100 + id) as AtomId, other, own, 1, 0);
-  expect(counts.size).toBe(atomsCountedMax);
+  const newest = (100 + atomsCountedMax) as AtomId;
+  for (let id = 100; id <= newest; id++) for (let time = 0; time < (id === newest ? 20 : 1); time++) counts.note(id as AtomId, other, own, 1, 0);
   expect(counts.favourite(atom, own, lateMs)).toBe(null);
+  expect(counts.favourite(newest, own, lateMs)).toBe(other);
 });

@@ -12,6 +12,7 @@ import type {
   Changes,
   KeptTransaction,
   LocalStore,
+  PulledRow,
   PullNeed,
   ResultSet,
   RunResult,
@@ -65,6 +66,8 @@ export class Cluster {
   rowsBrought = 0;
   rowsIfWhole = 0;
   lookUps = 0;
+  /** Called before a range of an index is asked for. A Cache lets no two questions overlap: it waits for the one that is under way. */
+  beforeLookUp: (index: SpaceId, range: BinaryRange) => void = () => {};
   /** For `rowsIfWhole`: what of a table would not be here. A table that is not named would not be here at all. */
   readonly #ifWhole = new Map<Engine, Map<SpaceId, BinaryRange[]>>();
   /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
@@ -243,15 +246,11 @@ export class Cluster {
     return 0 as Seq;
   }
 
-  /** An index's entries, as an Archive makes them. */
   #lookUp(engine: Engine, space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
-    const columns = this.#columnsOf(space);
-    const entries = this.rowsOf(table).flatMap(({ key, row }) => {
-      const entry = indexEntryKey(columns, key, row);
-      return entry === null ? [] : [{ key: entry, row: key }];
-    });
+    const entries = this.entriesOf(space, table);
     for (const { low, high } of ranges) {
       this.lookUps++;
+      this.beforeLookUp(space, { low, high });
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
       const inside = entries.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
       engine.store.beginHold(space, first, end);
@@ -263,6 +262,15 @@ export class Cluster {
         this.pull(engine, outcome);
       }
     }
+  }
+
+  /** An index's entries, as an Archive makes them. */
+  entriesOf(index: SpaceId, table: SpaceId): PulledRow[] {
+    const columns = this.#columnsOf(index);
+    return this.rowsOf(table).flatMap(({ key, row }) => {
+      const entry = indexEntryKey(columns, key, row);
+      return entry === null ? [] : [{ key: entry, row: key }];
+    });
   }
 
   #columnsOf(space: SpaceId): readonly IndexedColumn[] {

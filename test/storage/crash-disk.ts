@@ -51,7 +51,6 @@ export class CrashRecord {
         return this.#file(file, this.#names.get(path) ?? 0, mode);
       },
       list: inner.list,
-      makeDirectory: inner.makeDirectory,
       rename: async (path, to) => {
         await this.#note({ kind: "rename", path, to }, 0, () => inner.rename(path, to));
         this.#names.set(to, this.#names.get(path) ?? 0);
@@ -183,7 +182,6 @@ export function imageFiles(image: Image): FileSystem {
       contentOf(path);
       image.delete(path);
     },
-    async makeDirectory() {},
     async syncDirectory() {},
   };
 }

@@ -223,7 +223,6 @@ function relocated(folder: string): FileSystem {
     list: (path) => nodeFileSystem.list(real(path)),
     rename: (from, to) => nodeFileSystem.rename(real(from), real(to)),
     remove: (path) => nodeFileSystem.remove(real(path)),
-    makeDirectory: (path) => nodeFileSystem.makeDirectory(real(path)),
     syncDirectory: (path) => nodeFileSystem.syncDirectory(real(path)),
   };
 }

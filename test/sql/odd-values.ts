@@ -2,7 +2,7 @@
 import type { Random } from "../../src/base/random.js";
 import type { SqlValue } from "../../src/base/values.js";
 
-const oddities: readonly SqlValue[] = [
+export const oddities: readonly SqlValue[] = [
   5,
   5.5,
   -0.0,
@@ -71,7 +71,7 @@ export class Chance {
 }
 
 /** A text that SQLite reads as exactly this value; null: there is none. */
-function literal(value: SqlValue): string | null {
+export function literal(value: SqlValue): string | null {
   if (value === null) return "NULL";
   if (typeof value === "bigint") return value === -(2n ** 63n) ? null : String(value);
   if (typeof value === "string") return value.includes("\0") ? null : `'${value.replaceAll("'", "''")}'`;
