@@ -65,8 +65,8 @@ export class ArchiveSide {
         if (part.kind !== "rows") continue;
         const indexes = this.#indexes.get(part.table);
         const common = { space: part.table, seq, ...(indexes === undefined ? {} : { indexes }) };
-        for (const { key, row } of part.rows)
-          this.#changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, ...common });
+        for (const { key, row, oldBytes } of part.rows)
+          this.#changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
       }
     }
     for (const event of events) if (event.kind === "spaceGone") this.#changes.push({ kind: "clear", space: event.space, seq });
@@ -80,7 +80,8 @@ export class ArchiveSide {
     this.#underWay = true;
     const changes = this.#changes;
     this.#changes = [];
-    this.#context.push({ kind: "storeBatch", batch: { changes, catalog: this.#context.catalog.takeDirty(), position: this.#context.position } });
+    const { catalog, position } = this.#context;
+    this.#context.push({ kind: "storeBatch", batch: { changes, mark: catalog.mark, catalog: catalog.takeDirty(), position } });
   }
 
   onStored(seq: Seq): void {

@@ -6,6 +6,7 @@
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { RowIndex } from "../base/row-index.js";
+import type { KeptVersions, StoredImage } from "./row-versions.js";
 
 export interface StoredRow {
   /** Sort key (base/sort-key.ts). */
@@ -15,15 +16,19 @@ export interface StoredRow {
 }
 
 export interface StoreBatch {
-  /** In order of application. */
+  /** In order of application; what the changes of one seq make of a row between them, nobody ever reads. */
   readonly changes: readonly StoreChange[];
+  /** The low-water mark: versions that ended at or below it go, step by step. */
+  readonly mark: Seq;
   /** Records of the catalogs that changed: name → bytes, or null where the record is gone. */
   readonly catalog: ReadonlyMap<string, Uint8Array | null>;
   /** Applied when this batch is. */
   readonly position: LogPosition;
 }
 
-/** `indexes`: those of the table, whose entries (rows of the index's own space: entry key → row key) follow the row. Left out: it has none. */
+/**
+ * `isNew`: no row has the key, so that none need be looked for, to be kept as a version. `indexes`: those of the table, whose entries (rows of the index's own space: entry key → row key) follow the row. Left out: it has none.
+ */
 export type StoreChange =
   | {
       readonly kind: "put";
@@ -31,6 +36,7 @@ export type StoreChange =
       readonly key: Uint8Array;
       readonly row: Uint8Array;
       readonly seq: Seq;
+      readonly isNew?: boolean;
       readonly indexes?: readonly RowIndex[];
     }
   | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq; readonly indexes?: readonly RowIndex[] }
@@ -50,9 +56,12 @@ export interface AtomStore {
   readCatalog(): Map<string, Buffer>;
   /**
    * Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` encoded (at least one row), from one snapshot. null: the
-   * space is an index's that does not have all of its entries yet.
+   * space is an index's that does not have all of its entries yet. `since`: with what these rows, and those of the same range that are gone, were before
+   * each change after it, as far as versions reach. An index's entry may be told to have been there longer than it was.
    */
-  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows | null;
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null;
+  /** Versions of rows that are kept. */
+  readonly versions: KeptVersions;
   /** One row, or null. */
   readRow(space: SpaceId, key: Uint8Array): Buffer | null;
   /**
@@ -60,7 +69,7 @@ export interface AtomStore {
    * (so one more size than cuts). Never cuts between keys that share their first sortKeyBytesMax bytes.
    */
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts;
-  /** A transfer of the whole store as it is now, for a joining Archive: unchanged by later batches until closed. */
+  /** A transfer of the whole store as it is now, old versions left out, for a joining Archive: unchanged by later batches until closed. */
   openTransfer(): StoreTransfer;
   /**
    * Empties the store and takes in a transfer's parts; until `finish` the store is marked unfinished, and opening it in that state finds it
@@ -77,6 +86,10 @@ export interface StoredRows {
   readonly rows: readonly StoredRow[];
   /** Where to go on (low of the next call), or null when [low, high) is exhausted. */
   readonly next: Buffer | null;
+  /** In the order of seq. */
+  readonly images: readonly StoredImage[];
+  /** With the images, what was in the range can be told for every snapshot from here on; `seq` where nothing was asked for, or more than fits. */
+  readonly imagesFrom: Seq;
 }
 
 export interface StoredCuts {

@@ -2,10 +2,11 @@
  * The atom store on disk, in LMDB (contract: atom-store.ts).
  *
  *   rows      space (7 bytes, big-endian), sort key → seq (varint), row
+ *   versions  what rows were before (lmdb-row-versions.ts)
  *   catalog   name → record
  *   cleared   space → seq: rows of the space with a lower seq are gone, and swept in small steps
  *   unmade    space of an index → what is still to be done until it has all entries (index-entries.ts), in small steps too
- *   meta      "format", "position", and "unfinished" while a transfer is being taken in
+ *   meta      "format", "position", "versions" (count, bytes, floor), and "unfinished" while a transfer is being taken in
  *
  * One LMDB transaction is under way at a time; batches that come meanwhile go together into the next. So a batch that fails is never followed
  * by one that succeeds, and rows and position are in one transaction: after a crash the store is at a position that it once had, whole.
@@ -14,20 +15,35 @@
  */
 
 import { type Database, open, type RootDatabase } from "lmdb";
-import { ByteReader, ByteWriter, MalformedBytesError } from "../base/bytes.js";
+import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { type ChainHash, genesisHash } from "../base/chain-hash.js";
 import { assert, DatabaseError, unreachable } from "../base/errors.js";
 import { noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
-import { sortKeyBytesMax } from "../base/limits.js";
 import type { LogPosition } from "../base/log-entry.js";
-import type { RowIndex } from "../base/row-index.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
-import { decodeUnmadeIndex, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import { decodeUnmadeIndex, type EntryChange, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import {
+  asBuffer,
+  checkKey,
+  checkRowKey,
+  joinValue,
+  number,
+  readNumber,
+  rowKey,
+  spaceBytes,
+  spaceKey,
+  spaceOf,
+  splitValue,
+  Writes,
+} from "./lmdb-layout.js";
+import { LmdbRowVersions, versionsName } from "./lmdb-row-versions.js";
+import { type KeptVersions, versionBytesMax } from "./row-versions.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
 
 /** Opens the store in the folder, or makes it. */
-export async function openLmdbAtomStore(directory: string): Promise<AtomStore> {
+/** `bytesMax`: of old versions. */
+export async function openLmdbAtomStore(directory: string, bytesMax = versionBytesMax): Promise<AtomStore> {
   const tables = openTables(directory);
   try {
     const format = tables.meta.get(metaKeys.format);
@@ -36,14 +52,15 @@ export async function openLmdbAtomStore(directory: string): Promise<AtomStore> {
       throw new DatabaseError("ATOMCAST_NEWER_FORMAT", message);
     }
     if (format === undefined || tables.meta.get(metaKeys.unfinished) !== undefined) await emptyTables(tables, false);
-    return new LmdbAtomStore(tables);
+    return new LmdbAtomStore(tables, bytesMax);
   } catch (error) {
     await tables.root.close();
     throw error;
   }
 }
 
-export const storeFormat = 1;
+/** 2: versions of rows are kept. */
+export const storeFormat = 2;
 
 /** Open transfers: each keeps LMDB from using pages again that were freed since, so the file grows. The next is refused. */
 export const transferCountMax = 4;
@@ -58,9 +75,6 @@ const sweepRowsMax = 512;
 /** Rows that get their entries of a new index in one transaction. */
 const indexRowsMax = 512;
 
-const spaceBytes = 7;
-/** LMDB's own limit for keys. */
-const lmdbKeyBytesMax = 1978;
 const metaKeys = { format: Buffer.from("format"), position: Buffer.from("position"), unfinished: Buffer.from("unfinished") };
 const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
 
@@ -70,6 +84,7 @@ type ReadTransaction = ReturnType<Table["useReadTransaction"]>;
 interface Tables {
   readonly root: RootDatabase<Buffer, Buffer>;
   readonly rows: Table;
+  readonly versions: Table;
   readonly catalog: Table;
   readonly cleared: Table;
   readonly unmade: Table;
@@ -79,12 +94,17 @@ interface Tables {
 /** What one transaction has written so far. */
 interface Written {
   readonly writes: Writes;
-  readonly keys: Map<SpaceId, Buffer[]>;
-  /** Rows of tables with indexes, as they are now; null: deleted. */
-  readonly rows: Map<string, Uint8Array | null>;
+  /** Of each space, by the key in LMDB, where any change asks for it: reads do not see what is being written. */
+  readonly rows: Map<SpaceId, Map<string, WrittenRow>> | null;
   readonly cleared: Map<SpaceId, Buffer>;
   /** null: made, or gone. */
   readonly unmade: Map<SpaceId, UnmadeIndex | null>;
+}
+
+interface WrittenRow {
+  readonly place: Buffer;
+  /** null: there is none now. */
+  readonly value: Buffer | null;
 }
 
 interface QueuedBatch {
@@ -96,20 +116,30 @@ interface QueuedBatch {
 function openTables(directory: string): Tables {
   const form = { keyEncoding: "binary", encoding: "binary" } as const;
   // Values below 64 KiB and keys are small: no compression, no cache of decoded values, no versions.
-  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 5, compression: false, cache: false });
+  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 6, compression: false, cache: false });
   const table = (name: string): Table => root.openDB<Buffer, Buffer>({ ...form, name });
-  return { root, rows: table("rows"), catalog: table("catalog"), cleared: table("cleared"), unmade: table("unmade"), meta: table("meta") };
+  return {
+    root,
+    rows: table("rows"),
+    versions: table("versions"),
+    catalog: table("catalog"),
+    cleared: table("cleared"),
+    unmade: table("unmade"),
+    meta: table("meta"),
+  };
 }
 
 /** On the disk when resolved. */
 async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void> {
   const written = [
     tables.rows.clearAsync(),
+    tables.versions.clearAsync(),
     tables.catalog.clearAsync(),
     tables.cleared.clearAsync(),
     tables.unmade.clearAsync(),
     tables.meta.put(metaKeys.format, number(storeFormat)),
     tables.meta.remove(metaKeys.position),
+    tables.meta.remove(versionsName),
     isUnfinished ? tables.meta.put(metaKeys.unfinished, number(1)) : tables.meta.remove(metaKeys.unfinished),
   ];
   await Promise.all([...written, tables.root.flushed]);
@@ -117,6 +147,7 @@ async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void>
 
 class LmdbAtomStore implements AtomStore {
   readonly #tables: Tables;
+  readonly #versions: LmdbRowVersions;
   #position: LogPosition;
   #flushedSeq: Seq;
   #queue: QueuedBatch[] = [];
@@ -128,8 +159,9 @@ class LmdbAtomStore implements AtomStore {
   readonly #sweeps = new Map<SpaceId, Buffer>();
   readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
-  constructor(tables: Tables) {
+  constructor(tables: Tables, versionBytes: number) {
     this.#tables = tables;
+    this.#versions = new LmdbRowVersions(tables.versions, tables.meta, versionBytes);
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
     for (const key of tables.cleared.getKeys()) this.#sweeps.set(spaceOf(key), key);
@@ -152,11 +184,15 @@ class LmdbAtomStore implements AtomStore {
     return this.#flushedSeq;
   }
 
+  get versions(): KeptVersions {
+    return this.#versions.kept;
+  }
+
   apply(batch: StoreBatch): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
     // Before LMDB has any of it: what throws half way would leave half a batch in the transaction.
-    for (const change of batch.changes) if ("key" in change) checkKey(spaceBytes + change.key.length);
+    for (const change of batch.changes) if ("key" in change) checkRowKey(change.key);
     for (const name of batch.catalog.keys()) checkKey(Buffer.byteLength(name));
     return new Promise((resolve, reject) => {
       this.#queue.push({ batch, resolve, reject });
@@ -170,10 +206,10 @@ class LmdbAtomStore implements AtomStore {
     return records;
   }
 
-  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows | null {
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null {
     return this.#reading((transaction) => {
       if (this.#unmade.has(space) || this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
-      const rows: StoredRow[] = [];
+      const rows: (StoredRow & { readonly key: Buffer; readonly seq: Seq })[] = [];
       let byteCount = 0;
       let next: Buffer | null = null;
       for (const one of this.#visible(transaction, space, low, high)) {
@@ -182,9 +218,11 @@ class LmdbAtomStore implements AtomStore {
           next = one.key;
           break;
         }
-        rows.push({ key: one.key, row: one.row });
+        rows.push(one);
       }
-      return { seq: positionIn(this.#tables, transaction).seq, rows, next };
+      const { seq } = positionIn(this.#tables, transaction);
+      if (since === undefined) return { seq, rows, next, images: [], imagesFrom: seq };
+      return { seq, rows, next, ...this.#versions.imagesSince(transaction, { space, low, high: next ?? high }, since, seq, rows) };
     });
   }
 
@@ -229,6 +267,7 @@ class LmdbAtomStore implements AtomStore {
     this.#sweeps.clear();
     this.#unmade.clear();
     await this.#attempt(() => emptyTables(this.#tables, true));
+    this.#versions.begin(noSeq);
     this.#at(origin);
     return {
       write: async (part) => {
@@ -238,8 +277,12 @@ class LmdbAtomStore implements AtomStore {
       finish: async (position) => {
         await this.#attempt(async () => {
           const { meta, root } = this.#tables;
-          const written = [meta.put(metaKeys.position, encodePosition(position)), meta.remove(metaKeys.unfinished)];
-          await Promise.all([...written, root.flushed]);
+          const writes = new Writes();
+          this.#versions.begin(position.seq);
+          this.#versions.finish(writes);
+          writes.add(meta.put(metaKeys.position, encodePosition(position)));
+          writes.add(meta.remove(metaKeys.unfinished));
+          await Promise.all([writes.done(), root.flushed]);
         });
         this.#at(position);
         this.#state = "open";
@@ -301,7 +344,7 @@ class LmdbAtomStore implements AtomStore {
   async #run(): Promise<void> {
     // What the rest of this turn applies goes into the first transaction.
     await Promise.resolve();
-    while (this.#queue.length > 0 || (this.#sweeps.size + this.#unmade.size > 0 && this.#state === "open" && this.#failure === null)) {
+    while (this.#queue.length > 0 || (this.#hasSteps && this.#state === "open" && this.#failure === null)) {
       const group = this.#nextGroup();
       try {
         this.#throwFailure();
@@ -313,6 +356,11 @@ class LmdbAtomStore implements AtomStore {
       }
       for (const one of group) one.resolve();
     }
+  }
+
+  /** Something is to be done step by step, whether or not anything comes. */
+  get #hasSteps(): boolean {
+    return this.#sweeps.size + this.#unmade.size > 0 || this.#versions.isSweepDue;
   }
 
   #nextGroup(): QueuedBatch[] {
@@ -331,9 +379,16 @@ class LmdbAtomStore implements AtomStore {
   /** Everything is handed to LMDB within this turn, which makes it one transaction; resolves when that is visible. */
   async #writeGroup(group: readonly QueuedBatch[]): Promise<void> {
     const writes = new Writes();
-    // What was committed last must be seen: what steps and changes of indexed rows find is what they go on from.
-    if (this.#sweeps.size + this.#unmade.size > 0 || group.some(({ batch }) => batch.changes.some(isOfIndexes))) this.#tables.root.resetReadTxn();
-    const written: Written = { writes, keys: new Map(), rows: new Map(), cleared: new Map(), unmade: new Map() };
+    // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
+    const looksBack = group.some(({ batch }) => batch.changes.some((change) => looksAtRow(change) || change.kind === "clear"));
+    if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
+    const written: Written = { writes, rows: looksBack ? new Map() : null, cleared: new Map(), unmade: new Map() };
+    for (const { batch } of group) this.#versions.raise(batch.mark);
+    this.#versions.sweepStep(
+      writes,
+      this.#position.seq,
+      group.reduce((sum, { batch }) => sum + batch.changes.length, 0),
+    );
     const sweptSpaces = this.#sweepStep(writes);
     this.#indexStep(written);
     for (const { batch } of group) {
@@ -345,6 +400,7 @@ class LmdbAtomStore implements AtomStore {
     }
     const position = group.at(-1)?.batch.position ?? this.#position;
     writes.add(this.#tables.meta.put(metaKeys.position, encodePosition(position)));
+    this.#versions.finish(writes);
     // Taken now: it stands for this transaction, and a later write replaces it.
     this.#tables.root.flushed.then(
       () => {
@@ -366,17 +422,14 @@ class LmdbAtomStore implements AtomStore {
     const { writes } = written;
     switch (change.kind) {
       case "put":
-        if (change.indexes !== undefined) this.#follow(written, change, change.indexes, change.row);
-        this.#put(written, change.space, change.key, change.row, change.seq);
-        break;
       case "delete":
-        if (change.indexes !== undefined) this.#follow(written, change, change.indexes, null);
-        writes.add(this.#tables.rows.remove(rowKey(change.space, change.key)));
+        this.#set(written, change);
         break;
       case "clear":
         // The record hides what has a lower seq; what this transaction put before may have the same.
-        for (const key of written.keys.get(change.space) ?? []) writes.add(this.#tables.rows.remove(key));
-        written.keys.delete(change.space);
+        for (const { place, value } of written.rows?.get(change.space)?.values() ?? [])
+          if (value !== null) writes.add(this.#tables.rows.remove(place));
+        written.rows?.delete(change.space);
         writes.add(this.#tables.cleared.put(spaceKey(change.space), number(change.seq)));
         written.cleared.set(change.space, spaceKey(change.space));
         if (this.#unmade.has(change.space) || written.unmade.has(change.space)) {
@@ -392,33 +445,42 @@ class LmdbAtomStore implements AtomStore {
     }
   }
 
-  #put({ writes, keys }: Written, space: SpaceId, key: Uint8Array, row: Uint8Array, seq: Seq): void {
+  /** The row, its index entries, and what it was before. */
+  #set(written: Written, change: Extract<StoreChange, { kind: "put" | "delete" }>): void {
+    const { space, key, seq, indexes } = change;
+    const row = change.kind === "put" ? change.row : null;
     const place = rowKey(space, key);
-    const known = keys.get(space);
-    if (known === undefined) keys.set(space, [place]);
-    else known.push(place);
-    writes.add(this.#tables.rows.put(place, joinValue(seq, row)));
+    const before = looksAtRow(change) ? this.#valueAt(written, space, place) : null;
+    const found = before === null ? null : splitValue(before);
+    for (const one of indexes === undefined ? [] : entryChanges(indexes, key, found?.row ?? null, row)) this.#setEntry(written, one, key, seq);
+    // What the same entry has put is in no snapshot.
+    if (before !== null && found?.seq !== seq) this.#versions.keep(written.writes, place, before, seq);
+    this.#write(written, space, place, row === null ? null : joinValue(seq, row));
   }
 
-  /** The row's index entries, by what it was before: as this transaction has left it, or as it is stored. */
-  #follow(
-    written: Written,
-    { space, key, seq }: { space: SpaceId; key: Uint8Array; seq: Seq },
-    indexes: readonly RowIndex[],
-    after: Uint8Array | null,
-  ): void {
+  #setEntry(written: Written, { kind, space, key }: EntryChange, of: Uint8Array, seq: Seq): void {
     const place = rowKey(space, key);
-    const name = place.toString("latin1");
-    let before = written.rows.get(name);
-    if (before === undefined) {
-      const value = this.#tables.rows.get(place);
-      before = value === undefined ? null : splitValue(value).row;
+    // Since when it was there is not worth looking up: it names a row, which tells what it was itself.
+    if (kind === "delete") this.#versions.keep(written.writes, place, joinValue(noSeq, of), seq);
+    this.#write(written, space, place, kind === "put" ? joinValue(seq, of) : null);
+  }
+
+  #write({ writes, rows }: Written, space: SpaceId, place: Buffer, value: Buffer | null): void {
+    if (rows !== null) {
+      const known = rows.get(space) ?? new Map<string, WrittenRow>();
+      rows.set(space, known.set(place.toString("latin1"), { place, value }));
     }
-    written.rows.set(name, after);
-    for (const one of entryChanges(indexes, key, before, after)) {
-      if (one.kind === "put") this.#put(written, one.space, one.key, key, seq);
-      else written.writes.add(this.#tables.rows.remove(rowKey(one.space, one.key)));
-    }
+    writes.add(value === null ? this.#tables.rows.remove(place) : this.#tables.rows.put(place, value));
+  }
+
+  /** As this transaction has left it, or as it is stored. */
+  #valueAt(written: Written, space: SpaceId, place: Buffer): Buffer | null {
+    const known = written.rows?.get(space)?.get(place.toString("latin1"));
+    if (known !== undefined) return known.value;
+    const value = this.#tables.rows.get(place) ?? null;
+    if (value === null || (!written.cleared.has(space) && !this.#sweeps.has(space))) return value;
+    // What is hidden is not there.
+    return written.cleared.has(space) || splitValue(value).seq < clearedSeq(this.#tables, undefined, space) ? null : value;
   }
 
   /** Gives some rows their entries, before this transaction's own changes. */
@@ -432,7 +494,7 @@ class LmdbAtomStore implements AtomStore {
       count++;
       last = key.subarray(spaceBytes);
       const { seq, row } = splitValue(value);
-      for (const one of entryChanges([index], last, null, row)) this.#put(written, one.space, one.key, last, seq);
+      for (const one of entryChanges([index], last, null, row)) this.#setEntry(written, one, last, seq);
     }
     if (count === indexRowsMax) this.#setUnmade(written, { table, index, from: Buffer.from(last) });
     else {
@@ -488,12 +550,17 @@ class LmdbAtomStore implements AtomStore {
     }
   }
 
-  *#visible(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<{ key: Buffer; row: Buffer }> {
+  *#visible(
+    transaction: ReadTransaction,
+    space: SpaceId,
+    low: Uint8Array,
+    high: Uint8Array | null,
+  ): Generator<{ key: Buffer; seq: Seq; row: Buffer }> {
     const hiddenBelow = clearedSeq(this.#tables, transaction, space);
     const end = high === null ? spaceKey(space + 1) : rowKey(space, high);
     for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction })) {
       const { seq, row } = splitValue(value);
-      if (seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), row };
+      if (seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), seq, row };
     }
   }
 }
@@ -557,21 +624,9 @@ class LmdbTransfer implements StoreTransfer {
   }
 }
 
-/** The promises of one transaction: LMDB gives the same one for most writes. */
-class Writes {
-  readonly #promises: Promise<unknown>[] = [];
-
-  add(promise: Promise<unknown>): void {
-    if (this.#promises.at(-1) !== promise) this.#promises.push(promise);
-  }
-
-  async done(): Promise<void> {
-    await Promise.all(this.#promises);
-  }
-}
-
-function isOfIndexes(change: StoreChange): boolean {
-  return "indexes" in change && change.indexes !== undefined;
+/** It must be known what the row was before. */
+function looksAtRow(change: StoreChange): boolean {
+  return change.kind === "delete" || (change.kind === "put" && change.isNew !== true);
 }
 
 function positionIn(tables: Tables, transaction: ReadTransaction | undefined): LogPosition {
@@ -588,51 +643,4 @@ function encodePosition(position: LogPosition): Buffer {
 function clearedSeq(tables: Tables, transaction: ReadTransaction | undefined, space: SpaceId): number {
   const bytes = tables.cleared.get(spaceKey(space), transaction === undefined ? undefined : { transaction });
   return bytes === undefined ? 0 : readNumber(bytes);
-}
-
-function spaceKey(space: number): Buffer {
-  const key = Buffer.allocUnsafe(spaceBytes);
-  key.writeUInt8(Math.floor(space / 2 ** 48), 0);
-  key.writeUIntBE(space % 2 ** 48, 1, 6);
-  return key;
-}
-
-function spaceOf(key: Buffer): SpaceId {
-  return (key.readUInt8(0) * 2 ** 48 + key.readUIntBE(1, 6)) as SpaceId;
-}
-
-function rowKey(space: SpaceId, key: Uint8Array): Buffer {
-  checkKey(spaceBytes + key.length);
-  const bytes = Buffer.allocUnsafe(spaceBytes + key.length);
-  bytes.writeUInt8(Math.floor(space / 2 ** 48), 0);
-  bytes.writeUIntBE(space % 2 ** 48, 1, 6);
-  bytes.set(key, spaceBytes);
-  return bytes;
-}
-
-function checkKey(byteCount: number): void {
-  const isFitting = byteCount > 0 && byteCount <= lmdbKeyBytesMax;
-  if (!isFitting) throw new MalformedBytesError(`a key of ${byteCount} bytes: sort keys end near ${sortKeyBytesMax}`);
-}
-
-function joinValue(seq: Seq, row: Uint8Array): Buffer {
-  return new ByteWriter(row.length + 8).varint(seq).raw(row).finish();
-}
-
-function splitValue(value: Buffer): { readonly seq: Seq; readonly row: Buffer } {
-  const reader = new ByteReader(value);
-  const seq = reader.varint() as Seq;
-  return { seq, row: value.subarray(reader.offset) };
-}
-
-function number(value: number): Buffer {
-  return new ByteWriter(8).varint(value).finish();
-}
-
-function readNumber(bytes: Buffer): number {
-  return new ByteReader(bytes).varint();
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

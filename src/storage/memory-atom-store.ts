@@ -1,7 +1,7 @@
 /**
  * The atom store's twin without a disk, for the simulator and for tests: the same contract. A batch is visible at once; it is flushed when
  * the caller's scheduler says so (without one: at once). `crash` goes back to what was flushed, or to some batch after it. An index has its entries
- * at once.
+ * at once, and all versions that the mark has passed go at once.
  */
 
 import { MalformedBytesError } from "../base/bytes.js";
@@ -13,6 +13,7 @@ import type { Random } from "../base/random.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import { imageBytesMax, imagesSince, type KeptVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
 import { SortedMap } from "./sorted-map.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
@@ -20,6 +21,7 @@ import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } f
 export interface MemoryAtomStoreOptions {
   /** Calls `complete` later, once: when what is applied until now is flushed. */
   readonly schedule?: (complete: () => void) => void;
+  readonly versionBytesMax?: number;
 }
 
 export interface MemoryAtomStore extends AtomStore {
@@ -38,15 +40,20 @@ interface Value {
 /** Takes back one batch. */
 type Undo = () => void;
 
+const noVersions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
 const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
 
 export function createMemoryAtomStore(options: MemoryAtomStoreOptions = {}): MemoryAtomStore {
-  return new MemoryAtomStoreState(options.schedule ?? null);
+  return new MemoryAtomStoreState(options.schedule ?? null, options.versionBytesMax ?? versionBytesMax);
 }
 
 class MemoryAtomStoreState implements MemoryAtomStore {
   readonly #schedule: MemoryAtomStoreOptions["schedule"] | null;
   #spaces = new Map<SpaceId, SortedMap<Value>>();
+  /** Of each key, oldest first. */
+  #versions = new Map<SpaceId, SortedMap<readonly RowVersion[]>>();
+  #kept: KeptVersions = noVersions;
+  readonly #versionBytesMax: number;
   #catalog = new Map<string, Buffer>();
   #position = origin;
   #flushedSeq = noSeq;
@@ -58,7 +65,8 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   #transferCount = 0;
   #idle: (() => void)[] = [];
 
-  constructor(schedule: MemoryAtomStoreOptions["schedule"] | null) {
+  constructor(schedule: MemoryAtomStoreOptions["schedule"] | null, bytesMax: number) {
+    this.#versionBytesMax = bytesMax;
     this.#schedule = schedule;
   }
 
@@ -70,9 +78,20 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     return this.#flushedSeq;
   }
 
+  get versions(): KeptVersions {
+    return this.#kept;
+  }
+
   async apply(batch: StoreBatch): Promise<void> {
     assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
-    const undo: Undo[] = [];
+    const kept = this.#kept;
+    const undo: Undo[] = [
+      () => {
+        this.#kept = kept;
+      },
+    ];
+    const isTooMuch = this.#kept.bytes > this.#versionBytesMax;
+    this.#sweep(isTooMuch ? (Math.max(batch.mark, this.#position.seq) as Seq) : batch.mark, undo);
     for (const change of batch.changes) this.#change(change, undo);
     for (const [name, record] of batch.catalog) this.#setCatalog(name, record, undo);
     const before = this.#position;
@@ -88,15 +107,36 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     return new Map(this.#catalog);
   }
 
-  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): StoredRows {
-    const rows: StoredRow[] = [];
+  readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows {
+    const rows: (StoredRow & { readonly key: Buffer; readonly seq: Seq })[] = [];
     let byteCount = 0;
+    let next: Buffer | null = null;
     for (const [key, value] of this.#range(space, low, high)) {
       byteCount += key.length + value.row.length;
-      if (rows.length > 0 && byteCount > bytesMax) return { seq: this.#position.seq, rows, next: key };
-      rows.push({ key, row: value.row });
+      if (rows.length > 0 && byteCount > bytesMax) {
+        next = key;
+        break;
+      }
+      rows.push({ key, ...value });
     }
-    return { seq: this.#position.seq, rows, next: null };
+    return { seq: this.#position.seq, rows, next, ...this.#imagesSince(since, space, low, next ?? high, rows) };
+  }
+
+  #imagesSince(
+    since: Seq | undefined,
+    space: SpaceId,
+    low: Uint8Array,
+    high: Uint8Array | null,
+    rows: readonly { readonly key: Buffer; readonly seq: Seq }[],
+  ): Pick<StoredRows, "images" | "imagesFrom"> {
+    const { seq } = this.#position;
+    if (since === undefined) return { images: [], imagesFrom: seq };
+    const imagesFrom = Math.max(since, this.#kept.floor) as Seq;
+    const range = this.#versions.get(space)?.range(asBuffer(low), high === null ? null : asBuffer(high)) ?? [];
+    const versions = [...range].flatMap(([, some]) => some.filter(({ until }) => until > imagesFrom));
+    const bytes = versions.reduce((sum, { key, row }) => sum + key.length + row.length, 0);
+    if (bytes > imageBytesMax) return { images: [], imagesFrom: seq };
+    return { images: imagesSince(imagesFrom, rows, versions), imagesFrom };
   }
 
   readRow(space: SpaceId, key: Uint8Array): Buffer | null {
@@ -137,6 +177,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
         for (const { table, index } of unmade) this.#makeIndex(table, index, []);
         this.#position = position;
         this.#flushedSeq = position.seq;
+        this.#kept = { ...noVersions, floor: position.seq };
         this.#state = "open";
       },
       abort: async () => {
@@ -167,6 +208,8 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   #empty(): void {
     this.#life++;
     this.#spaces = new Map();
+    this.#versions = new Map();
+    this.#kept = noVersions;
     this.#catalog = new Map();
     this.#unflushed = [];
     this.#isFlushing = false;
@@ -204,8 +247,8 @@ class MemoryAtomStoreState implements MemoryAtomStore {
       case "delete": {
         const row = change.kind === "put" ? Buffer.from(change.row) : null;
         for (const one of entryChanges(change.indexes ?? [], change.key, this.readRow(space, change.key), row))
-          this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key) } : null, undo);
-        this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row }, undo);
+          this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key) } : null, seq, undo);
+        this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row }, seq, undo);
         break;
       }
       case "clear": {
@@ -222,16 +265,45 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     }
   }
 
-  #set(id: SpaceId, key: Buffer, value: Value | null, undo: Undo[]): void {
+  #set(id: SpaceId, key: Buffer, value: Value | null, until: Seq, undo: Undo[]): void {
     const space = this.#space(id);
+    const before = space.get(key);
+    if (before !== undefined && before.seq !== until) this.#keep(id, { key, until, ...before }, undo);
     undo.push(restore(space, key));
     if (value === null) space.delete(key);
     else space.set(key, value);
   }
 
+  #keep(id: SpaceId, version: RowVersion, undo: Undo[]): void {
+    const versions = this.#versions.get(id) ?? new SortedMap<readonly RowVersion[]>();
+    this.#versions.set(id, versions);
+    const key = asBuffer(version.key);
+    undo.push(restore(versions, key));
+    versions.set(key, [...(versions.get(key) ?? []), version]);
+    const { count, bytes, floor } = this.#kept;
+    this.#kept = { count: count + 1, bytes: bytes + key.length + version.row.length, floor };
+  }
+
+  #sweep(mark: Seq, undo: Undo[]): void {
+    if (mark <= this.#kept.floor) return;
+    let { count, bytes } = this.#kept;
+    for (const versions of this.#versions.values()) {
+      for (const [key, some] of [...versions.range(Buffer.alloc(0), null)]) {
+        const left = some.filter(({ until }) => until > mark);
+        if (left.length === some.length) continue;
+        undo.push(restore(versions, key));
+        if (left.length === 0) versions.delete(key);
+        else versions.set(key, left);
+        count -= some.length - left.length;
+        for (const { until, row } of some) if (until <= mark) bytes -= key.length + row.length;
+      }
+    }
+    this.#kept = { count, bytes, floor: mark };
+  }
+
   #makeIndex(table: SpaceId, index: RowIndex, undo: Undo[]): void {
     for (const [key, { seq, row }] of [...this.#range(table, Buffer.alloc(0), null)])
-      for (const one of entryChanges([index], key, null, row)) this.#set(one.space, one.key, { seq, row: key }, undo);
+      for (const one of entryChanges([index], key, null, row)) this.#set(one.space, one.key, { seq, row: key }, seq, undo);
   }
 
   #setCatalog(name: string, record: Uint8Array | null, undo: Undo[]): void {
@@ -293,7 +365,7 @@ function itemBytes(item: TransferItem): number {
   return item.kind === "catalog" ? item.name.length + item.bytes.length : item.key.length + item.row.length;
 }
 
-function restore(space: SortedMap<Value>, key: Buffer): Undo {
+function restore<V>(space: SortedMap<V>, key: Buffer): Undo {
   const before = space.get(key);
   return () => {
     if (before === undefined) space.delete(key);

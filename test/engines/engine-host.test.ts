@@ -22,7 +22,7 @@ class Hosting {
   constructor() {
     const store = createMemoryAtomStore();
     const change = { kind: "put", space: 5 as SpaceId, key: Buffer.from([1]), row: Buffer.from([1]), seq: 1 as Seq } as const;
-    void store.apply({ changes: [change], catalog: new Map(), position: { ...genesis, seq: 1 as Seq } });
+    void store.apply({ changes: [change], mark: 0 as Seq, catalog: new Map(), position: { ...genesis, seq: 1 as Seq } });
     const counted = {
       get position() {
         return store.position;

@@ -34,6 +34,9 @@ export interface SimulatedDiskOptions {
   readonly onEntry: (entry: LogEntry, previousHash: string) => void;
 }
 
+/** So small that it is met where large rows change. */
+const versionBytesMax = 64 * 1024;
+
 export class SimulatedDisk {
   readonly nodeId: NodeId;
   readonly #options: SimulatedDiskOptions;
@@ -62,7 +65,7 @@ export class SimulatedDisk {
     // As after a clean close: `reopen` is what begins a life.
     void this.#journal.close();
     this.#votes = createMemoryVoteStore(schedule);
-    this.store = createMemoryAtomStore({ schedule });
+    this.store = createMemoryAtomStore({ schedule, versionBytesMax });
   }
 
   /** Its files are gone for good. */

@@ -28,12 +28,22 @@ export function put(space: SpaceId, key: string | Buffer, row: string | Buffer, 
   return { kind: "put", space, key: Buffer.from(key), row: Buffer.from(row), seq: seq as Seq };
 }
 
-export function batch(seq: number, changes: readonly StoreChange[], catalog: readonly (readonly [string, string | null])[] = []): StoreBatch {
-  return { changes, position: at(seq), catalog: new Map(catalog.map(([name, text]) => [name, text === null ? null : Buffer.from(text)])) };
+export function batch(
+  seq: number,
+  changes: readonly StoreChange[],
+  catalog: readonly (readonly [string, string | null])[] = [],
+  mark = 0,
+): StoreBatch {
+  return {
+    changes,
+    mark: mark as Seq,
+    position: at(seq),
+    catalog: new Map(catalog.map(([name, text]) => [name, text === null ? null : Buffer.from(text)])),
+  };
 }
 
-export function read(store: AtomStore, space: SpaceId, low: Buffer, high: Buffer | null, bytesMax: number): StoredRows {
-  const found = store.readRows(space, low, high, bytesMax);
+export function read(store: AtomStore, space: SpaceId, low: Buffer, high: Buffer | null, bytesMax: number, since?: number): StoredRows {
+  const found = store.readRows(space, low, high, bytesMax, since as Seq | undefined);
   if (found === null) throw new Error(`space ${space} is an index that is not made yet`);
   return found;
 }

@@ -5,15 +5,23 @@ import { describe, expect, test } from "vitest";
 import { seededRandom } from "../../src/base/random.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
-import { atomStoreConformance, batch, flushed, put, rowsOf, table } from "./atom-store-conformance.js";
+import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, table } from "./atom-store-conformance.js";
+import { rowVersionsConformance } from "./row-versions-conformance.js";
 
-atomStoreConformance("atom store in LMDB", () => {
+function inLmdb(bytesMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
-  const open = () => openLmdbAtomStore(directory);
+  const open = () => openLmdbAtomStore(directory, bytesMax);
   return { open, reopen: open, cleanUp: async () => rmSync(directory, { recursive: true }) };
-});
+}
 
-atomStoreConformance("atom store in memory", () => ({ open: async () => createMemoryAtomStore(), reopen: null, cleanUp: async () => {} }));
+function inMemory(versionBytesMax = Number.POSITIVE_INFINITY): AtomStoreUnderTest {
+  return { open: async () => createMemoryAtomStore({ versionBytesMax }), reopen: null, cleanUp: async () => {} };
+}
+
+atomStoreConformance("atom store in LMDB", () => inLmdb());
+atomStoreConformance("atom store in memory", () => inMemory());
+rowVersionsConformance("atom store in LMDB", inLmdb);
+rowVersionsConformance("atom store in memory", inMemory);
 
 describe("atom store in LMDB: crashes", () => {
   test("an image taken between batches opens at one position, with exactly its rows; an unfinished install opens empty", async () => {
@@ -25,7 +33,10 @@ describe("atom store in LMDB: crashes", () => {
       mkdirSync(image);
       copyFileSync(join(directory, "live", "data.mdb"), join(image, "data.mdb"));
       const copy = await openLmdbAtomStore(image);
-      const found = { seq: copy.position.seq, rows: rowsOf(copy, table) };
+      const { seq } = copy.position;
+      // Of each of the three rows all former ones, in the transaction that replaced them.
+      expect(copy.versions.count).toBe(Math.max(0, 3 * (seq - 1)));
+      const found = { seq, rows: rowsOf(copy, table) };
       await copy.close();
       return found;
     };
@@ -62,7 +73,7 @@ describe("atom store in memory: crashes", () => {
       const completions: (() => void)[] = [];
       const store = createMemoryAtomStore({ schedule: (complete) => completions.push(complete) });
       for (let seq = 1; seq <= 6; seq++) {
-        await store.apply(batch(seq, [put(table, "k", String(seq), seq), put(table, `n${seq}`, "", seq)], [["c", String(seq)]]));
+        await store.apply(batch(seq, [put(table, "k", String(seq), seq), put(table, `n${seq}`, "", seq)], [["c", String(seq)]], seq - 3));
         if (seq === 3) completions.splice(0).forEach((complete) => void complete());
       }
       expect(store.flushedSeq).toBeLessThanOrEqual(3);
@@ -75,6 +86,9 @@ describe("atom store in memory: crashes", () => {
       const names = Array.from({ length: seq }, (_, index) => `n${index + 1}=`);
       expect(rowsOf(store, table)).toEqual([`k=${seq}`, ...names]);
       expect(store.readCatalog().get("c")?.toString()).toBe(String(seq));
+      // What the mark had passed by then is gone, and nothing else, of that or of what came later.
+      const floor = Math.max(0, seq - 3);
+      expect(store.versions).toMatchObject({ floor, count: Math.max(0, Math.min(seq - 1, seq - floor)) });
     }
     expect(seen.size).toBeGreaterThan(2);
   });
