@@ -24,13 +24,14 @@ import {
   firstEngineKind,
 } from "../messages/wire/engine-messages.js";
 import { decodeEntry, encodeEntry, formatVersion, type TransactionBody } from "../messages/wire/entry.js";
+import type { HashedSeq } from "../messages/wire/stream-messages.js";
 import { ArchiveSide } from "./archive-side.js";
 import { CacheSide } from "./cache-side.js";
 import { CoreContext } from "./core-context.js";
 import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
-import { Sequencer } from "./sequencer.js";
+import { type Order, Sequencer } from "./sequencer.js";
 
 export interface CoreOptions {
   readonly self: Self;
@@ -113,9 +114,9 @@ export class EngineCore {
     });
     this.#proposals = new ProposalQueue(this.context);
     this.#desk = new OriginatorDesk(this.context, this.#proposals, options.catalogLimits.mergeEveryMs);
-    const order = (entries: readonly Uint8Array[]): readonly LogEntry[] => {
+    const order: Order = (entries, concerned) => {
       this.#ordered = [];
-      this.#step({ kind: "order", nowMs: this.context.nowMs, entries });
+      this.#step({ kind: "order", nowMs: this.context.nowMs, entries, ...(concerned !== null && { concerned: [...concerned] }) });
       return this.#ordered;
     };
     this.archive = self.kind === "archive" ? new ArchiveSide(this.context) : null;
@@ -343,7 +344,12 @@ export class EngineCore {
         this.#sequencer?.silentOriginator(message);
         return;
       case "permissionRequest":
+        this.#learnCommitted(message.applied);
         this.#desk.onMessage(from, message);
+        return;
+      case "permissionReply":
+        this.#learnCommitted(message.applied);
+        this.cache?.onMessage(from, message);
         return;
       case "release":
         this.#desk.release(message.engine, message.transaction, message.attempt);
@@ -378,6 +384,11 @@ export class EngineCore {
         break;
       }
     if (message.nodeId !== 0) this.#step({ kind: "peer", nodeId: message.nodeId, endpoint: from });
+  }
+
+  /** Who does not wait for a commit hears of it a little later; one that asks, or is asked, about what came of it does so by the question. */
+  #learnCommitted(place: HashedSeq): void {
+    if (place.seq > this.#stream.commitSeq) this.#step({ kind: "committed", nowMs: this.context.nowMs, place });
   }
 
   #removeVoter(input: Extract<CoreInput, { kind: "removeVoter" }>): void {

@@ -89,12 +89,14 @@ export class OriginatorDesk {
     const { engine, transaction, attempt, snapshot, items, wholeSpaces, holdsNothing, fences } = message;
     const answer = (outcome: DeskOutcome): void => {
       const reach = "reach" in outcome ? outcome.reach : (0 as Seq);
-      this.#context.send(from, { kind: "permissionReply", transaction, attempt, outcome: outcome.kind, reach });
+      const applied = this.#context.position;
+      this.#context.send(from, { kind: "permissionReply", transaction, attempt, outcome: outcome.kind, reach, applied });
     };
     const age = { beginMs: message.ageBeginMs, engine, counter: message.ageCounter };
     const request = { engine, transaction, attempt, age, snapshot, items, wholeSpaces, holdsNothing };
-    if (message.appliedSeq <= this.#context.appliedSeq) this.#admit({ request, fences, reply: answer });
-    else if (this.#parked.length < parkedMax) this.#parked.push({ seq: message.appliedSeq, asker: { request, fences, reply: answer } });
+    const { seq } = message.applied;
+    if (seq <= this.#context.appliedSeq) this.#admit({ request, fences, reply: answer });
+    else if (this.#parked.length < parkedMax) this.#parked.push({ seq, asker: { request, fences, reply: answer } });
     else answer({ kind: "tooYoung" });
   }
 

@@ -46,6 +46,9 @@ const waitingPerEngineMax = 8192;
 /** An Archive may vote once it is durable to within this of the commit seq. */
 const voterLagMax = 256;
 
+/** Gives the entries the next seqs. `concerned`: who waits for their commit, and hears of it at once; null: everyone. */
+export type Order = (entries: readonly Uint8Array[], concerned: ReadonlySet<Endpoint> | null) => readonly LogEntry[];
+
 interface Lane {
   readonly waiting: Map<ProposalSeq, Buffer>;
   from: Endpoint;
@@ -55,12 +58,14 @@ interface Lane {
 export class Sequencer {
   readonly #context: CoreContext;
   readonly #view: StreamView;
-  readonly #order: (entries: readonly Uint8Array[]) => readonly LogEntry[];
+  readonly #order: Order;
   readonly #votersTarget: number;
   /** The catalog as of the end of the log; null while not leading. */
   #log: Catalog | null = null;
   readonly #lanes = new Map<EngineId, Lane>();
   #batch: Buffer[] = [];
+  /** Of the batch; null: all. */
+  #concerned: Set<Endpoint> | null = new Set();
   #sinceMs = 0;
   /** Nonces of BOOTs in the log, so that a request is ordered once; and when they came there: a new member is not silent before its first ack. */
   readonly #booted = new Map<number, number>();
@@ -73,13 +78,7 @@ export class Sequencer {
   #votersSeq = 0;
   #nextLookMs = 0;
 
-  constructor(
-    context: CoreContext,
-    view: StreamView,
-    order: (entries: readonly Uint8Array[]) => readonly LogEntry[],
-    votersTarget: number,
-    markEveryMs: number,
-  ) {
+  constructor(context: CoreContext, view: StreamView, order: Order, votersTarget: number, markEveryMs: number) {
     this.#context = context;
     this.#view = view;
     this.#order = order;
@@ -98,7 +97,7 @@ export class Sequencer {
     this.#lanes.clear();
     this.#booted.clear();
     this.#probing.clear();
-    this.#batch = [];
+    this.#forgetBatch();
     this.#sinceMs = nowMs;
     this.#votersSeq = 0;
     this.#mark.begin(this.#view.last.seq, nowMs);
@@ -108,8 +107,13 @@ export class Sequencer {
 
   end(): void {
     this.#log = null;
-    this.#batch = [];
+    this.#forgetBatch();
     this.#lanes.clear();
+  }
+
+  #forgetBatch(): void {
+    this.#batch = [];
+    this.#concerned = new Set();
   }
 
   #note(seq: Seq, entry: Entry): void {
@@ -122,7 +126,24 @@ export class Sequencer {
   #append(entry: Entry, bytes: Buffer = encodeEntry(entry)): void {
     this.#batch.push(bytes);
     this.#context.decoded.set(bytes, entry);
+    this.#noteConcerned(entry);
     this.#note((this.#view.last.seq + this.#batch.length) as Seq, entry);
+  }
+
+  /** Of rows that were changed, the engine that waits to answer its client, and the originators, who let the next ones change them. */
+  #noteConcerned(entry: Entry): void {
+    if (this.#concerned === null) return;
+    const members = this.#log?.members;
+    const isOfRows = entry.kind === "proposal" && entry.body.kind === "transaction" && entry.body.parts.every((part) => part.kind === "rows");
+    if (members === undefined || !(isOfRows || entry.kind === "refused")) {
+      this.#concerned = null;
+      return;
+    }
+    const engines = isOfRows ? [entry.engine, ...entry.fences.map(({ originator }) => originator)] : [entry.engine];
+    for (const engine of engines) {
+      const endpoint = members.get(engine)?.endpoint;
+      if (endpoint !== undefined && endpoint !== this.#context.self.endpoint) this.#concerned.add(endpoint);
+    }
   }
 
   propose(from: Endpoint, message: ProposeMessage): void {
@@ -289,9 +310,10 @@ export class Sequencer {
     this.#log.forgetDirty();
     if (this.#batch.length === 0) return;
     const batch = this.#batch;
+    const concerned = this.#concerned;
     const expected = this.#view.last.seq + 1;
-    this.#batch = [];
-    const ordered = this.#order(batch);
+    this.#forgetBatch();
+    const ordered = this.#order(batch, concerned);
     if (ordered[0] !== undefined && ordered[0].seq !== expected) throw new BugError("the stream gave another seq than the fences were checked for");
   }
 

@@ -523,7 +523,7 @@ export class Transactions {
       ageBeginMs: age.beginMs,
       ageCounter: age.counter,
       snapshot,
-      appliedSeq: this.#context.appliedSeq,
+      applied: this.#context.position,
       holdsNothing,
       fences,
       items,

@@ -139,7 +139,7 @@ class Asked extends CacheParts {
       ageBeginMs: beginMs,
       ageCounter: transaction,
       snapshot: this.context.appliedSeq,
-      appliedSeq: this.context.appliedSeq,
+      applied: this.context.position,
       holdsNothing: false,
       fences: [{ atom, originator: 3 as EngineId, ownershipVersion: 4 as Seq }],
       items: [{ space, key, use: "write" }],

@@ -1,4 +1,5 @@
 /** One engine's parts without a stream: entries are applied to its catalog one by one, as if committed, and its effects are read. */
+import { genesisHash } from "../../src/base/chain-hash.js";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, ProposalSeq, Seq, SpaceId, Term } from "../../src/base/ids.js";
 import type { LogPosition } from "../../src/base/log-entry.js";
 import { seededRandom } from "../../src/base/random.js";
@@ -11,7 +12,7 @@ import { ProposalQueue } from "../../src/engines/proposal-queue.js";
 import { decodeEngineMessage, type EngineMessage } from "../../src/messages/wire/engine-messages.js";
 import { decodeEntry, type Entry, encodeEntry, formatVersion, type ProposalBody, type ProposalEntry } from "../../src/messages/wire/entry.js";
 
-export const genesis = { seq: 0 as Seq, term: 0 as Term, hash: "" } as unknown as LogPosition;
+export const genesis = { seq: 0 as Seq, term: 0 as Term, hash: genesisHash } as unknown as LogPosition;
 /** A table that engine 2 makes. */
 export const space = 131_073 as SpaceId;
 export const atom = 2_097_153 as AtomId;

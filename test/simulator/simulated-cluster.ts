@@ -389,7 +389,10 @@ export class SimulatedCluster {
     }
   }
 
+  /** As that engine answers once it has heard of what any other has committed by now: who did not wait for a commit hears of it a little later. */
   async expectRows(name: string, sql: string, expected: readonly (readonly (SqlValue | number)[])[]): Promise<void> {
+    const seq = Math.max(...[...this.processes.values()].map(({ core }) => core?.stream.commitSeq ?? 0));
+    await this.runUntil("it has heard of all commits", () => (this.process(name).core?.context.appliedSeq ?? 0) >= seq);
     const rows = await this.sql(name, sql);
     const plain = (value: unknown): string => JSON.stringify(value, (_, one) => (typeof one === "bigint" ? Number(one) : one));
     check(

@@ -95,7 +95,15 @@ class Story {
         break;
       }
       case "order":
-        this.#step({ kind: "order", nowMs, entries: (fields.bytes ?? "").split(",").map((size) => Buffer.alloc(Number(size), 5)) });
+        this.#step({
+          kind: "order",
+          nowMs,
+          entries: (fields.bytes ?? "").split(",").map((size) => Buffer.alloc(Number(size), 5)),
+          ...(fields.concerned !== undefined && { concerned: fields.concerned.split(",") as Endpoint[] }),
+        });
+        break;
+      case "committed":
+        this.#step({ kind: "committed", nowMs, place: place(fields.history ?? "", Number(fields.seq)) });
         break;
       case "voters":
         this.#step({ kind: "order", nowMs, entries: [encodeEntry({ kind: "voters", voters: nodes(fields.of) })] });

@@ -69,14 +69,14 @@ const entries = [
 ] as unknown as Entry[];
 
 const messages = [
-  { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0 },
+  { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0, applied: { seq: 300, hash: "0123456789abcdef" } },
   { kind: "silentOriginator", engine: 5, fences: [fence] },
   { kind: "farewell", engine: 5, ids: [{ space: 7, first: 9n, next: 33n, fence }] },
   { kind: "cutsRequest", atom: 9, space: 7, low: Buffer.from([1]), high: null, minSeq: 300 },
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 5, entries: "c6fae96b2ac871c1", messages: "50a9d2d5722df1aa" };
+const digests = { formatVersion: 7, entries: "c6fae96b2ac871c1", messages: "56fd8d3d1fec1503" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

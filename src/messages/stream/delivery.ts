@@ -112,6 +112,17 @@ export class Delivery {
     this.#matchedSeq = seq;
   }
 
+  /**
+   * What some engine has applied: committed, in whatever term. Where the log has the same there, it is matched and committed up to it. Another
+   * hash there belongs to a tail that the term's sequencer will replace.
+   */
+  matchCommitted(place: HashedSeq): void {
+    if (place.seq <= this.#commitSeq || this.#log.hashAt(place.seq) !== place.hash) return;
+    this.#matchTo(place.seq);
+    this.#commitSeq = place.seq;
+    this.#acceptHeld();
+  }
+
   /** A frame of the current term, or a committed repair. */
   receive(frame: FrameMessage): void {
     if (frame.last.seq > this.#heardLastSeq) this.#heardLastSeq = frame.last.seq;

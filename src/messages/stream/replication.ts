@@ -19,6 +19,20 @@ const unansweredHeartbeatsMax = 2;
 /** And gets copies by unicast for this many heartbeats, before the multicast alone is tried again. */
 const copiedHeartbeats = 50;
 
+/**
+ * A commit is told at once to the engines that it concerns, if they are so few at most, and to all others with the next frame, or when this many milliseconds
+ * have gone: each frame wakes every engine, and a round of commits need not do so twice.
+ */
+const concernedMax = 4;
+const tellAllAfterMs = 4;
+
+/** What was ordered together. */
+interface Ordered {
+  readonly lastSeq: Seq;
+  /** null: all. */
+  readonly concerned: readonly Endpoint[] | null;
+}
+
 /** What the sequencer knows of a voter in this term, since it votes. */
 interface Voter {
   durableSeq: Seq;
@@ -55,6 +69,12 @@ export class Replication {
   #heartbeatRounds: number[] = [];
   #isFrameDue = true;
   #sentCommitSeq = 0;
+  /** Told to those concerned, at least. */
+  #toldCommitSeq = 0;
+  /** Since when not all have been told the commit seq; null: they have. */
+  #untoldSinceMs: number | null = null;
+  /** Not told yet, oldest first. */
+  #ordered: Ordered[] = [];
 
   /** `noopSeq`: the place of the term's NOOP, just appended. */
   constructor(host: ReplicationHost, noopSeq: Seq, nowMs: number) {
@@ -77,6 +97,16 @@ export class Replication {
   /** The next entry that was not sent whole. */
   get unsentSeq(): Seq {
     return this.#cursor.seq;
+  }
+
+  /** Everything up to `lastSeq` that was not told of before. */
+  onOrdered(lastSeq: Seq, concerned: readonly Endpoint[] | null): void {
+    this.#ordered.push({ lastSeq, concerned });
+  }
+
+  /** All are to be told the commit seq before `nowMs`, and perhaps no entry comes along. */
+  isTellingDueBefore(nowMs: number): boolean {
+    return this.#untoldSinceMs !== null && this.#untoldSinceMs + tellAllAfterMs < nowMs;
   }
 
   onAck(ack: AckMessage, nowMs: number): void {
@@ -135,6 +165,7 @@ export class Replication {
   /** A heartbeat when its time has come. */
   tick(nowMs: number): void {
     const { heartbeatMs } = this.#host.limits;
+    if (this.#untoldSinceMs !== null && nowMs - this.#untoldSinceMs >= tellAllAfterMs) this.#isFrameDue = true;
     if (nowMs - this.#heartbeatMs < heartbeatMs) return;
     this.#heartbeatMs = nowMs;
     if (this.#heartbeatRounds.length >= unansweredHeartbeatsMax) {
@@ -168,14 +199,51 @@ export class Replication {
       const payload = packFrame(log, header, this.#cursor, log.last.seq, limits.datagramBytesMax);
       left = this.#send(payload, left, false, nowMs);
       this.#isFrameDue = this.#isFrameDue && !this.#everyoneGets(nowMs);
-      this.#sentCommitSeq = header.commit.seq;
+      this.#allTold(header.commit.seq);
     }
-    if (!this.#isFrameDue && header.commit.seq <= this.#sentCommitSeq) return left;
+    if (!this.#isFrameDue && header.commit.seq <= this.#toldCommitSeq) return left;
     if (left <= 0) return null;
-    this.#sentCommitSeq = header.commit.seq;
-    left = this.#send(packEmptyFrame(header), left, this.#isFrameDue, nowMs);
-    this.#isFrameDue = false;
-    return left;
+    const concerned = this.#isFrameDue ? null : this.#concernedBy(header.commit.seq);
+    const payload = packEmptyFrame(header);
+    if (concerned === null || concerned.size > Math.min(concernedMax, left)) {
+      left = this.#send(payload, left, this.#isFrameDue, nowMs);
+      this.#isFrameDue = false;
+      this.#allTold(header.commit.seq);
+      return left;
+    }
+    for (const endpoint of concerned) this.#host.sendDatagram(endpoint, payload);
+    this.#forgetOrdered(header.commit.seq);
+    this.#toldCommitSeq = header.commit.seq;
+    this.#untoldSinceMs ??= nowMs;
+    return left - concerned.size;
+  }
+
+  #allTold(commitSeq: Seq): void {
+    this.#forgetOrdered(commitSeq);
+    this.#sentCommitSeq = commitSeq;
+    this.#toldCommitSeq = commitSeq;
+    this.#untoldSinceMs = null;
+  }
+
+  #forgetOrdered(commitSeq: Seq): void {
+    let told = 0;
+    while ((this.#ordered[told]?.lastSeq ?? Number.POSITIVE_INFINITY) <= commitSeq) told++;
+    if (told > 0) this.#ordered.splice(0, told);
+  }
+
+  /** Who waits for what has become committed since it was told last; null: everyone. */
+  #concernedBy(commitSeq: Seq): Set<Endpoint> | null {
+    // The term's NOOP, and the tail before it, were not ordered here.
+    if (this.#toldCommitSeq < this.noopSeq) return null;
+    const all = new Set<Endpoint>();
+    let firstSeq = this.#toldCommitSeq + 1;
+    for (const { lastSeq, concerned } of this.#ordered) {
+      if (firstSeq > commitSeq) break;
+      if (concerned === null) return null;
+      for (const endpoint of concerned) all.add(endpoint);
+      firstSeq = lastSeq + 1;
+    }
+    return all;
   }
 
   /** The entries' frames of this turn were the heartbeat: true unless a voter that hears nothing must have one of its own. */

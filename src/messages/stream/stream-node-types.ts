@@ -3,6 +3,7 @@
 import type { Endpoint, EngineKind, NodeId, Nonce, Seq, Term } from "../../base/ids.js";
 import type { LogEntry, LogPosition } from "../../base/log-entry.js";
 import type { Random } from "../../base/random.js";
+import type { HashedSeq } from "../wire/stream-messages.js";
 
 export interface StreamNodeOptions {
   readonly kind: EngineKind;
@@ -57,8 +58,13 @@ export type StreamInput =
   /** Everything that was appended up to this position is durable. */
   | { readonly kind: "journaled"; readonly nowMs: number; readonly position: LogPosition }
   | { readonly kind: "voteSaved"; readonly nowMs: number; readonly term: Term; readonly votedFor: NodeId }
-  /** Sequencer only: gives the entries the next seqs. Not the sequencer any more: "ordered" with none. */
-  | { readonly kind: "order"; readonly nowMs: number; readonly entries: readonly Uint8Array[] }
+  /**
+   * Sequencer only: gives the entries the next seqs. Not the sequencer any more: "ordered" with none. `concerned`: the engines that wait for
+   * their commit, and hear of it at once; all others do so with the next frame, or some milliseconds later. Left out: all hear of it at once.
+   */
+  | { readonly kind: "order"; readonly nowMs: number; readonly entries: readonly Uint8Array[]; readonly concerned?: readonly Endpoint[] }
+  /** A peer has applied this place: it is committed. */
+  | { readonly kind: "committed"; readonly nowMs: number; readonly place: HashedSeq }
   /** Answer to readJournal. */
   | { readonly kind: "journalRead"; readonly nowMs: number; readonly requestId: number; readonly entries: readonly LogEntry[] | "gone" }
   /** The engine's stored state has reached this seq: told to the sequencer with acks. */

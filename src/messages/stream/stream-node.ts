@@ -214,7 +214,10 @@ export class StreamNode implements StreamView {
         this.#election.onVoteSaved(input.term, input.votedFor, this.#nowMs);
         break;
       case "order":
-        this.#order(input.entries);
+        this.#order(input.entries, input.concerned);
+        break;
+      case "committed":
+        this.#receiver.delivery.matchCommitted(input.place);
         break;
       case "journalRead":
         this.#catchUpServer.onJournalRead(input.requestId, input.entries, this.commitSeq, this.#catchUpSource());
@@ -241,7 +244,8 @@ export class StreamNode implements StreamView {
 
   /** A tick has something to do before `nowMs`. What takes longer (heartbeats, silence) is looked at by every tick anyway. */
   isDueBefore(nowMs: number): boolean {
-    return (this.#replication === null && this.#receiver.isChasing) || this.#election.standsBefore(nowMs);
+    const isDue = this.#replication === null ? this.#receiver.isChasing : this.#replication.isTellingDueBefore(nowMs);
+    return isDue || this.#election.standsBefore(nowMs);
   }
 
   #onTick(): void {
@@ -258,6 +262,7 @@ export class StreamNode implements StreamView {
 
   #onTurnEnd(): void {
     const isWorkLeft = this.#replication === null ? this.#endReceiversTurn() : this.#endSequencersTurn(this.#replication);
+    // Where it was not taken already.
     this.#emitAppend();
     this.#emitCommits();
     const droppable = Math.min(
@@ -273,6 +278,8 @@ export class StreamNode implements StreamView {
   #endSequencersTurn(replication: Replication): boolean {
     const seq = replication.committableSeq();
     if (seq > this.commitSeq) this.#receiver.delivery.commitOwn(seq);
+    // Its own write begins before those who are woken by the frames take the machine's cores.
+    this.#emitAppend();
     const budget = this.#options.limits.datagramsPerTurnMax;
     // Half of the turn at most goes to repairs: they must neither starve nor be starved by new frames.
     const forRepairs = Math.ceil(budget / 2);
@@ -364,7 +371,7 @@ export class StreamNode implements StreamView {
     return entry;
   }
 
-  #order(entries: readonly Uint8Array[]): void {
+  #order(entries: readonly Uint8Array[], concerned: readonly Endpoint[] | undefined): void {
     if (this.#replication === null) {
       this.#effects.push({ kind: "ordered", entries: [] });
       return;
@@ -375,6 +382,7 @@ export class StreamNode implements StreamView {
       assert(voters === null || this.#isVotersChangeSound(voters), "a change of voters while another is under way, or by more than one node");
       return this.#append(bytes);
     });
+    this.#replication.onOrdered(this.#log.last.seq, concerned ?? null);
     this.#effects.push({ kind: "ordered", entries: ordered });
   }
 

@@ -7,6 +7,7 @@ import type { ChainHash } from "../../base/chain-hash.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId, Term } from "../../base/ids.js";
 import type { LogPosition } from "../../base/log-entry.js";
 import { type Fence, type IdRange, readIdRange, writeIdRange } from "./entry.js";
+import { type HashedSeq, readHashedSeq, writeHashedSeq } from "./stream-messages.js";
 
 /** "Who is there?", multicast by an engine that seeks its database, with its own whereabouts. */
 export interface SeekMessage {
@@ -67,8 +68,8 @@ export interface PermissionRequestMessage {
   readonly ageBeginMs: number;
   readonly ageCounter: number;
   readonly snapshot: Seq;
-  /** The originator first reaches this too. */
-  readonly appliedSeq: Seq;
+  /** What the sender has applied: committed, whether the originator has heard so or not. It first reaches this too. */
+  readonly applied: HashedSeq;
   readonly holdsNothing: boolean;
   readonly fences: readonly Fence[];
   readonly items: readonly { readonly space: SpaceId; readonly key: string; readonly use: "write" | "delete" | "exist" }[];
@@ -85,6 +86,8 @@ export interface PermissionReplyMessage {
    */
   readonly outcome: "granted" | "conflict" | "tooYoung" | "moved" | "waits";
   readonly reach: Seq;
+  /** What the originator has applied. */
+  readonly applied: HashedSeq;
 }
 
 export interface ReleaseMessage {
@@ -303,7 +306,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     number: 70,
     write: (w, m) => {
       w.varint(m.engine).varint(m.transaction).varint(m.attempt).f64(m.ageBeginMs).varint(m.ageCounter);
-      w.varint(m.snapshot).varint(m.appliedSeq).bool(m.holdsNothing);
+      writeHashedSeq(w.varint(m.snapshot), m.applied).bool(m.holdsNothing);
       writeFences(w, m.fences);
       w.varint(m.items.length);
       for (const item of m.items) w.varint(item.space).bytes(Buffer.from(item.key, "latin1")).u8(uses.indexOf(item.use));
@@ -317,7 +320,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       ageBeginMs: r.f64(),
       ageCounter: r.varint(),
       snapshot: r.varint() as Seq,
-      appliedSeq: r.varint() as Seq,
+      applied: readHashedSeq(r),
       holdsNothing: r.bool(),
       fences: readFences(r),
       items: r.list((one) => ({ space: one.varint() as SpaceId, key: one.bytes().toString("latin1"), use: pick(uses, one.u8()) }), 3),
@@ -326,8 +329,14 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
   },
   permissionReply: {
     number: 71,
-    write: (w, m) => w.varint(m.transaction).varint(m.attempt).u8(outcomes.indexOf(m.outcome)).varint(m.reach),
-    read: (r) => ({ transaction: r.varint(), attempt: r.varint(), outcome: pick(outcomes, r.u8()), reach: r.varint() as Seq }),
+    write: (w, m) => writeHashedSeq(w.varint(m.transaction).varint(m.attempt).u8(outcomes.indexOf(m.outcome)).varint(m.reach), m.applied),
+    read: (r) => ({
+      transaction: r.varint(),
+      attempt: r.varint(),
+      outcome: pick(outcomes, r.u8()),
+      reach: r.varint() as Seq,
+      applied: readHashedSeq(r),
+    }),
   },
   release: {
     number: 72,

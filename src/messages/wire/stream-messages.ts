@@ -247,7 +247,7 @@ function varintBytes(value: number): number {
   return count;
 }
 
-function writeHashedSeq(writer: ByteWriter, place: HashedSeq): ByteWriter {
+export function writeHashedSeq(writer: ByteWriter, place: HashedSeq): ByteWriter {
   return writeHash(writer.varint(place.seq), place.hash);
 }
 
@@ -374,7 +374,7 @@ function readSeq(reader: ByteReader): Seq {
   return seq as Seq;
 }
 
-function readHashedSeq(reader: ByteReader): HashedSeq {
+export function readHashedSeq(reader: ByteReader): HashedSeq {
   return { seq: readSeq(reader), hash: readHash(reader) };
 }
 
