@@ -223,3 +223,8 @@ export function compareBytes(left: Uint8Array, right: Uint8Array): number {
 }
 
 export const emptyBytes: Buffer = Buffer.alloc(0);
+
+/** The same bytes, seen as a Buffer. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,4 +1,4 @@
-/** What a Cache does: clients' transactions on its local store, the pulls and id blocks that they need. */
+/** What a Cache does: clients' transactions on its local store, the pulls and id blocks that they need, and what other Caches pull from it. */
 import type { Endpoint } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
@@ -13,6 +13,7 @@ import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import { PullManager } from "./pull-manager.js";
+import { RowSource } from "./row-source.js";
 import { SilentOriginators } from "./silent-originators.js";
 import { Transactions } from "./transactions.js";
 
@@ -20,6 +21,7 @@ export class CacheSide {
   readonly local: LocalDriver;
   readonly catalogs: CatalogPulls;
   readonly pulls: PullManager;
+  readonly rows: RowSource;
   readonly ids: IdBlocks;
   readonly transactions: Transactions;
   readonly eviction: Eviction;
@@ -30,6 +32,7 @@ export class CacheSide {
     this.local = new LocalDriver(context);
     this.catalogs = new CatalogPulls(context, limits);
     this.pulls = new PullManager(context, this.local, proposals, this.catalogs);
+    this.rows = new RowSource(context, this.local);
     const silent = new SilentOriginators(context);
     this.ids = new IdBlocks(context, this.local, desk, silent);
     this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent);
@@ -45,6 +48,10 @@ export class CacheSide {
   onEvent(event: CatalogEvent): void {
     this.ids.onEvent(event);
     this.transactions.onEvent(event);
+    if (event.kind === "departed") {
+      this.pulls.questions.sources.departed(event.member.endpoint);
+      this.rows.departed(event.member.endpoint);
+    }
     if (event.kind !== "spaceGone") return;
     this.pulls.spaceGone(event.space);
     this.catalogs.spaceGone(event.space);
@@ -54,11 +61,12 @@ export class CacheSide {
   onApplied(): void {
     this.catalogs.onApplied();
     this.transactions.onApplied();
+    this.rows.onApplied();
   }
 
   disconnected(endpoint: Endpoint): void {
     this.catalogs.disconnected(endpoint);
-    this.pulls.disconnected(endpoint);
+    this.pulls.questions.disconnected(endpoint);
     this.transactions.disconnected(endpoint);
   }
 
@@ -77,6 +85,12 @@ export class CacheSide {
       case "pullReply":
         this.pulls.onReply(from, message);
         return true;
+      case "pullRequest":
+        this.rows.onRequest(from, message);
+        return true;
+      case "pullRefused":
+        this.pulls.questions.refused(from, message);
+        return true;
       default:
         return false;
     }
@@ -86,6 +100,7 @@ export class CacheSide {
     this.ids.tick();
     this.transactions.tick();
     this.eviction.tick();
+    this.rows.tick();
   }
 
   turnEnd(): void {

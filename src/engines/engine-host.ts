@@ -4,7 +4,7 @@
  */
 
 import { atomBytesTarget } from "../atoms/atom.js";
-import { MalformedBytesError } from "../base/bytes.js";
+import { asBuffer, MalformedBytesError } from "../base/bytes.js";
 import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
@@ -317,8 +317,4 @@ export class EngineHost {
     const through = store.flushedSeq - journalKeptEntries;
     if (through > journal.base.seq) journal.removeThrough(through as Seq).catch((error: unknown) => this.#fail(error));
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

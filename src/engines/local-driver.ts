@@ -2,8 +2,10 @@
  * The core's end of the local store: what has been posted to it, in order. The store carries out calls one after another, so a run posted
  * after the application of a seq reads at least that seq.
  */
+import { asBuffer } from "../base/bytes.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
+import type { PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange } from "../messages/wire/entry.js";
 import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
@@ -22,6 +24,8 @@ const postAfterBytes = 256 * 1024;
 /** Entries that the store has not applied, in bytes: beyond it the Cache starts over rather than take memory without bound. */
 const waitingBytesMax = 256 * 1024 * 1024;
 
+/** Of a chunk for another Cache; null: it is not held. */
+type ChunkDone = (message: Buffer | null) => void;
 type InstallDone = (outcome: InstallOutcome) => void;
 
 export class LocalDriver {
@@ -42,6 +46,7 @@ export class LocalDriver {
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
   #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
+  readonly #chunks = new Map<number, ChunkDone>();
   readonly #drops = new Map<number, () => void>();
   readonly #usages = new Map<number, (usage: Usage) => void>();
   #nextId = 1;
@@ -128,6 +133,14 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, changedSeq, rows } });
   }
 
+  /** A chunk of the range, as of `minSeq` at least, which is applied here. */
+  readChunk({ pull, space, low, high, minSeq, bytesMax }: PullRequestMessage, done: ChunkDone): void {
+    if (this.#posted < minSeq) this.flush();
+    const id = this.#nextId++;
+    this.#chunks.set(id, done);
+    this.#context.push({ kind: "local", call: { kind: "readChunk", id, pull, space, low, high, bytesMax } });
+  }
+
   /** After what is posted: of the range nothing is here any more. */
   dropRange(space: SpaceId, low: Uint8Array, high: Uint8Array | null, done: () => void): void {
     this.flush();
@@ -174,6 +187,12 @@ export class LocalDriver {
         const done = this.#installs.get(reply.id);
         this.#installs.delete(reply.id);
         done?.(reply.outcome);
+        return;
+      }
+      case "chunk": {
+        const done = this.#chunks.get(reply.id);
+        this.#chunks.delete(reply.id);
+        done?.(reply.message === null ? null : asBuffer(reply.message));
         return;
       }
       case "idsTakenBack":

@@ -2,9 +2,10 @@
  * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull"): those of whole tables, or those that named key ranges
  * overlap.
  *
- * What the atoms are, their space's record catalog says; where it is not here it is pulled first (catalog-pulls.ts). HOLD is proposed; when it is applied, the local store begins to keep the range's changes, and chunks are asked of Archives, each as of a
- * seq of theirs. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
- * as soon as nothing of what it needs is under way any more. A source that dies or is silent is replaced by another: chunks name their range, so nothing is done twice.
+ * What the atoms are, their space's record catalog says; where it is not here it is pulled first (catalog-pulls.ts). HOLD is proposed, one for all that is
+ * found missing in a turn; when it is applied, the local store begins to keep the range's changes, and chunks are asked of its holders, each as of a
+ * seq of the holder's. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
+ * as soon as nothing of what it needs is under way any more. Whom to ask, and what becomes of it, is pull-questions.ts's.
  *
  * Ranges of an index's entries are asked for in the same way, but nobody becomes a holder by them: they tell which rows a statement needs, and no permission
  * is ever given by who has them. The local store installs them when the rows that they stand for are here (sql/held-indexes.ts); these are pulled first.
@@ -21,7 +22,6 @@
  */
 import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
 import { emptyBytes } from "../base/bytes.js";
-import { assert } from "../base/errors.js";
 import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
 import { Remembered } from "../base/remembered.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
@@ -31,12 +31,10 @@ import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
 import type { ProposalQueue } from "./proposal-queue.js";
+import { type PulledRange, PullQuestions } from "./pull-questions.js";
 
-/** Chunks asked for at once: bounds what a pull has in memory to this times chunkBytesMax. */
-const requestsAtOnceMax = 8;
-const chunkBytesMax = 256 * 1024;
-/** A source that has not answered within this is replaced. Milliseconds. */
-const sourceSilentMs = 2000;
+/** Chunks asked for or being installed at once: bounds what pulls have in memory. */
+const chunksAtOnceMax = 8;
 /** Atoms that were given up and are remembered at most, to count those that are pulled again. */
 const droppedMax = 65_536;
 /** Entries of one range of an index, and ranges in one need, that are worth looking up: beyond, most atoms of the table would come anyway. */
@@ -53,22 +51,10 @@ const atomsPerProposalMax = 4096;
 const keysLookedAtMax = 2000;
 
 /** One range to fetch: what one atom's was when its HOLD was applied, or of an index's entries. */
-interface Task {
-  readonly id: number;
-  readonly space: SpaceId;
-  /** The table, where the space is an index's. */
-  readonly indexOf: SpaceId | null;
+interface Task extends PulledRange {
   readonly low: Buffer;
-  readonly high: Buffer | null;
   /** `low` and `high` again, to compare with. */
   readonly range: BinaryRange;
-  /** How far it has come. */
-  at: Buffer;
-  readonly minSeq: Seq;
-  source: Endpoint | null;
-  /** Of the source: its number in #questions. */
-  question: number;
-  askedMs: number;
   /** A reply that waits until this Cache has applied its seq, or is being installed. */
   reply: PullReplyMessage | null;
   installing: boolean;
@@ -81,15 +67,15 @@ export class PullManager {
   readonly #local: LocalDriver;
   readonly #proposals: ProposalQueue;
   readonly #catalogs: CatalogPulls;
-  readonly #tasks = new Map<number, Task>();
-  /** Unanswered. Each has a number of its own: a late answer to an earlier one must not pass for the chunk that is asked for now. */
-  readonly #questions = new Map<number, Task>();
-  /** Atoms whose HOLD is proposed and undecided. */
+  readonly #tasks = new Set<Task>();
+  /** Those with a reply. */
+  readonly #replied = new Set<Task>();
+  readonly questions: PullQuestions<Task>;
+  /** Atoms whose HOLD is undecided, or proposed at the turn's end. */
   readonly #proposed = new Set<AtomId>();
+  #unproposed: AtomId[] = [];
   #waiting: { needs: readonly PullNeed[]; readonly then: () => void }[] = [];
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
-  #nextId: number;
-  #nextSource: number;
   readonly #dropped = new Remembered<AtomId, true>(droppedMax);
   /** Ranges of its indexes asked for, by table. */
   readonly #lookUps = new Map<SpaceId, number>();
@@ -101,9 +87,7 @@ export class PullManager {
     this.#local = local;
     this.#proposals = proposals;
     this.#catalogs = catalogs;
-    // Not from 1: an answer to a former core's question must not pass for one to this one's.
-    this.#nextId = 1 + context.random.integer(2 ** 40);
-    this.#nextSource = context.random.integer(1024);
+    this.questions = new PullQuestions(context);
   }
 
   /** `then` is called when every atom that a need overlaps is held whole, or its space is gone. */
@@ -139,7 +123,7 @@ export class PullManager {
   #lookUp(space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
     for (const range of ranges) {
       let isAsked = false;
-      for (const task of this.#tasks.values()) if (task.space === space && overlap(task.range, range)) isAsked = true;
+      for (const task of this.#tasks) if (task.space === space && overlap(task.range, range)) isAsked = true;
       if (isAsked) continue;
       this.counters.lookUps++;
       const [low, high] = [Buffer.from(range.low, "latin1"), range.high === null ? null : Buffer.from(range.high, "latin1")];
@@ -147,15 +131,20 @@ export class PullManager {
     }
   }
 
-  /** The atoms of the need that nobody has asked for yet. */
+  /** The atoms of the need that nobody has asked for yet: at the turn's end, with those of all others. */
   #hold(need: PullNeed): void {
     const { engine } = this.#context;
-    const missing = this.#atomsOf(need).filter((atom) => !this.#proposed.has(atom.id) && !atom.holders.some((holder) => holder.engine === engine));
-    for (let from = 0; from < missing.length; from += atomsPerProposalMax) {
-      const atoms = missing.slice(from, from + atomsPerProposalMax).map((atom) => atom.id);
-      for (const atom of atoms) this.#proposed.add(atom);
-      const body = encodeBody({ kind: "hold", atoms });
-      this.#proposals.propose(body, [], (outcome, seq) => this.#held(need, atoms, outcome === "applied", seq));
+    for (const { id, holders } of this.#atomsOf(need)) {
+      if (this.#proposed.has(id) || holders.some((holder) => holder.engine === engine)) continue;
+      this.#proposed.add(id);
+      this.#unproposed.push(id);
+    }
+  }
+
+  #proposeHold(): void {
+    while (this.#unproposed.length > 0) {
+      const atoms = this.#unproposed.splice(0, atomsPerProposalMax);
+      this.#proposals.propose(encodeBody({ kind: "hold", atoms }), [], (outcome, seq) => this.#held(atoms, outcome === "applied", seq));
     }
   }
 
@@ -165,7 +154,7 @@ export class PullManager {
     return [...new Set(ranges.flatMap(({ low, high }) => atoms.overlapping(space, low, high)))];
   }
 
-  #held(need: PullNeed, ids: readonly AtomId[], applied: boolean, seq: Seq): void {
+  #held(ids: readonly AtomId[], applied: boolean, seq: Seq): void {
     const { catalog, engine } = this.#context;
     for (const id of ids) this.#proposed.delete(id);
     for (const id of applied ? ids : []) {
@@ -173,12 +162,10 @@ export class PullManager {
       if (atom === undefined || isReadyHolder(atom, engine)) continue;
       this.counters.atoms++;
       if (this.#dropped.delete(id)) this.counters.again++;
-      this.#start(need.space, null, atom.low, catalog.atoms.highOf(atom), seq);
+      this.#start(atom.space, null, atom.low, catalog.atoms.highOf(atom), seq);
     }
-    // A split between proposal and application may have left pieces that are nobody's; and others have waited for these atoms with needs of their own.
-    this.#hold(need);
-    for (const { needs } of this.#waiting)
-      for (const other of needs) if (other.space === need.space && other.indexOf === undefined && other !== need) this.#hold(other);
+    // A split between proposal and application may have left pieces that are nobody's.
+    for (const need of this.needs()) if (need.indexOf === undefined) this.#hold(need);
     this.#wake();
   }
 
@@ -194,17 +181,22 @@ export class PullManager {
 
   #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): void {
     this.#local.beginHold(space, low, high);
-    const id = this.#nextId++;
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
-    const task = { id, space, indexOf, low, high, range, at: low, minSeq, source: null, question: 0, askedMs: 0, reply: null };
-    this.#tasks.set(id, { ...task, installing: false, awaitsRows: false });
+    const asked = { space, indexOf, at: low, high, minSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
+    this.#tasks.add({ ...asked, low, range, reply: null, installing: false, awaitsRows: false });
+  }
+
+  #remove(task: Task): void {
+    this.#tasks.delete(task);
+    this.#replied.delete(task);
+    this.questions.close(task);
   }
 
   onReply(from: Endpoint, message: PullReplyMessage): void {
-    const task = this.#questions.get(message.pull);
-    if (task === undefined || task.source !== from || message.seq < task.minSeq) return;
-    this.#questions.delete(message.pull);
+    const task = this.questions.answered(from, message);
+    if (task === undefined) return;
     task.reply = message;
+    this.#replied.add(task);
     this.counters.chunks++;
     for (const { key, row } of message.rows) this.counters.bytes += key.length + row.length;
     if (task.indexOf !== null && (message.next !== null || message.rows.length > entriesMax)) this.#tooWide(task, task.indexOf);
@@ -221,12 +213,12 @@ export class PullManager {
     this.#local.install(task.space, task.at, end, reply.seq, changedSeq, reply.rows, (outcome) => {
       task.installing = false;
       if (typeof outcome === "object") {
-        if (this.#tasks.has(task.id)) this.#awaitRows(task, outcome);
+        if (this.#tasks.has(task)) this.#awaitRows(task, outcome);
         return;
       }
       task.reply = null;
-      task.source = null;
-      if (!this.#tasks.has(task.id)) return;
+      this.#replied.delete(task);
+      if (!this.#tasks.has(task)) return;
       if (outcome === "full") this.#startAgain(task);
       else if (reply.next !== null) task.at = reply.next;
       else this.#finish(task);
@@ -243,12 +235,12 @@ export class PullManager {
     task.awaitsRows = true;
     this.ensure([need], () => {
       task.awaitsRows = false;
-      if (this.#tasks.has(task.id)) this.#install(task);
+      if (this.#tasks.has(task)) this.#install(task);
     });
   }
 
   #tooWide(task: Task, table: SpaceId): void {
-    this.#tasks.delete(task.id);
+    this.#remove(task);
     this.#local.abandonHold(task.space, task.low, task.high);
     for (const waiting of this.#waiting) {
       const isMeant = waiting.needs.some(({ space, ranges }) => space === task.space && ranges?.some((range) => overlap(range, task.range)) === true);
@@ -259,62 +251,39 @@ export class PullManager {
 
   /** The buffer of changes overflowed: the rest of the range begins anew, from now. */
   #startAgain(task: Task): void {
-    this.#tasks.delete(task.id);
+    this.#remove(task);
     this.#context.log("debug", "a pull starts again: too many changes while it ran", { space: task.space });
     this.#local.abandonHold(task.space, task.at, task.high);
     this.#start(task.space, task.indexOf, task.at, task.high, this.#context.appliedSeq);
   }
 
   #finish(task: Task): void {
-    this.#tasks.delete(task.id);
+    this.#remove(task);
     if (task.indexOf === null) this.#whole.push({ space: task.space, low: task.low, high: task.high });
     this.#wake();
   }
 
   spaceGone(space: SpaceId): void {
     this.#lookUps.delete(space);
-    for (const task of this.#tasks.values()) {
-      if (task.space !== space) continue;
-      this.#tasks.delete(task.id);
-      this.#questions.delete(task.question);
-    }
+    for (const task of this.#tasks) if (task.space === space) this.#remove(task);
     this.#wake();
   }
 
-  disconnected(endpoint: Endpoint): void {
-    for (const task of this.#tasks.values()) if (task.source === endpoint && task.reply === null) task.source = null;
-  }
-
   turnEnd(): void {
-    const archives = this.#context.archives();
-    let asked = 0;
-    for (const task of this.#tasks.values()) {
-      if (task.source !== null && task.reply === null && this.#context.nowMs - task.askedMs > sourceSilentMs) task.source = null;
-      if (task.reply !== null) this.#install(task);
+    this.questions.turnEnd();
+    let chunks = this.questions.openCount;
+    for (const task of this.#replied) {
+      this.#install(task);
       // While it waits for others, these have its place.
-      if (task.source !== null && !task.awaitsRows && ++asked >= requestsAtOnceMax) break;
+      if (!task.awaitsRows) chunks++;
     }
-    if (archives.length > 0) {
-      for (const task of this.#tasks.values()) {
-        if (asked >= requestsAtOnceMax) break;
-        if (task.source !== null) continue;
-        this.#ask(task, archives);
-        asked++;
-      }
+    for (const task of this.#tasks) {
+      if (chunks >= chunksAtOnceMax) break;
+      if (task.question !== 0 || task.reply !== null) continue;
+      if (this.questions.ask(task)) chunks++;
     }
+    this.#proposeHold();
     this.#proposeReady();
-  }
-
-  #ask(task: Task, archives: readonly Endpoint[]): void {
-    const source = archives[this.#nextSource++ % archives.length];
-    assert(source !== undefined, "no Archive to pull from");
-    task.source = source;
-    task.askedMs = this.#context.nowMs;
-    this.#questions.delete(task.question);
-    task.question = this.#nextId++;
-    this.#questions.set(task.question, task);
-    const { question, space, at, high, minSeq } = task;
-    this.#context.send(source, { kind: "pullRequest", pull: question, space, low: at, high, minSeq, bytesMax: chunkBytesMax });
   }
 
   #proposeReady(): void {
@@ -352,7 +321,7 @@ export class PullManager {
       else ranges.push(range);
     };
     const { atoms } = this.#context.catalog;
-    for (const task of this.#tasks.values()) add(task.space, task.range);
+    for (const task of this.#tasks) add(task.space, task.range);
     for (const id of this.#proposed) {
       const atom = atoms.get(id);
       if (atom !== undefined) add(atom.space, { low: atom.lowKey, high: atoms.highKeyOf(atom) });

@@ -15,6 +15,7 @@ export function systemTablesOf(core: EngineCore): SystemTables {
     atoms: tableOf(atomRows(core)),
     catalogs: tableOf(catalogRows(core)),
     memory: tableOf(memoryRows(core)),
+    pulls: { columns: pullColumns, rows: pullRows(core) },
     transactions: { columns: transactionColumns, rows: transactionRows(core) },
   };
 }
@@ -189,6 +190,38 @@ function transactionRows(core: EngineCore): Row[] {
     rows_written: BigInt(summary.rowsWritten),
     bytes: BigInt(summary.bytes),
   }));
+}
+
+const pullColumns = [
+  ...["engine", "kind", "chunks", "bytes", "latency_ms", "busy", "not_held", "silent"],
+  ...["given_chunks", "given_bytes", "given_busy", "given_not_held"],
+];
+
+/** Of each other member: what this Cache has pulled from it, and what it was given of this Cache's rows. `latency_ms` is as chunks lately took. */
+function pullRows(core: EngineCore): Row[] {
+  const { cache, catalog } = core;
+  if (cache === null) return [];
+  return [...catalog.members.values()].flatMap((member): Row[] => {
+    if (member.id === core.engine) return [];
+    const pulled = cache.pulls.questions.sources.counters.get(member.endpoint);
+    const given = cache.rows.given.get(member.endpoint);
+    return [
+      {
+        engine: BigInt(member.id),
+        kind: member.kind,
+        chunks: BigInt(pulled?.chunks ?? 0),
+        bytes: BigInt(pulled?.bytes ?? 0),
+        latency_ms: pulled === undefined || pulled.chunks === 0 ? null : pulled.meanMs,
+        busy: BigInt(pulled?.busy ?? 0),
+        not_held: BigInt(pulled?.notHeld ?? 0),
+        silent: BigInt(pulled?.silent ?? 0),
+        given_chunks: BigInt(given?.chunks ?? 0),
+        given_bytes: BigInt(given?.bytes ?? 0),
+        given_busy: BigInt(given?.busy ?? 0),
+        given_not_held: BigInt(given?.notHeld ?? 0),
+      },
+    ];
+  });
 }
 
 export function statusOf(core: EngineCore, database: string, clusterId: string): Status {

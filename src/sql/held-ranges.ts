@@ -60,6 +60,12 @@ export class HeldRanges {
     return range !== undefined && (range.high === null || key < range.high);
   }
 
+  /** Of what is held, that which the key lies in. */
+  pieceOf(key: Uint8Array): BinaryRange | undefined {
+    const place = binary(key);
+    return this.holdsKey(place) ? this.#held[this.#lastFrom(place)] : undefined;
+  }
+
   holds(range: BinaryRange): boolean {
     const held = this.#held[this.#lastFrom(range.low)];
     return held !== undefined && !endsBefore(held.high, range.high);

@@ -2,6 +2,7 @@
 
 import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
+import { encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 import type { Description, InstallOutcome, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
 
@@ -22,6 +23,16 @@ export type LocalStoreCall =
       readonly changedSeq: Seq;
       readonly rows: readonly PulledRow[];
     }
+  /** `pull`: the asker's number of its question. */
+  | {
+      readonly kind: "readChunk";
+      readonly id: number;
+      readonly pull: number;
+      readonly space: SpaceId;
+      readonly low: Uint8Array;
+      readonly high: Uint8Array | null;
+      readonly bytesMax: number;
+    }
   | { readonly kind: "abandonHold"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "dropRange"; readonly id: number; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
   | { readonly kind: "holdEmpty"; readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null }
@@ -38,6 +49,8 @@ export type LocalStoreReply =
   | { readonly kind: "applied"; readonly through: Seq; readonly oldestSnapshot: Seq }
   | { readonly kind: "transactionEnded"; readonly oldestSnapshot: Seq }
   | { readonly kind: "installed"; readonly id: number; readonly outcome: InstallOutcome }
+  /** The answer, ready to be sent: to encode it is not for the thread that orders. null: not held. */
+  | { readonly kind: "chunk"; readonly id: number; readonly message: Uint8Array | null }
   | { readonly kind: "dropped"; readonly id: number }
   | { readonly kind: "usage"; readonly id: number; readonly usage: Usage }
   | { readonly kind: "idsTakenBack"; readonly left: readonly IdRange[] }
@@ -65,6 +78,8 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       return null;
     case "install":
       return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows, call.changedSeq) };
+    case "readChunk":
+      return { kind: "chunk", id: call.id, message: chunkMessage(store, call) };
     case "abandonHold":
       store.abandonHold(call.space, call.low, call.high);
       return null;
@@ -91,4 +106,9 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
     default:
       return unreachable(call);
   }
+}
+
+function chunkMessage(store: LocalStore, { pull, space, low, high, bytesMax }: Extract<LocalStoreCall, { kind: "readChunk" }>): Uint8Array | null {
+  const chunk = store.readChunk(space, low, high, bytesMax);
+  return chunk === null ? null : encodeEngineMessage({ kind: "pullReply", pull, ...chunk });
 }

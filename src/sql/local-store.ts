@@ -182,6 +182,14 @@ export interface PulledRow {
   readonly row: Uint8Array;
 }
 
+/** Rows of a range that begins where it was asked for, as of one seq. */
+export interface Chunk {
+  readonly seq: Seq;
+  readonly rows: readonly { readonly key: Buffer; readonly row: Buffer }[];
+  /** Where to go on; null: the range is whole. */
+  readonly next: Buffer | null;
+}
+
 export type InstallOutcome = "held" | "full" | PullNeed;
 
 export interface Description {
@@ -242,6 +250,8 @@ export interface LocalStore {
    * then nothing is installed, and the same call is made again when they are; its `changedSeq` is of all rows of the table.
    */
   install(space: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[], changedSeq?: Seq): InstallOutcome;
+  /** Rows of [low, high) for another Cache, of about so many bytes at most. null: not held from `low` on, or better read elsewhere (read-chunk.ts). */
+  readChunk(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): Chunk | null;
   /** Gives up joining ranges within [low, high). */
   abandonHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**

@@ -24,6 +24,7 @@ import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { splitScript } from "./parse/split-script.js";
 import { isFault } from "./parse/sqlite-grammar.js";
+import { readChunk } from "./read-chunk.js";
 import { takeIdsBack } from "./row-ids.js";
 import { runSteps } from "./run-steps.js";
 import { faultOf } from "./statement-faults.js";
@@ -64,6 +65,10 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       const outcome = installRows(state, space, { low, high }, seq, rows, changedSeq);
       checkpointLargeWal(connections);
       return outcome;
+    },
+    readChunk(space, low, high, bytesMax) {
+      unpark(state);
+      return readChunk(state, space, low, high, bytesMax);
     },
     abandonHold: (table, low, high) => state.held.get(table)?.abandonJoining({ low, high }),
     dropRange(table, low, high) {

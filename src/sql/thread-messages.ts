@@ -1,7 +1,7 @@
 /**
  * Batches of calls and replies as they cross between threads. What a structured clone costs is one visit for each object and property, and
  * for each view a copy of all of the buffer under it (a received frame, a pool's slab). So the bytes of a batch go into one buffer that is handed
- * over without a copy, and the commonest messages, a single plain statement, its commit, and entries to apply, go as flat lists.
+ * over without a copy, and the commonest messages, a single plain statement, its commit, and entries to apply, go as flat lists; so do chunks for other Caches.
  */
 import type { Seq, SpaceId } from "../base/ids.js";
 import { isolations, type PermissionKey, type RunResult, type SessionSettings } from "./local-store.js";
@@ -41,6 +41,8 @@ type FlatCommit = readonly [
   versions: readonly number[],
   ...FlatSettings,
 ];
+
+type FlatChunk = readonly ["chunk", id: number, length: number];
 
 const uses: readonly PermissionKey["kind"][] = ["write", "delete", "exist"];
 
@@ -119,6 +121,11 @@ export function unpackCalls({ items, bytes }: ThreadMessage): readonly LocalStor
 export function packReplies(replies: readonly LocalStoreReply[]): ThreadMessage {
   const pieces: Uint8Array[] = [];
   const items = replies.map((reply) => {
+    if (reply.kind === "chunk" && reply.message !== null) {
+      pieces.push(reply.message);
+      const flat: FlatChunk = ["chunk", reply.id, reply.message.length];
+      return flat;
+    }
     if (reply.kind !== "ran" || reply.result.kind !== "commit") return reply;
     const flat = flatCommit(reply.id, reply.result);
     if (flat !== null) pieces.push(reply.result.changes.body);
@@ -145,8 +152,13 @@ function flatCommit(id: number, { snapshot, outcomes, nextStep, settings, change
 
 export function unpackReplies({ items, bytes }: ThreadMessage): readonly LocalStoreReply[] {
   let at = 0;
-  return (items as readonly (LocalStoreReply | FlatCommit)[]).map((item): LocalStoreReply => {
+  return (items as readonly (LocalStoreReply | FlatChunk | FlatCommit)[]).map((item): LocalStoreReply => {
     if (!Array.isArray(item)) return item as LocalStoreReply;
+    if (item[0] === "chunk") {
+      const [, id, length] = item as FlatChunk;
+      at += length;
+      return { kind: "chunk", id, message: bytes.subarray(at - length, at) };
+    }
     const [, id, snapshot, affectedRowCount, lastInsertRowid, bodyLength, flatPermissions, flatVersions, ...settings] = item as FlatCommit;
     const start = at;
     at += bodyLength;

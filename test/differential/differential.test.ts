@@ -15,6 +15,7 @@ test(`${cases} random cases equal plain SQLite, and less is pulled than by whole
     const told = difference === null ? "" : `${tellCase(minimise(made, difference).made)}\n${difference.text}`;
     expect(difference, `npm run differential -- --cases 1 --from ${seed}\n${told}`).toBeNull();
   }
+  expect(tally.chunksRead).toBeGreaterThan(cases);
   expect(tally.rowsPulled).toBeGreaterThan(0);
   expect(tally.rowsPulled).toBeLessThan(tally.rowsIfWhole * 0.95);
   for (const code of ["UNIQUE", "PRIMARYKEY", "FOREIGNKEY", "NOTNULL", "ROWID"])

@@ -68,6 +68,7 @@ function add(total: Tally, { kinds, codes, numbers }: Report): void {
   for (const [name, by] of kinds) count(total.kinds, name, by);
   for (const [name, by] of codes) count(total.codes, name, by);
   total.rowsPulled += numbers.rowsPulled;
+  total.chunksRead += numbers.chunksRead;
   total.rowsIfWhole += numbers.rowsIfWhole;
   total.rangesPulled += numbers.rangesPulled;
   total.wholeTablesPulled += numbers.wholeTablesPulled;

@@ -34,10 +34,12 @@ export interface Tally {
   rowsIfWhole: number;
   rangesPulled: number;
   wholeTablesPulled: number;
+  /** Of other stores; what nobody holds comes from the log. */
+  chunksRead: number;
 }
 
 export function emptyTally(): Tally {
-  return { kinds: new Map(), codes: new Map(), rowsPulled: 0, rowsIfWhole: 0, rangesPulled: 0, wholeTablesPulled: 0 };
+  return { kinds: new Map(), codes: new Map(), rowsPulled: 0, rowsIfWhole: 0, rangesPulled: 0, wholeTablesPulled: 0, chunksRead: 0 };
 }
 
 export function count(of: Map<string, number>, name: string, by = 1): void {
@@ -146,6 +148,7 @@ class CaseRun {
   /** What is compared in the end is no part of what statements pull. */
   #notePulls(): void {
     this.#tally.rowsPulled += this.#cluster.rowsBrought;
+    this.#tally.chunksRead += this.#cluster.chunksRead;
     this.#tally.rowsIfWhole += this.#cluster.rowsIfWhole;
     for (const { ranges } of this.#cluster.needs) {
       this.#tally.rangesPulled += ranges?.length ?? 0;

@@ -136,7 +136,6 @@ export class CacheParts {
       this.proposals.tick();
       this.desk.tick();
       this.cache.tick();
-      this.cache.turnEnd();
       effects.push(...this.take());
     }
     return effects;
@@ -144,6 +143,7 @@ export class CacheParts {
 
   /** Where effects are taken, a turn ends. */
   take(): readonly CoreEffect[] {
+    this.cache.turnEnd();
     this.proposals.flush();
     return this.context.take();
   }

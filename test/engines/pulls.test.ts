@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { AtomId, Endpoint, EngineId, Seq } from "../../src/base/ids.js";
+import type { AtomId, Endpoint, EngineId, Seq, SpaceId } from "../../src/base/ids.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import type { PullReplyMessage, PullRequestMessage } from "../../src/messages/wire/engine-messages.js";
@@ -47,26 +47,161 @@ function installs(effects: readonly CoreEffect[]): { id: number; low: string; ke
   );
 }
 
+/** What is asked in the next so many milliseconds, installations answered. */
+function next(parts: CacheParts, ms = 5): Asked[] {
+  const effects = parts.wait(ms);
+  for (const { id } of installs(effects)) parts.cache.local.onReply({ kind: "installed", id, outcome: "held" });
+  return asked(effects);
+}
+
+function refuse(parts: CacheParts, { to, request }: Asked, reason: "busy" | "notHeld"): void {
+  parts.cache.onMessage(to, { kind: "pullRefused", pull: request.pull, reason });
+}
+
+function only(found: readonly Asked[]): Asked {
+  expect(found).toHaveLength(1);
+  return found[0] as Asked;
+}
+
 test("the late answer to an earlier question is not taken for the chunk that the same source is asked for now", () => {
   const parts = pulling();
-  const [first] = asked(parts.wait(5));
-  // The first source is silent; the other one gives the chunk up to key 10.
-  const [second] = asked(parts.wait(2500));
-  if (first === undefined || second === undefined) throw new Error("nobody was asked");
-  expect(second.to).not.toBe(first.to);
+  const first = only(next(parts));
+  expect(first.to).toBe("e2");
+  // The Cache is silent for 300 ms, an Archive for two seconds; the other gives the chunk up to key 10, but so slowly that the Cache is asked again.
+  const silent = only(next(parts, 320));
+  const second = only(next(parts, 2020));
+  expect(new Set([first.to, silent.to, second.to]).size).toBe(3);
+  next(parts, 1500);
   reply(parts, second, [1, 2], 10);
-  const [installed] = installs(parts.take());
-  if (installed === undefined) throw new Error("nothing was installed");
-  parts.cache.local.onReply({ kind: "installed", id: installed.id, outcome: "held" });
-  const [third] = asked(parts.wait(5));
-  expect(third?.to).toBe(first.to);
-  expect(third?.request.low.equals(integerKey(10n))).toBe(true);
-  // Now the first source answers its first question: rows from the beginning on.
+  next(parts);
+  const third = only(next(parts));
+  expect(third.to).toBe(first.to);
+  expect(third.request.low.equals(integerKey(10n))).toBe(true);
+  // Now it answers its first question: rows from the beginning on.
   reply(parts, first, [1, 2, 3], 20);
   expect(installs(parts.wait(5))).toEqual([]);
-  if (third === undefined) throw new Error("the rest was not asked for");
   reply(parts, third, [11], null);
   expect(installs(parts.wait(5))).toMatchObject([{ low: integerKey(10n).toString("hex"), keys: 1 }]);
+});
+
+test("a Cache that has it ready is asked before an Archive; one that refuses is passed over, and the pull goes on from where it was", () => {
+  const parts = pulling();
+  const first = only(next(parts));
+  expect(first.to).toBe("e2");
+  reply(parts, first, [1, 2], 10);
+  next(parts);
+  const second = only(next(parts));
+  expect([second.to, second.request.low]).toEqual(["e2", integerKey(10n)]);
+  refuse(parts, second, "busy");
+  const third = only(next(parts));
+  expect(["e1", "e3"]).toContain(third.to);
+  expect(third.request.low).toEqual(integerKey(10n));
+  parts.wait(30);
+  reply(parts, third, [11], 20);
+  next(parts);
+  const fourth = only(next(parts));
+  expect(fourth.to).toBe("e2");
+  refuse(parts, fourth, "notHeld");
+  const fifth = only(next(parts));
+  expect(fifth.to).not.toBe("e2");
+  expect(fifth.request.low).toEqual(integerKey(20n));
+  // Never again for this range, however long it takes.
+  parts.wait(1900);
+  reply(parts, fifth, [21], 30);
+  next(parts);
+  const sixth = only(next(parts));
+  expect(sixth.to).not.toBe("e2");
+  reply(parts, sixth, [31], null);
+  next(parts);
+  parts.applyOwn();
+  expect(heldOf(parts)).toEqual([0]);
+  const of = (endpoint: string) => parts.cache.pulls.questions.sources.counters.get(endpoint as Endpoint);
+  expect(of("e2")).toMatchObject({ chunks: 1, busy: 1, notHeld: 1, silent: 0 });
+  expect((of("e1")?.chunks ?? 0) + (of("e3")?.chunks ?? 0)).toBe(3);
+});
+
+test("a Cache that is joining, has dropped the atom, or has left, is not asked; nor is any for a range of an index", () => {
+  for (const how of ["joining", "dropped", "left"] as const) {
+    const parts = new CacheParts();
+    for (const one of [boot(1, 11), boot(2), boot(3, 13), boot(4), boot(99), proposal(2, 1, createTable())]) parts.apply(one);
+    parts.apply(proposal(4, 1, { kind: "hold", atoms: [atom] }));
+    if (how !== "joining") parts.apply(proposal(4, 2, { kind: "ready", atoms: [atom] }));
+    if (how === "dropped") parts.apply(proposal(4, 3, { kind: "drop", atoms: [atom] }));
+    if (how === "left") parts.apply({ kind: "leave", engine: 4 as EngineId, ids: [] });
+    parts.apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
+    parts.take();
+    parts.cache.pulls.ensure([{ space, ranges: null }], () => {});
+    parts.applyOwn();
+    for (let round = 0; round < 6; round++) {
+      const one = only(next(parts));
+      expect(["e1", "e3"], how).toContain(one.to);
+      reply(parts, one, [round], round + 1);
+      next(parts);
+    }
+  }
+  const parts = inPieces(6);
+  parts.cache.pulls.ensure([{ space: (space + 1) as SpaceId, indexOf: space, ranges: [at(7)] }], () => {});
+  const one = only(next(parts));
+  expect(["e1", "e3"]).toContain(one.to);
+});
+
+test("what a turn finds missing is one HOLD, whichever statements need it", () => {
+  const parts = inPieces(9);
+  for (const key of [5, 25, 26, 45, 65]) parts.cache.pulls.ensure([{ space, ranges: [at(key)] }], () => {});
+  const holds = parts.sent().flatMap(({ message }) => (message.kind === "propose" ? [decodeEntry(message.entry)] : []));
+  expect(holds).toHaveLength(1);
+  expect(holds[0]).toMatchObject({
+    body: { kind: "hold", atoms: [0, 2, 4, 6].map((place) => parts.context.catalog.atoms.ofSpace(space)[place]?.id) },
+  });
+});
+
+test("a Cache gives what it holds as of the seq that is asked for; beyond its limit, or held up, it says so", () => {
+  const parts = inPieces(1);
+  const request = (pull: number, minSeq: number): PullRequestMessage => ({
+    kind: "pullRequest",
+    pull,
+    space,
+    low: Buffer.alloc(0),
+    high: null,
+    minSeq: minSeq as Seq,
+    bytesMax: 1000,
+  });
+  const reads = (effects: readonly CoreEffect[]) =>
+    effects.flatMap((one) => (one.kind === "local" && one.call.kind === "readChunk" ? [one.call] : []));
+  const refusals = (effects: readonly CoreEffect[]) =>
+    sentOf(effects.filter((one) => one.kind === "send" && one.to === "e2")).flatMap(({ message }) =>
+      message.kind === "pullRefused" ? [`${message.pull} ${message.reason}`] : [],
+    );
+  const from = "e2" as Endpoint;
+  const now = parts.context.appliedSeq;
+  parts.cache.local.flush();
+  parts.take();
+  parts.cache.onMessage(from, request(1, now));
+  parts.cache.onMessage(from, request(2, now + 1));
+  let effects = parts.take();
+  expect(effects.filter((one) => one.kind === "local").map((one) => one.kind === "local" && one.call.kind)).toEqual(["readChunk"]);
+  const [first] = reads(effects);
+  // What waits for its seq is read behind it.
+  parts.apply(proposal(2, 10, { kind: "ready", atoms: [atom] }));
+  effects = parts.take();
+  expect(effects.flatMap((one) => (one.kind === "local" ? [one.call.kind] : []))).toEqual(["apply", "readChunk"]);
+  const [second] = reads(effects);
+  parts.cache.onMessage(from, request(3, now));
+  expect(refusals(parts.take())).toEqual(["3 busy"]);
+  const message = Buffer.from("the chunk");
+  parts.cache.local.onReply({ kind: "chunk", id: first?.id ?? 0, message });
+  expect(parts.take()).toContainEqual({ kind: "send", to: from, channel: "reliable", payload: message });
+  parts.cache.onMessage(from, request(4, now + 1));
+  const [fourth] = reads(parts.take());
+  parts.cache.local.onReply({ kind: "chunk", id: fourth?.id ?? 0, message: null });
+  expect(refusals(parts.take())).toEqual(["4 notHeld"]);
+  parts.cache.onMessage(from, request(5, now + 9));
+  expect(refusals(parts.wait(70)).sort()).toEqual(["2 busy", "5 busy"]);
+  parts.cache.local.onReply({ kind: "chunk", id: second?.id ?? 0, message });
+  expect(sentOf(parts.take())).toEqual([]);
+  expect(parts.cache.rows.given.get(from)).toEqual({ chunks: 1, bytes: message.length, busy: 3, notHeld: 1 });
+  parts.apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
+  expect(parts.cache.rows.given.size).toBe(0);
 });
 
 /** As above, but the table is in pieces of ten keys, and nothing is asked for yet. */

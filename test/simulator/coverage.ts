@@ -81,6 +81,16 @@ export const coverageRows = {
   ],
   /** catalog-pulls.ts: its counters. */
   catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],
+  /** pull-questions.ts: its counters. */
+  pulls: [
+    "chunk from an Archive",
+    "chunk from a Cache",
+    "refused: busy",
+    "refused: not held",
+    "source silent",
+    "source lost",
+    "gone on with another source",
+  ],
   /** eviction.ts: its counters, and entries. */
   eviction: [
     "above the budget: proposed",

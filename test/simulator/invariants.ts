@@ -11,7 +11,7 @@ import { indexesOf } from "../../src/catalog/schema-catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import type { AtomStore } from "../../src/storage/atom-store.js";
 import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
-import type { Coverage } from "./coverage.js";
+import type { Coverage, CoverageRow, CoverageTable } from "./coverage.js";
 import { HoldingWatch } from "./holding-watch.js";
 import type { SimulatedDisk } from "./simulated-disk.js";
 import type { SimulatedProcess } from "./simulated-process.js";
@@ -26,6 +26,17 @@ const catalogRows = {
   restarted: "catalog pull restarted",
   overflowed: "buffer overflow",
   gone: "space gone during a catalog pull",
+} as const;
+
+/** Likewise of pull-questions.ts. */
+const pullRows = {
+  byArchive: "chunk from an Archive",
+  byCache: "chunk from a Cache",
+  busy: "refused: busy",
+  notHeld: "refused: not held",
+  silent: "source silent",
+  lost: "source lost",
+  elsewhere: "gone on with another source",
 } as const;
 
 interface TransactionCounters {
@@ -43,7 +54,7 @@ export class Invariants {
   readonly #random: Random;
   readonly #disks: ReadonlyMap<NodeId, SimulatedDisk>;
   readonly #leaders = new Map<number, Endpoint>();
-  readonly #catalogsSeen = new WeakMap<EngineCore, Record<keyof typeof catalogRows, number>>();
+  readonly #counted = new WeakMap<EngineCore, Map<string, number>>();
   readonly #seen = new WeakMap<EngineCore, { hash: string; counters: TransactionCounters }>();
   /** (space, seq) → hash of a table's rows, where the first Cache that was looked at had it. */
   readonly #tables = new Map<string, string>();
@@ -64,7 +75,8 @@ export class Invariants {
     this.#lookAtPosition(process, core);
     this.#lookAtSnapshots(process, core);
     this.#countTransactions(core);
-    this.#countCatalogs(core);
+    this.#countNew(core, "catalogs", core.cache?.catalogs.counters, catalogRows);
+    this.#countNew(core, "pulls", core.cache?.pulls.questions.counters, pullRows);
     this.#holding.count(core);
     if (this.#random.integer(catalogEvery) === 0) this.compareCatalog(process, core);
     if (this.#random.integer(rowsEvery) === 0) this.compareRows(process);
@@ -152,15 +164,22 @@ export class Invariants {
     tell("asking: originator moved", more("moved"));
   }
 
-  #countCatalogs(core: EngineCore): void {
-    const now = core.cache?.catalogs.counters;
+  /** What has come since the last look. */
+  #countNew<T extends CoverageTable>(
+    core: EngineCore,
+    table: T,
+    now: Readonly<Record<string, number>> | undefined,
+    rows: Readonly<Record<string, CoverageRow<T>>>,
+  ): void {
     if (now === undefined) return;
-    const seen = this.#catalogsSeen.get(core) ?? { pulled: 0, restarted: 0, overflowed: 0, gone: 0 };
-    for (const [name, row] of Object.entries(catalogRows) as [keyof typeof catalogRows, (typeof catalogRows)[keyof typeof catalogRows]][]) {
-      if (now[name] > seen[name]) this.#coverage.count("catalogs", row, now[name] - seen[name]);
-      seen[name] = now[name];
+    const seen = this.#counted.get(core) ?? new Map<string, number>();
+    this.#counted.set(core, seen);
+    for (const [name, row] of Object.entries(rows)) {
+      const count = now[name] ?? 0;
+      const more = count - (seen.get(row) ?? 0);
+      if (more > 0) this.#coverage.count(table, row, more);
+      seen.set(row, count);
     }
-    this.#catalogsSeen.set(core, seen);
   }
 
   countRow(

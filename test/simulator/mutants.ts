@@ -27,6 +27,8 @@ export const mutants = [
   "catalog-entries-not-kept",
   /** Rows that are given up go, but their range still counts as held. */
   "drop-keeps-the-range",
+  /** A Cache gives what it has of a range, whether it is all of it or not. */
+  "source-gives-what-it-has",
   /** Neighbours with unlike holders are merged: some hold a part of what they count as holders of. */
   "merge-of-unlike-holders",
   /** The sequencer raises the mark to what is committed, and asks nobody for what he reads. */
@@ -43,6 +45,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "snapshot-not-checked": "contention",
   "catalog-entries-not-kept": "catalogs",
   "drop-keeps-the-range": "memory",
+  "source-gives-what-it-has": "memory",
   "merge-of-unlike-holders": "catalogs",
   "mark-asks-nobody": "memory",
 };
@@ -90,6 +93,13 @@ export function withMutant(mutant: Mutant | null): () => void {
       HeldRanges.prototype.drop = () => {};
       return () => {
         HeldRanges.prototype.drop = drop;
+      };
+    }
+    case "source-gives-what-it-has": {
+      const { pieceOf } = HeldRanges.prototype;
+      HeldRanges.prototype.pieceOf = () => ({ low: "", high: null });
+      return () => {
+        HeldRanges.prototype.pieceOf = pieceOf;
       };
     }
     case "merge-of-unlike-holders": {

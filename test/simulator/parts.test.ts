@@ -118,3 +118,26 @@ test("a transaction whose keys come out one after another takes the table whole 
   await c.expectConverged();
   await c.expectRows("C1", "select count(*) from t where id < 0", [[67]]);
 });
+
+test("Caches pull from each other, and system.pulls tells who gave what", { timeout: timeoutMs }, async () => {
+  const c = cluster({ seed: 5, archives: 1, caches: 2 });
+  await c.start();
+  await c.sql("C1", "create table t (id integer primary key, body text not null)");
+  const body = "b".repeat(30_000);
+  for (let first = 1; first <= 60; first += 20)
+    await c.sql("C1", `insert into t values ${Array.from({ length: 20 }, (_, index) => `(${first + index}, '${body}')`).join(", ")}`);
+  await c.runUntil("the table is split", () => atomsOf(c, "t") >= 15, 60_000);
+  await c.expectConverged();
+  await c.expectRows("C2", "select count(*), sum(length(body)) from t", [[60, 1_800_000]]);
+  const from = "select kind, chunks > 0, bytes > 1000000, latency_ms > 0 from system.pulls where chunks > 0 order by kind";
+  const [archive, cache] = await c.sql("C2", from);
+  // The Cache is asked for two chunks at once, the Archive for the rest.
+  expect(archive?.[0]).toBe("archive");
+  expect(cache?.[0]).toBe("cache");
+  const [[pulled]] = (await c.sql("C2", "select sum(chunks) from system.pulls")) as [[bigint]];
+  const [[given]] = (await c.sql("C1", "select sum(given_chunks) from system.pulls")) as [[bigint]];
+  expect(given).toBeGreaterThan(3n);
+  expect(pulled).toBeGreaterThan(given);
+  expect(await c.sql("C2", "select chunks from system.pulls where kind = 'cache'")).toEqual([[given]]);
+  await c.expectConverged();
+});

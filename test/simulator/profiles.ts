@@ -235,9 +235,9 @@ export const profiles = {
     mix: { page: 6, turn: 6, pageRange: 3, newPage: 4, tagged: 6, retag: 5, hot: 1, transfer: 1, sum: 1 },
     thinkMsMax: 20,
     workMs: 900,
-    storeMsMax: 5,
+    storeMsMax: 25,
     faults: {
-      weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 1, leaveCache: 1, reset: 2, badNetwork: 1 },
+      weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 4, leaveCache: 1, reset: 2, badNetwork: 1 },
       everyMsMin: 60,
       everyMsMax: 300,
     },

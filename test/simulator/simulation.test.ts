@@ -55,6 +55,12 @@ describe("deliberate bugs", () => {
       "acknowledged effects are there",
       "no engine fails",
     ],
+    "source-gives-what-it-has": [
+      "equal rows at equal seq: parts",
+      "equal rows at equal seq: Caches",
+      "acknowledged effects are there",
+      "no engine fails",
+    ],
     "merge-of-unlike-holders": ["Caches hold what the catalog says", "no engine fails"],
     "mark-asks-nobody": ["no snapshot below the low-water mark"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],

@@ -10,6 +10,7 @@ import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } 
 import type {
   BinaryRange,
   Changes,
+  Chunk,
   KeptTransaction,
   LocalStore,
   PulledRow,
@@ -38,6 +39,13 @@ export interface Client {
   settings: SessionSettings;
 }
 
+/** Rows from the log, of a range that nobody else has. */
+interface Copied {
+  readonly seq: Seq;
+  readonly rows: readonly PulledRow[];
+  readonly next: null;
+}
+
 export interface Answer {
   readonly outcomes: readonly StepOutcome[];
   readonly commits: readonly Changes[];
@@ -62,6 +70,8 @@ export class Cluster {
   /** All that was asked for so far. */
   readonly needs: PullNeed[] = [];
   rowsPulled = 0;
+  /** Of other engines' stores. */
+  chunksRead = 0;
   /** Of those that were pulled, those that were not here yet; and how many they would have been, were tables always pulled whole. */
   rowsBrought = 0;
   rowsIfWhole = 0;
@@ -216,7 +226,7 @@ export class Cluster {
     this.#ifWhole.set(engine, tables.set(space, []));
   }
 
-  /** As a Cache does, but by copying rows from the log: the atoms that the need overlaps, or all. */
+  /** As a Cache does, the atoms that the need overlaps, or all: chunk by chunk from other engines that hold them, and what nobody holds by copying rows from the log. */
   pull(engine: Engine, { space, ranges, indexOf }: PullNeed): void {
     if (indexOf !== undefined) {
       this.#lookUp(engine, space, indexOf, ranges ?? []);
@@ -226,13 +236,27 @@ export class Cluster {
     const wanted = (ranges ?? [{ low: "", high: null }]).map((range) => this.#atoms(space, range));
     this.#noteBrought(engine, space, rows, wanted);
     for (const { low, high } of wanted) {
-      const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
-      const inside = rows.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
-      engine.store.beginHold(space, first, end);
-      const outcome = engine.store.install(space, first, end, this.seq, inside, this.#changedWithin(space, low, high));
-      if (outcome !== "held") throw new Error(`install: ${outcome}`);
-      this.rowsPulled += inside.length;
+      const end = high === null ? null : Buffer.from(high, "latin1");
+      engine.store.beginHold(space, Buffer.from(low, "latin1"), end);
+      for (let at: Buffer | null = Buffer.from(low, "latin1"); at !== null; ) {
+        const chunk: Chunk | Copied = this.#chunkOf(engine, space, at, end) ?? { seq: this.seq, rows: inside(rows, at, end), next: null };
+        const changed = this.#changedWithin(space, at.toString("latin1"), (chunk.next ?? end)?.toString("latin1") ?? null);
+        const outcome = engine.store.install(space, at, chunk.next ?? end, chunk.seq, chunk.rows, changed);
+        if (outcome !== "held") throw new Error(`install: ${outcome}`);
+        this.rowsPulled += chunk.rows.length;
+        at = chunk.next;
+      }
     }
+  }
+
+  #chunkOf(engine: Engine, space: SpaceId, at: Buffer, end: Buffer | null): Chunk | null {
+    for (const other of this.engines) {
+      const chunk = other === engine ? null : other.store.readChunk(space, at, end, 100);
+      if (chunk === null) continue;
+      this.chunksRead++;
+      return chunk;
+    }
+    return null;
   }
 
   /** When a row of the range last changed, or was deleted. */
@@ -252,10 +276,10 @@ export class Cluster {
       this.lookUps++;
       this.beforeLookUp(space, { low, high });
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
-      const inside = entries.filter(({ key }) => Buffer.compare(key, first) >= 0 && (end === null || Buffer.compare(key, end) < 0));
+      const found = inside(entries, first, end);
       engine.store.beginHold(space, first, end);
       for (let round = 0; ; round++) {
-        const outcome = engine.store.install(space, first, end, this.seq, inside);
+        const outcome = engine.store.install(space, first, end, this.seq, found);
         if (outcome === "held") break;
         if (outcome === "full" || round > 1) throw new Error(`install of an index's range: ${JSON.stringify(outcome)}`);
         this.needs.push(outcome);
@@ -356,4 +380,8 @@ export class Cluster {
   close(): void {
     for (const { store } of this.engines) store.close();
   }
+}
+
+function inside<Row extends { readonly key: Uint8Array }>(rows: readonly Row[], low: Buffer, high: Buffer | null): Row[] {
+  return rows.filter(({ key }) => Buffer.compare(key, low) >= 0 && (high === null || Buffer.compare(key, high) < 0));
 }

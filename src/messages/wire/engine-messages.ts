@@ -138,7 +138,7 @@ export interface CatalogMessage {
   readonly isLast: boolean;
 }
 
-/** To an Archive: rows of a range, once it has stored `minSeq`. */
+/** To an Archive, or a Cache that holds the range ready: rows of a range, once it has stored `minSeq`. */
 export interface PullRequestMessage {
   readonly kind: "pullRequest";
   /** The asker's number of this question; the reply names it. */
@@ -158,6 +158,13 @@ export interface PullReplyMessage {
   readonly rows: readonly { readonly key: Buffer; readonly row: Buffer }[];
   /** Where to go on; null: the range is whole. */
   readonly next: Buffer | null;
+}
+
+/** From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. */
+export interface PullRefusedMessage {
+  readonly kind: "pullRefused";
+  readonly pull: number;
+  readonly reason: "notHeld" | "busy";
 }
 
 /** To an Archive: where to cut an atom. */
@@ -242,6 +249,7 @@ export type EngineMessage =
   | CatalogMessage
   | PullRequestMessage
   | PullReplyMessage
+  | PullRefusedMessage
   | CutsRequestMessage
   | CutsReplyMessage
   | TransferRequestMessage
@@ -253,6 +261,7 @@ export type EngineMessage =
 
 export const firstEngineKind = 64;
 const uses = ["write", "delete", "exist"] as const;
+const refusals = ["notHeld", "busy"] as const;
 const outcomes = ["granted", "conflict", "tooYoung", "moved", "waits"] as const;
 
 interface Codec<M> {
@@ -486,6 +495,11 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     },
     read: (r) => ({ engine: r.varint() as EngineId, fences: readFences(r) }),
   },
+  pullRefused: {
+    number: 87,
+    write: (w, m) => w.varint(m.pull).u8(refusals.indexOf(m.reason)),
+    read: (r) => ({ pull: r.varint(), reason: pick(refusals, r.u8()) }),
+  },
 };
 
 const kindsByNumber = new Map(Object.entries(codecs).map(([kind, codec]) => [codec.number, kind as EngineMessage["kind"]]));
@@ -526,7 +540,7 @@ function readPosition(reader: ByteReader): LogPosition {
   return { seq: reader.varint() as Seq, term: reader.varint() as Term, hash: reader.text() as ChainHash };
 }
 
-function writeOptional(writer: ByteWriter, bytes: Uint8Array | null): void {
+function writeOptional(writer: ByteWriter, bytes: Buffer | null): void {
   writer.bool(bytes !== null);
   if (bytes !== null) writer.bytes(bytes);
 }
