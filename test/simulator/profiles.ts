@@ -235,7 +235,7 @@ export const profiles = {
     mix: { page: 6, turn: 6, pageRange: 3, newPage: 4, tagged: 6, retag: 5, hot: 1, transfer: 1, sum: 1 },
     thinkMsMax: 20,
     workMs: 900,
-    storeMsMax: 25,
+    storeMsMax: 70,
     faults: {
       weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 4, leaveCache: 1, reset: 2, badNetwork: 1 },
       everyMsMin: 60,
