@@ -51,7 +51,7 @@ test("a Cache that comes back on its port before its LEAVE takes over what its f
   c.restart("C1");
   await c.sql("C1", "update t set v = 2 where id = 1");
   await c.sql("C2", "update t set v = v + 1 where id = 1");
-  await c.expectRows("C1", "select v from t", [[3]]);
   await c.expectConverged();
+  await c.expectRows("C1", "select v from t", [[3]]);
   expect(c.invariants.committed.catalog.members.size).toBe(3);
 });
