@@ -37,7 +37,7 @@ export function foldName(name: string): string {
 
 /** Triggers have a name space of their own in SQLite. */
 function recordName(type: SchemaObject["type"], name: string): string {
-  return `${type === "trigger" ? "t" : "o"}:${foldName(name)}`;
+  return `${type === "trigger" ? "t" : type === "setting" ? "p" : "o"}:${foldName(name)}`;
 }
 
 export function encodeSchemaRecord(record: SchemaRecord): Buffer {

@@ -36,5 +36,6 @@ function keyText(catalog: Catalog, space: SpaceId, key: string): string {
     const isUnique = object.type === "index" ? object.space === space : object.uniques.some((one) => one.space === space);
     if (isUnique) return `a unique value of table ${object.tableName}`;
   }
+  if (key.startsWith("\0")) return key.slice(1);
   return `the name ${JSON.stringify(bytes.toString("utf8"))} in the schema`;
 }

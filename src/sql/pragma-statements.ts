@@ -1,5 +1,6 @@
 /** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
 import type { SqlValue } from "../base/values.js";
+import { noteSettingRead } from "./database-settings.js";
 import { isolations, type ResultSet, type SessionSettings, type SqlFault } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
@@ -18,18 +19,9 @@ export const emptyResult: ResultSet = { columns: [], rows: [], affectedRowCount:
 export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, unit: Unit | null): PragmaOutcome {
   if (info.name === isolationPragma) return isolation(info, settings, unit);
   if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, unit !== null);
-  switch (info.effect) {
-    case "database":
-      if (!info.writes) return { result: question(state, sql, info), settings };
-      return {
-        result: fault("ATOMCAST_NOT_SUPPORTED", `PRAGMA ${info.name} cannot be set yet: keep such a number in a table of your own`),
-        settings,
-      };
-    case "ignored":
-      return { result: ignored(info), settings };
-    default:
-      return { result: question(state, sql, info), settings };
-  }
+  if (info.effect === "ignored") return { result: ignored(info), settings };
+  const reason = info.effect === "database" && unit !== null ? noteSettingRead(state, unit, info) : null;
+  return { result: reason ?? question(state, sql, info), settings };
 }
 
 function sessionPragma(info: PragmaStatement, settings: SessionSettings, inTransaction: boolean): PragmaOutcome {

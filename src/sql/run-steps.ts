@@ -16,6 +16,7 @@
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import { collectTouches, copyTouches, mergeTouches, type Touches } from "./capture.js";
+import { changeSetting } from "./database-settings.js";
 import { explainedByPull, explainPull } from "./explain-pull.js";
 import { allChildrenHaveParents, checkForeignKeys, hasReferringRow, noteReferring } from "./foreign-keys.js";
 import type { IdMark } from "./id-blocks.js";
@@ -542,6 +543,10 @@ function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
 
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
   const { state, unit } = run;
+  if (info.effect === "database" && info.writes) {
+    if (unit?.mode === "read-only") return readOnlyFault;
+    return inUnit(run, (open) => changeSetting(state, open, statement.sql, info) ?? emptyResult);
+  }
   if (info.readsRows) {
     if (unit !== null) rewindAll(state, unit);
     const missing = [...state.schema.tables.keys()].filter((table) => !isHeldWhole(state, table) && unit?.made.has(table) !== true);

@@ -26,7 +26,7 @@ export interface SchemaChange {
 }
 
 interface MirrorRow {
-  readonly type: SchemaObject["type"];
+  readonly type: Exclude<SchemaObject["type"], "setting">;
   readonly name: string;
   readonly tbl_name: string;
   readonly sql: string;
@@ -80,7 +80,7 @@ export function schemaChange(
     const indexed = table === undefined ? [] : (old?.indexed ?? indexedColumns(state.mirror, row.name, row.tbl_name, table.columns));
     upserts.push({ type: row.type, name: row.name, tableName: row.tbl_name, sql: row.sql, space, columns: [], uniques: [], indexed });
   }
-  const drops = [...before].flatMap(([folded, { object }]) => (names.has(folded) ? [] : [object.name]));
+  const drops = [...before].flatMap(([folded, { object }]) => (names.has(folded) || object.type === "setting" ? [] : [object.name]));
   return { upserts, drops, newAtoms };
 }
 

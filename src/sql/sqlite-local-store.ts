@@ -142,13 +142,14 @@ interface NamedRow {
   readonly name: string;
 }
 
-/** Everything but the seq's own table. Views and triggers go first, since they may name what goes after them. */
+/** Everything but the seq's own table, and the settings. Views and triggers go first, since they may name what goes after them. */
 function clearDatabase(state: StoreState): void {
   const list = "SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger', 'table') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
   for (const database of [state.main, state.mirror]) {
     const rows = database.prepare<[], NamedRow>(list).all();
     const order = ["trigger", "view", "table"];
     rows.sort((left, right) => order.indexOf(left.type) - order.indexOf(right.type));
+    database.exec("PRAGMA user_version = 0; PRAGMA application_id = 0");
     for (const { type, name } of rows) if (name !== "_atomcast_applied") database.exec(`DROP ${type} IF EXISTS main.${quoteName(name)}`);
   }
 }

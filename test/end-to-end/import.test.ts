@@ -121,6 +121,7 @@ describe("real data on three Archives and two Caches", () => {
     source.exec(`create table by_text (id integer, ${columns}, primary key (name, id)) without rowid`);
     source.exec("create index without_key_name on without_key (name)");
     for (const table of ["with_key", "without_key", "by_text"]) insertCities(source, table, some);
+    source.exec("pragma user_version = 12");
     // Rows that nothing tells apart: each must come as often as it is there.
     insertCities(source, "without_key", some.slice(0, 500));
     const total = some.length * 3 + 500;
@@ -139,6 +140,7 @@ describe("real data on three Archives and two Caches", () => {
     for (const url of [first, second]) {
       for (const table of tables) expect(await query(url, `select * from ${table} order by id, name`)).toEqual(expected[table]);
       expect(await query(url, "select name from sqlite_schema where name like '%atomcast%'")).toEqual([]);
+      await eventually("the version is here", 10_000, async () => expect(await query(url, "pragma user_version")).toEqual([[12n]]));
     }
     await expectConverged([first, second], cluster.engines.size);
   });

@@ -62,6 +62,12 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   await bob.execute("update accounts set balance = 500 where id = 2");
   await expect.poll(() => balances(ann)).toEqual([91, 500]);
 
+  // As a migration is: its version goes with it.
+  await ann.batch(["create table notes (id integer primary key)", "PRAGMA user_version = 5"], "write");
+  await expect.poll(async () => (await bob.execute("PRAGMA user_version")).rows[0]?.user_version).toBe(5);
+  await ann.migrate(["alter table notes add column body text", "PRAGMA user_version = 6"]);
+  await expect.poll(async () => (await bob.execute("PRAGMA user_version")).rows[0]?.user_version).toBe(6);
+
   const undone = await ann.transaction("write");
   await undone.execute("delete from accounts");
   await undone.rollback();

@@ -97,6 +97,15 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
   check(torn.length === 0, "totals are right", () => `an order without its two lines: ${torn[0]}, read at ${at}`);
   const unparented = await read("select count(*) from lines where order_id not in (select id from orders)");
   check(unparented[0]?.[0] === 0n, "no orphans", () => `${unparented[0]?.[0]} lines without their order at ${at}`);
+  const version = (await read("pragma user_version"))[0]?.[0] as bigint;
+  const migrations = find("alter").filter(({ outcome }) => outcome === "ok").length;
+  const columns = await read("select name from pragma_table_info('items')");
+  check(version > 0n || migrations === 0, "acknowledged effects are there", () => `no version after ${migrations} migrations, read at ${at}`);
+  check(
+    version === 0n || columns.some(([name]) => name === `c${version}`),
+    "failed effects are not there",
+    () => `version ${version} without its column, read at ${at}`,
+  );
   const isIndexed = (await read("select count(*) from sqlite_schema where name = 'codes_code'"))[0]?.[0] === 1n;
   const doubles = await read("select code from codes group by code having count(*) > 1");
   check(!isIndexed || doubles.length === 0, "unique names", () => `codes ${doubles.flat()} are there twice at ${at}`);

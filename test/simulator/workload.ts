@@ -525,7 +525,16 @@ export class Workload {
       case "atoms":
         return { about: [], steps: [step("select count(*), sum(id = 1) from system.atoms")] };
       case "alter":
-        return { about: [], steps: [step(`alter table items add column c${id} integer default ${id}`)] };
+        // As a migration does.
+        return {
+          about: [],
+          steps: [
+            step("begin"),
+            step(`alter table items add column c${id} integer default ${id}`),
+            step(`pragma user_version = ${id}`),
+            step("commit"),
+          ],
+        };
     }
   }
 

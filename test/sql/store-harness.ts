@@ -1,10 +1,10 @@
 /** Local stores fed with the same committed entries, as engines would: what one commits, all apply. */
 import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
-import type { EngineId, Life, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import { type EngineId, type Life, type ProposalSeq, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
 import { type IndexedColumn, indexEntryKey } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
-import { SchemaCatalog } from "../../src/catalog/schema-catalog.js";
+import { foldName, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
 import { isOvertaken } from "../../src/engines/conflict-text.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
@@ -164,8 +164,11 @@ export class Cluster {
       this.#recent.note(seq, space, Buffer.from(key).toString("latin1"), use);
     for (const { space, key } of exists) note(space, key, "exist");
     for (const part of parts) {
-      if (part.kind === "ddl") for (const table of part.touchedTables) this.#recent.noteSpace(seq, table);
-      else
+      if (part.kind === "ddl") {
+        for (const table of part.touchedTables) this.#recent.noteSpace(seq, table);
+        for (const name of [...part.drops, ...part.upserts.map((object) => object.name)])
+          note(schemaSpace, Buffer.from(foldName(name), "utf8"), "write");
+      } else
         for (const { key, row, indexKeys } of part.rows) {
           note(part.table, key, row === null ? "delete" : "write");
           for (const one of indexKeys) note(one.space, one.key, "delete");

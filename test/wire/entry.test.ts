@@ -34,6 +34,7 @@ const bodies = [
             uniques: [{ name: "u", space: 8, indexed: [] }],
             indexed: [{ columnId: 1, collation: "NOCASE", descending: true, missing: "x" }],
           },
+          { type: "setting", name: "\0n", tableName: "\0n", sql: "PRAGMA n = 1", space: 0, columns: [], uniques: [], indexed: [] },
         ],
         drops: ["x"],
         touchedTables: [7],
@@ -76,7 +77,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 7, entries: "c6fae96b2ac871c1", messages: "56fd8d3d1fec1503" };
+const digests = { formatVersion: 8, entries: "5cb32932f49193f8", messages: "56fd8d3d1fec1503" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -159,15 +159,18 @@ export interface NewAtom {
   readonly indexOf: SpaceId;
 }
 
-/** A row of `sqlite_schema` as the user sees it, with the identities that Atomcast gives it. */
+/**
+ * A row of `sqlite_schema` as the user sees it, with the identities that Atomcast gives it; or a number of the database's own (`setting`: PRAGMA
+ * user_version, application_id), which changes as the schema does, under a name that no object can have.
+ */
 export interface SchemaObject {
-  readonly type: "table" | "index" | "view" | "trigger";
+  readonly type: "table" | "index" | "view" | "trigger" | "setting";
   /** As written. Compared by its fold (ASCII letters to lower case). */
   readonly name: string;
   readonly tableName: string;
   /** The user's text (SQLite's after ALTER). */
   readonly sql: string;
-  /** A table's or an index's key space; 0 for views and triggers. */
+  /** A table's or an index's key space; 0 for all others. */
   readonly space: SpaceId;
   /**
    * A table's columns with their stable ids, in SQLite's order; empty for the rest. Ids are never used again: where the column with the highest was
@@ -254,12 +257,12 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 7;
+export const formatVersion = 8;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
 const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff", "merge"] as const;
-const schemaTypes = ["table", "index", "view", "trigger"] as const;
+const schemaTypes = ["table", "index", "view", "trigger", "setting"] as const;
 
 export function encodeEntry(entry: Entry): Buffer {
   const writer = new ByteWriter();
