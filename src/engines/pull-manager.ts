@@ -13,7 +13,7 @@
  * | label | an index's range | then |
  * |-------|------------------|------|
  * | narrow | its entries came in one chunk, and their rows are here | the range is held |
- * | rows | some rows are not here | they are ensured, and the chunk is installed again |
+ * | rows | some rows are not here | they are ensured, and the chunk is installed again; who waits for the range needs these rows too, so that eviction spares them |
  * | wide | it has more than entriesMax, or more than one chunk | the whole table is ensured instead |
  * | scattered | the need has more than lookUpsMax ranges | likewise |
  * | small | the table has smallAtomsMax atoms at most | likewise |
@@ -62,6 +62,12 @@ interface Task extends PulledRange {
   awaitsRows: boolean;
 }
 
+interface Waiting {
+  /** What was asked for, and what else that turned out to need. */
+  needs: readonly PullNeed[];
+  readonly then: (needs: readonly PullNeed[]) => void;
+}
+
 export class PullManager {
   readonly #context: CoreContext;
   readonly #local: LocalDriver;
@@ -74,7 +80,7 @@ export class PullManager {
   /** Atoms whose HOLD is undecided, or proposed at the turn's end. */
   readonly #proposed = new Set<AtomId>();
   #unproposed: AtomId[] = [];
-  #waiting: { needs: readonly PullNeed[]; readonly then: () => void }[] = [];
+  #waiting: Waiting[] = [];
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   readonly #dropped = new Remembered<AtomId, true>(droppedMax);
   /** Ranges of its indexes asked for, by table. */
@@ -90,11 +96,14 @@ export class PullManager {
     this.questions = new PullQuestions(context);
   }
 
-  /** `then` is called when every atom that a need overlaps is held whole, or its space is gone. */
-  ensure(needs: readonly PullNeed[], then: () => void): void {
+  /**
+   * `then` is called when every atom that a need overlaps is held whole, or its space is gone; with the needs, and those that they turned out to mean:
+   * the rows of an index's range, or the whole table.
+   */
+  ensure(needs: readonly PullNeed[], then: (needs: readonly PullNeed[]) => void): void {
     const spaces = needs.map(({ space, indexOf }) => indexOf ?? space);
     this.#catalogs.ensure(spaces, () => {
-      const waiting = { needs, then };
+      const waiting: Waiting = { needs, then };
       this.#waiting.push(waiting);
       for (const need of needs) {
         if (need.indexOf === undefined) this.#hold(need);
@@ -114,7 +123,7 @@ export class PullManager {
     return isBetter;
   }
 
-  #holdInstead(waiting: { needs: readonly PullNeed[] }, table: SpaceId): void {
+  #holdInstead(waiting: Waiting, table: SpaceId): void {
     const need = { space: table, ranges: null };
     waiting.needs = [...waiting.needs, need];
     this.#hold(need);
@@ -233,6 +242,7 @@ export class PullManager {
 
   #awaitRows(task: Task, need: PullNeed): void {
     task.awaitsRows = true;
+    for (const waiting of this.#waitingFor(task)) waiting.needs = [...waiting.needs, need];
     this.ensure([need], () => {
       task.awaitsRows = false;
       if (this.#tasks.has(task)) this.#install(task);
@@ -242,11 +252,14 @@ export class PullManager {
   #tooWide(task: Task, table: SpaceId): void {
     this.#remove(task);
     this.#local.abandonHold(task.space, task.low, task.high);
-    for (const waiting of this.#waiting) {
-      const isMeant = waiting.needs.some(({ space, ranges }) => space === task.space && ranges?.some((range) => overlap(range, task.range)) === true);
-      if (isMeant) this.#holdInstead(waiting, table);
-    }
+    for (const waiting of this.#waitingFor(task)) this.#holdInstead(waiting, table);
     this.#wake();
+  }
+
+  #waitingFor(task: Task): Waiting[] {
+    return this.#waiting.filter(({ needs }) =>
+      needs.some(({ space, ranges }) => space === task.space && ranges?.some((range) => overlap(range, task.range)) === true),
+    );
   }
 
   /** The buffer of changes overflowed: the rest of the range begins anew, from now. */
@@ -333,7 +346,7 @@ export class PullManager {
     const ready = this.#waiting.filter(({ needs }) => needs.every(isFree));
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
-    for (const { then } of ready) then();
+    for (const { needs, then } of ready) then(needs);
   }
 }
 

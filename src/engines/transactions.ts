@@ -442,7 +442,10 @@ export class Transactions {
   #pull(unit: Unit, needs: readonly PullNeed[], then: () => void): void {
     if (unit.needs.length === 0) this.counters.pulled++;
     unit.needs.push(...needs);
-    this.#pulls.ensure(needs, then);
+    this.#pulls.ensure(needs, (all) => {
+      unit.needs.push(...all.filter((need) => !needs.includes(need)));
+      then();
+    });
   }
 
   /** What units under way have pulled. */

@@ -4,7 +4,7 @@ import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import type { PullReplyMessage, PullRequestMessage } from "../../src/messages/wire/engine-messages.js";
 import { decodeEntry } from "../../src/messages/wire/entry.js";
-import type { BinaryRange } from "../../src/sql/local-store.js";
+import type { BinaryRange, PullNeed } from "../../src/sql/local-store.js";
 import { atom, boot, CacheParts, createTable, proposal, sentOf, space } from "./engine-parts.js";
 
 /** Archives e1 and e3, a Cache e2 that made the table, and the Cache under test, which holds nothing. */
@@ -259,6 +259,31 @@ test("only the atoms that the ranges overlap are held, and each is asked for onc
   serve(parts);
   expect(told).toContain("all");
   expect(heldOf(parts)).toEqual([0, 1, 2, 3, 4, 5]);
+});
+
+test("who waits for a range of an index needs the rows that are in it, too: eviction spares them until the statement has run", () => {
+  const parts = inPieces(6);
+  const range: PullNeed = { space: (space + 9) as typeof space, indexOf: space, ranges: [at(3)] };
+  const rows: PullNeed = { space, ranges: [at(15), at(41)] };
+  const told: (readonly PullNeed[])[] = [];
+  parts.cache.pulls.ensure([range], (needs) => told.push(needs));
+  const [lookUp] = asked(parts.wait(5));
+  if (lookUp === undefined) throw new Error("no Archive was asked for the range");
+  reply(parts, lookUp, [15, 41], null);
+  const [entries] = installs(parts.take());
+  if (entries === undefined) throw new Error("nothing was installed");
+  parts.cache.local.onReply({ kind: "installed", id: entries.id, outcome: rows });
+  parts.applyOwn();
+  expect(heldOf(parts)).toEqual([1, 4]);
+  // Nobody waits for these rows alone any more when they are here; the range does.
+  for (const one of asked(parts.wait(5))) reply(parts, one, [], null);
+  const chunks = installs(parts.take());
+  expect(chunks).toHaveLength(2);
+  for (const { id } of chunks) parts.cache.local.onReply({ kind: "installed", id, outcome: "held" });
+  expect(told).toEqual([]);
+  expect([...parts.cache.pulls.needs()]).toEqual([range, rows]);
+  serve(parts);
+  expect(told).toEqual([[range, rows]]);
 });
 
 test("an atom that is split before its HOLD is applied is held where the key lies now", () => {
