@@ -191,7 +191,7 @@ export class EngineCore {
       case "local":
         this.cache?.local.onReply(input.reply);
         if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
-        if ("oldestSnapshot" in input.reply) this.#step({ kind: "snapshots", oldest: input.reply.oldestSnapshot });
+        if (this.cache !== null && "oldestSnapshot" in input.reply) this.#step({ kind: "snapshots", oldest: this.cache.local.oldestSnapshot });
         return;
       case "batch":
         this.cache?.transactions.begin(input.request, input.steps, input.settings, input.open);

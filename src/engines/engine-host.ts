@@ -267,12 +267,14 @@ export class EngineHost {
     const { store } = this.#ports;
     if (store === null) return;
     if (effect.kind === "serveRows") {
-      const { pull, space, low, high, bytesMax } = effect.request;
-      const read = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024));
+      const { pull, space, low, high, since, bytesMax } = effect.request;
+      const read = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024), since);
       // An index that is still being made: who asks will ask again, here or elsewhere.
       if (read === null) return;
-      const { seq, rows, next } = read;
-      this.#reply(effect.to, { kind: "pullReply", pull, seq, rows: rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) })), next });
+      const { seq, next, imagesFrom } = read;
+      const rows = read.rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) }));
+      const images = read.images.map((image) => ({ seq: image.seq, key: asBuffer(image.key), row: image.row === null ? null : asBuffer(image.row) }));
+      this.#reply(effect.to, { kind: "pullReply", pull, seq, rows, next, images, imagesFrom });
     } else if (effect.kind === "serveCuts") {
       const { atom, space, low, high } = effect.request;
       const { cuts, pieces } = store.cuts(space, low, high, atomBytesTarget);

@@ -5,7 +5,7 @@
 import { asBuffer } from "../base/bytes.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
-import type { PullRequestMessage } from "../messages/wire/engine-messages.js";
+import type { PullReplyMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange } from "../messages/wire/entry.js";
 import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
 import type { LocalStoreReply } from "../sql/local-store-calls.js";
@@ -40,8 +40,10 @@ export class LocalDriver {
   #through: Seq;
   /** Applied by the store, as it has answered. */
   applied: Seq;
-  /** The store reads no snapshot below it from here on, as it has promised. */
-  oldestSnapshot: Seq;
+  /** Of its open transactions, as it has answered; null: none is. */
+  #oldestOpen: Seq | null = null;
+  /** A transaction is open there, or was when it last answered. */
+  hasOpen = false;
   readonly #runs = new Map<number, (result: RunResult) => void>();
   readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
   readonly #installs = new Map<number, InstallDone>();
@@ -55,7 +57,6 @@ export class LocalDriver {
     this.#context = context;
     this.#through = context.appliedSeq;
     this.applied = context.appliedSeq;
-    this.oldestSnapshot = context.appliedSeq;
   }
 
   /** A committed entry; posted at a turn's end. `stores`: whether the local store has anything to do for it. */
@@ -124,13 +125,13 @@ export class LocalDriver {
     high: Uint8Array | null,
     seq: Seq,
     changedSeq: Seq,
-    rows: readonly { key: Uint8Array; row: Uint8Array }[],
+    { rows, images }: Pick<PullReplyMessage, "rows" | "images">,
     done: InstallDone,
   ): void {
     this.flush();
     const id = this.#nextId++;
     this.#installs.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, changedSeq, rows } });
+    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, changedSeq, rows, images } });
   }
 
   /** A chunk of the range, as of `minSeq` at least, which is applied here. */
@@ -173,11 +174,25 @@ export class LocalDriver {
     this.#context.push({ kind: "local", call: { kind: "takeIdsBack" } });
   }
 
+  /**
+   * The store reads no snapshot below it from here on: what is opened later reads what is applied then. (What was opened since it answered, too: it
+   * carries out calls in order.)
+   */
+  get oldestSnapshot(): Seq {
+    return this.#oldestOpen ?? this.applied;
+  }
+
+  #answered(oldestOpen: Seq | null): void {
+    this.#oldestOpen = oldestOpen;
+    this.hasOpen = oldestOpen !== null;
+  }
+
   onReply(reply: LocalStoreReply): void {
     switch (reply.kind) {
       case "ran": {
         const done = this.#runs.get(reply.id);
         this.#runs.delete(reply.id);
+        if (reply.result.kind === "open") this.hasOpen = true;
         done?.(reply.result);
         const next = this.#runs.size < runsPostedMax ? this.#queue.shift() : undefined;
         if (next !== undefined) this.run(next.request, next.done);
@@ -212,13 +227,13 @@ export class LocalDriver {
       }
       case "applied": {
         this.applied = reply.through;
-        this.oldestSnapshot = reply.oldestSnapshot;
+        this.#answered(reply.oldestSnapshot);
         while (this.#batches[0] !== undefined && this.#batches[0].through <= reply.through)
           this.#waitingBytes -= this.#batches.shift()?.byteCount ?? 0;
         return;
       }
       case "transactionEnded":
-        this.oldestSnapshot = reply.oldestSnapshot;
+        this.#answered(reply.oldestSnapshot);
         return;
       case "described":
       case "hashed":

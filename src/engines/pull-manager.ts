@@ -219,7 +219,8 @@ export class PullManager {
     const end = reply.next ?? task.high;
     const changedSeq =
       task.indexOf === null ? this.#changedSeq(task.space, task.at, end, reply.seq) : this.#changedSeq(task.indexOf, emptyBytes, null, reply.seq);
-    this.#local.install(task.space, task.at, end, reply.seq, changedSeq, reply.rows, (outcome) => {
+    const knownFrom = Math.min(changedSeq, reply.imagesFrom) as Seq;
+    this.#local.install(task.space, task.at, end, reply.seq, knownFrom, reply, (outcome) => {
       task.installing = false;
       if (typeof outcome === "object") {
         if (this.#tasks.has(task)) this.#awaitRows(task, outcome);
@@ -234,7 +235,7 @@ export class PullManager {
     });
   }
 
-  /** Nothing in the range has changed between it and `seq`: who reads an older snapshot may read the range. */
+  /** Nothing in the range has changed between it and `seq`: who reads an older snapshot may read the range, whether or not there are images. */
   #changedSeq(space: SpaceId, low: Buffer, high: Buffer | null, seq: Seq): Seq {
     const changed = this.#context.recent.newestWithin(space, binaryKey(low), high === null ? null : binaryKey(high), keysLookedAtMax);
     return changed === null || changed > seq ? seq : changed;
@@ -293,7 +294,7 @@ export class PullManager {
     for (const task of this.#tasks) {
       if (chunks >= chunksAtOnceMax) break;
       if (task.question !== 0 || task.reply !== null) continue;
-      if (this.questions.ask(task)) chunks++;
+      if (this.questions.ask(task, this.#local.oldestSnapshot, this.#local.hasOpen)) chunks++;
     }
     this.#proposeHold();
     this.#proposeReady();

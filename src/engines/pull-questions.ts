@@ -12,7 +12,8 @@
  * | late | an answer comes to a question that is over | it is nobody's: numbers of questions are used once |
  *
  * Who can have it: Archives that are members; Caches that the catalog, as it is applied here, says are ready holders of the atom in which the chunk begins (never
- * one that is joining, has dropped it, or has left), but for ranges of indexes, which Archives alone have. Without anybody, the pull waits.
+ * one that is joining, has dropped it, or has left), but for ranges of indexes, and while transactions are open here: Archives alone have indexes' entries, and
+ * what rows were at older snapshots. Without anybody, the pull waits.
  */
 import { binaryKey } from "../atoms/atom.js";
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
@@ -67,28 +68,28 @@ export class PullQuestions<R extends PulledRange> {
     return this.#open.size;
   }
 
-  /** False: there is nobody who could have it. */
-  ask(range: R): boolean {
+  /** `since`: what rows were since then is wanted with them; `mustTell`: it will be read. False: there is nobody who could have it. */
+  ask(range: R, since: Seq, mustTell: boolean): boolean {
     const { nowMs, random } = this.#context;
-    const source = this.sources.choose(this.#candidates(range), nowMs, random);
+    const source = this.sources.choose(this.#candidates(range, mustTell), nowMs, random);
     if (source === undefined) return false;
     if (range.leftBy !== null && range.leftBy !== source.endpoint) this.counters.elsewhere++;
     range.leftBy = null;
     range.question = this.#nextNumber++;
     this.#open.set(range.question, { range, source, askedMs: nowMs });
     const { space, at, high, minSeq } = range;
-    this.#context.send(source.endpoint, { kind: "pullRequest", pull: range.question, space, low: at, high, minSeq, bytesMax: chunkBytesMax });
+    this.#context.send(source.endpoint, { kind: "pullRequest", pull: range.question, space, low: at, high, minSeq, since, bytesMax: chunkBytesMax });
     return true;
   }
 
-  #candidates({ space, indexOf, at, notHeldBy }: R): Candidate[] {
+  #candidates({ space, indexOf, at, notHeldBy }: R, mustTell: boolean): Candidate[] {
     const { catalog, engine } = this.#context;
     const asked = new Map<Endpoint, number>();
     for (const { source } of this.#open.values()) asked.set(source.endpoint, (asked.get(source.endpoint) ?? 0) + 1);
     const candidates: Candidate[] = [];
     for (const { kind, endpoint } of catalog.members.values())
       if (kind === "archive") candidates.push({ kind, endpoint, asked: asked.get(endpoint) ?? 0 });
-    const holders = indexOf === null ? (catalog.atoms.at(space, binaryKey(at))?.holders ?? []) : [];
+    const holders = indexOf === null && !mustTell ? (catalog.atoms.at(space, binaryKey(at))?.holders ?? []) : [];
     for (const holder of holders) {
       const member = catalog.members.get(holder.engine);
       if (holder.state !== "ready" || holder.engine === engine || member === undefined || notHeldBy.has(member.endpoint)) continue;

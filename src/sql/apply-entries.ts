@@ -8,8 +8,9 @@ import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry
 import type { StatementCache } from "./connection.js";
 import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
 import { indexWatch } from "./held-indexes.js";
-import { type BufferedChange, binaryRange, HeldRanges, type KeyRange } from "./held-ranges.js";
+import { type BufferedChange, binary, binaryRange, HeldRanges, type KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
+import type { PulledImage, PulledRow } from "./local-store.js";
 import { classify } from "./parse/classify.js";
 import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
 import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
@@ -133,8 +134,9 @@ export function installRows(
   space: SpaceId,
   range: KeyRange,
   seq: Seq,
-  rows: readonly { readonly key: Uint8Array; readonly row: Uint8Array }[],
+  rows: readonly PulledRow[],
   changedSeq: Seq,
+  images: readonly PulledImage[],
 ): "held" | "full" {
   const table = state.schema.tables.get(space);
   const ranges = state.held.get(space);
@@ -145,13 +147,13 @@ export function installRows(
   const changes = ranges.takeJoining(range, seq);
   if (changes === null) return "full";
   const latest = new Map<string, BufferedChange>();
-  for (const change of changes) latest.set(Buffer.from(change.key).toString("latin1"), change);
+  for (const change of changes) latest.set(binary(change.key), change);
   state.foreignKeyFlag.set(false);
   state.applyStatements.get("BEGIN").run();
   try {
     const insert = state.applyStatements.get(sqlOf(table).insert);
     for (const { key, row } of rows) {
-      if (latest.size > 0 && latest.has(Buffer.from(key).toString("latin1"))) continue;
+      if (latest.size > 0 && latest.has(binary(key))) continue;
       // A part of the range that was this engine's own already has had its changes.
       if (ranges.place(key) === "held") continue;
       insert.run(...decodeForInsert(table, key, row));
@@ -162,10 +164,26 @@ export function installRows(
     if (state.main.inTransaction) state.main.exec("ROLLBACK");
     throw new BugError(`a chunk of ${table.name} as of ${seq} does not fit the local store`, { cause: error });
   }
+  if (state.history.isNeeded) {
+    // Of what was held already, the history has noted all itself.
+    const past = images.filter(({ key }) => ranges.place(key) !== "held");
+    state.history.notePull(space, [...past, ...imagesOf(changes, rows)], changedSeq);
+  }
   ranges.hold(range);
   state.heldGeneration++;
-  if (state.history.isNeeded) state.history.notePull(space, changes.at(-1)?.seq ?? changedSeq);
   return "held";
+}
+
+/** What the rows of a chunk were before these changes of them, which came after it. */
+function imagesOf(changes: readonly BufferedChange[], rows: readonly PulledRow[]): PulledImage[] {
+  if (changes.length === 0) return [];
+  const now = new Map<string, Uint8Array | null>();
+  for (const { key, row } of rows) now.set(binary(key), row);
+  return changes.map(({ seq, key, row }) => {
+    const before = now.get(binary(key)) ?? null;
+    now.set(binary(key), row);
+    return { seq, key, row: before };
+  });
 }
 
 export function readAllRows(

@@ -16,7 +16,7 @@
  * | gone | a row that is not held is deleted, or leaves a range | nothing: there is only less to hold |
  * | let go | a range of the table's own keys is no longer held | all ranges of its indexes are given up |
  * | many | there are piecesMax ranges | all are given up |
- * | older | the table has changed since the snapshot of a transaction that is open when a range is installed | it begins again where it touches the table (row-history.ts): a row may have been in the range then that is not here |
+ * | older | entries have left the range since the oldest snapshot that is open when it is installed | their rows are here too; where nobody tells which, and the table has changed since a snapshot, its transaction begins again when it touches the table (row-history.ts) |
  * | whole | the table is held whole | nobody asks for ranges of its indexes |
  */
 import { emptyBytes } from "../base/bytes.js";
@@ -25,7 +25,7 @@ import type { Seq, SpaceId } from "../base/ids.js";
 import { indexEntryKey } from "../base/row-index.js";
 import type { KeyRange } from "./held-ranges.js";
 import type { LocalIndex, LocalTable } from "./local-schema.js";
-import type { BinaryRange, InstallOutcome, PulledRow } from "./local-store.js";
+import type { BinaryRange, InstallOutcome, PulledImage, PulledRow } from "./local-store.js";
 import { joinRanges, keyRange } from "./plan/key-selector.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 
@@ -59,6 +59,7 @@ export function installIndex(
   seq: Seq,
   entries: readonly PulledRow[],
   changedSeq: Seq,
+  images: readonly PulledImage[],
 ): InstallOutcome {
   const ranges = state.held.get(index.space);
   const changes = ranges?.joiningChanges(range, seq) ?? null;
@@ -66,7 +67,9 @@ export function installIndex(
   if (!isHeldWhole(state, table.space)) {
     const rows = state.held.get(table.space);
     const missing: BinaryRange[] = [];
-    for (const { row } of [...entries, ...changes]) {
+    const { oldest } = state.history;
+    const left = images.filter((image) => oldest !== null && image.seq > oldest && image.row !== null);
+    for (const { row } of [...entries, ...changes, ...left]) {
       assert(row !== null, "an entry that was put has a row's key");
       const place = keyRange(Buffer.from(row.buffer, row.byteOffset, row.byteLength).toString("latin1"));
       if (rows?.holds(place) !== true) missing.push(place);
@@ -77,7 +80,8 @@ export function installIndex(
   ranges.abandonJoining(range);
   ranges.hold(range);
   state.heldGeneration++;
-  if (state.history.isNeeded) state.history.notePull(table.space, changedSeq);
+  // Rows have told themselves what they were when they were pulled.
+  if (state.history.isNeeded) state.history.notePull(table.space, [], changedSeq);
   return "held";
 }
 

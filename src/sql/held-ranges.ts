@@ -164,7 +164,7 @@ export class HeldRanges {
   }
 }
 
-function binary(key: Uint8Array): BinaryKey {
+export function binary(key: Uint8Array): BinaryKey {
   return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 

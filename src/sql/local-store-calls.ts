@@ -4,7 +4,18 @@ import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import { encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
-import type { Description, InstallOutcome, LocalStore, PulledRow, RunRequest, RunResult, SqlFault, SystemTables, Usage } from "./local-store.js";
+import type {
+  Description,
+  InstallOutcome,
+  LocalStore,
+  PulledImage,
+  PulledRow,
+  RunRequest,
+  RunResult,
+  SqlFault,
+  SystemTables,
+  Usage,
+} from "./local-store.js";
 
 /** In the order in which they are posted. Those with an `id`, `apply`, `takeIdsBack` and `endTransaction` are answered by one reply each. */
 export type LocalStoreCall =
@@ -22,6 +33,7 @@ export type LocalStoreCall =
       readonly seq: Seq;
       readonly changedSeq: Seq;
       readonly rows: readonly PulledRow[];
+      readonly images: readonly PulledImage[];
     }
   /** `pull`: the asker's number of its question. */
   | {
@@ -43,11 +55,11 @@ export type LocalStoreCall =
   | { readonly kind: "describe"; readonly id: number; readonly sql: string }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
-/** `oldestSnapshot`: the store's promise when it has carried out the call. */
+/** `oldestSnapshot`: of the transactions that are open when the call is carried out; null: none is. */
 export type LocalStoreReply =
   | { readonly kind: "ran"; readonly id: number; readonly result: RunResult }
-  | { readonly kind: "applied"; readonly through: Seq; readonly oldestSnapshot: Seq }
-  | { readonly kind: "transactionEnded"; readonly oldestSnapshot: Seq }
+  | { readonly kind: "applied"; readonly through: Seq; readonly oldestSnapshot: Seq | null }
+  | { readonly kind: "transactionEnded"; readonly oldestSnapshot: Seq | null }
   | { readonly kind: "installed"; readonly id: number; readonly outcome: InstallOutcome }
   /** The answer, ready to be sent: to encode it is not for the thread that orders. null: not held. */
   | { readonly kind: "chunk"; readonly id: number; readonly message: Uint8Array | null }
@@ -76,8 +88,10 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
     case "beginHold":
       store.beginHold(call.space, call.low, call.high);
       return null;
-    case "install":
-      return { kind: "installed", id: call.id, outcome: store.install(call.space, call.low, call.high, call.seq, call.rows, call.changedSeq) };
+    case "install": {
+      const { id, space, low, high, seq, rows, changedSeq, images } = call;
+      return { kind: "installed", id, outcome: store.install(space, low, high, seq, rows, changedSeq, images) };
+    }
     case "readChunk":
       return { kind: "chunk", id: call.id, message: chunkMessage(store, call) };
     case "abandonHold":
@@ -110,5 +124,5 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
 
 function chunkMessage(store: LocalStore, { pull, space, low, high, bytesMax }: Extract<LocalStoreCall, { kind: "readChunk" }>): Uint8Array | null {
   const chunk = store.readChunk(space, low, high, bytesMax);
-  return chunk === null ? null : encodeEngineMessage({ kind: "pullReply", pull, ...chunk });
+  return chunk === null ? null : encodeEngineMessage({ kind: "pullReply", pull, ...chunk, images: [], imagesFrom: chunk.seq });
 }

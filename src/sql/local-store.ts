@@ -182,6 +182,14 @@ export interface PulledRow {
   readonly row: Uint8Array;
 }
 
+/** What a row, or an index's entry, was before the entry of the stream at `seq` changed it. */
+export interface PulledImage {
+  readonly seq: Seq;
+  readonly key: Uint8Array;
+  /** null: there was none. */
+  readonly row: Uint8Array | null;
+}
+
 /** Rows of a range that begins where it was asked for, as of one seq. */
 export interface Chunk {
   readonly seq: Seq;
@@ -223,8 +231,8 @@ export interface Usage {
 export interface LocalStore {
   /** Applied and visible. */
   readonly appliedSeq: Seq;
-  /** No transaction reads, or ever will, a snapshot below it: the oldest that is open, else what is applied. */
-  readonly oldestSnapshot: Seq;
+  /** Of the transactions that are open; null: none is. A later one reads what is applied then. */
+  readonly oldestSnapshot: Seq | null;
   /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
   reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */
@@ -245,11 +253,19 @@ export interface LocalStore {
   beginHold(table: SpaceId, low: Uint8Array, high: Uint8Array | null): void;
   /**
    * Installs rows of [low, high) as of `seq` (≤ appliedSeq, and ≥ the seq at beginHold), brings them up to appliedSeq, and counts the range as
-   * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq`, so that older transactions may read
-   * it. "full": the buffer of changes overflowed; begin the hold again. An index's range has entries in place of rows, and may need rows that are not held:
+   * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq` but what `images` tell, so that older
+   * transactions may read it. "full": the buffer of changes overflowed; begin the hold again. An index's range has entries in place of rows, and may need rows that are not held:
    * then nothing is installed, and the same call is made again when they are; its `changedSeq` is of all rows of the table.
    */
-  install(space: SpaceId, low: Uint8Array, high: Uint8Array | null, seq: Seq, rows: readonly PulledRow[], changedSeq?: Seq): InstallOutcome;
+  install(
+    space: SpaceId,
+    low: Uint8Array,
+    high: Uint8Array | null,
+    seq: Seq,
+    rows: readonly PulledRow[],
+    changedSeq?: Seq,
+    images?: readonly PulledImage[],
+  ): InstallOutcome;
   /** Rows of [low, high) for another Cache, of about so many bytes at most. null: not held from `low` on, or better read elsewhere (read-chunk.ts). */
   readChunk(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): Chunk | null;
   /** Gives up joining ranges within [low, high). */

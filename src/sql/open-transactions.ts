@@ -39,7 +39,7 @@ const lostMessage =
   "the transaction is over and nothing of it was committed: it was left alone for too long, or this engine began anew; begin it again";
 export const overtakenMessage =
   "database is locked: what the transaction wrote does not go with what was changed by another one since its snapshot; begin it again";
-const tooOldMessage = "database is locked: more has changed since the transaction's snapshot than is kept; begin it again";
+const tooOldMessage = "database is locked: snapshot too old: more has changed since than is kept; begin the transaction again";
 
 /** Anything else comes: what SQLite has open of a transaction that waits for its client is rolled back. */
 export function unpark(state: StoreState): void {
@@ -201,7 +201,7 @@ function rewindTable(state: StoreState, unit: Unit, space: SpaceId): void {
   const table = state.schema.tables.get(space);
   const held = state.held.get(space);
   if (table === undefined || held === undefined || table.version > snapshot) return;
-  // Rows that were pulled since cannot be told as they were: a statement that touches the table conflicts, and nothing else sees what it is like.
+  // Rows that were pulled without what they were cannot be told as they were: a statement that touches the table conflicts, and nothing else sees what it is like.
   if (!state.history.knows(space, snapshot)) return;
   const images = [...state.history.imagesAt(space, snapshot).values()].filter(({ key }) => held.place(key) === "held");
   putRows(state, table, images);
@@ -217,7 +217,7 @@ export function rewind(state: StoreState, unit: Unit, tables: readonly LocalTabl
       return busyFault(`database is locked: table ${table.name} was altered or made since the transaction's snapshot; begin it again`);
     if (!state.history.knows(table.space, snapshot))
       return busyFault(
-        `database is locked: rows of table ${table.name} that were not here have changed since the transaction's snapshot; begin it again`,
+        `database is locked: snapshot too old: rows of table ${table.name} that were not here have changed since, and what they were is not kept; begin the transaction again`,
       );
     rewindTable(state, unit, table.space);
   }

@@ -5,11 +5,12 @@
  * | what | then a transaction at snapshot `s` |
  * |------|-----------------------------------|
  * | a held row changed at a seq after `s` | sees its oldest image after `s` instead |
- * | a range was pulled, and one of its keys may have changed after `s` | cannot know that table at `s` any more: it conflicts where it touches it |
+ * | a range was pulled with what its rows were since `s` | sees that |
+ * | a range was pulled without, and one of its keys may have changed after `s` | cannot know that table at `s` any more: it conflicts where it touches it |
  * | the images are more than may be kept | all transactions that are open then are too old |
  */
 import type { Seq, SpaceId } from "../base/ids.js";
-import type { BinaryKey } from "./local-store.js";
+import type { BinaryKey, PulledImage } from "./local-store.js";
 
 export interface RowImage {
   readonly key: Uint8Array;
@@ -97,21 +98,35 @@ export class RowHistory {
 
   /** The row is changed by the entry at `seq`; this is what it was before. */
   note(seq: Seq, space: SpaceId, image: RowImage): void {
-    const key = new Uint8Array(image.key);
-    const change = { seq, key, binaryKey: Buffer.from(key.buffer).toString("latin1"), row: image.row };
+    const change = changeOf(seq, image);
     const changes = this.#changes.get(space);
     if (changes === undefined) this.#changes.set(space, [change]);
     else changes.push(change);
     this.#bytes += sizeOf(change);
-    if (this.#bytes <= this.#bytesMax) return;
-    this.#changes.clear();
-    this.#bytes = 0;
-    this.#floor = seq;
+    this.#keepWithinBound();
   }
 
-  /** A range of the table was pulled, in which some key may have changed as late as `changedSeq`, and nothing later is without an image. */
-  notePull(space: SpaceId, changedSeq: Seq): void {
+  /**
+   * A range of the table was pulled: what its rows were before they changed, in the order of seq. Some key of it may have changed as late as `changedSeq`
+   * without an image.
+   */
+  notePull(space: SpaceId, images: readonly PulledImage[], changedSeq: Seq): void {
     if (changedSeq > (this.#pulled.get(space) ?? 0)) this.#pulled.set(space, changedSeq);
+    const { oldest } = this;
+    const pulled = images.flatMap((image) => (oldest !== null && image.seq > oldest ? [changeOf(image.seq, image)] : []));
+    if (pulled.length === 0) return;
+    for (const change of pulled) this.#bytes += sizeOf(change);
+    // What comes may be older than what is here. A key that was here before has an image twice, and both say the same.
+    const changes = [...(this.#changes.get(space) ?? []), ...pulled].sort((left, right) => left.seq - right.seq);
+    this.#changes.set(space, changes);
+    this.#keepWithinBound();
+  }
+
+  #keepWithinBound(): void {
+    if (this.#bytes <= this.#bytesMax) return;
+    for (const changes of this.#changes.values()) this.#floor = Math.max(this.#floor, changes.at(-1)?.seq ?? 0);
+    this.#changes.clear();
+    this.#bytes = 0;
   }
 
   /** The images that the snapshot needs are here. */
@@ -134,6 +149,12 @@ export class RowHistory {
     }
     return images;
   }
+}
+
+/** The bytes are copied: those given may be views of much more. */
+function changeOf(seq: Seq, image: RowImage): Change {
+  const key = new Uint8Array(image.key);
+  return { seq, key, binaryKey: Buffer.from(key.buffer).toString("latin1"), row: image.row === null ? null : new Uint8Array(image.row) };
 }
 
 /** Place of the first change that is newer than the seq. */

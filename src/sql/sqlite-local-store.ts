@@ -44,7 +44,7 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       return state.appliedSeq;
     },
     get oldestSnapshot() {
-      return state.history.oldest ?? state.appliedSeq;
+      return state.history.oldest;
     },
     reset: (seq, schema) => reset(state, seq, schema),
     become: (engine, life) => become(state, engine, life),
@@ -58,11 +58,11 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       checkpointLargeWal(connections);
     },
     beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
-    install(space, low, high, seq, rows, changedSeq = seq) {
+    install(space, low, high, seq, rows, changedSeq = seq, images = []) {
       unpark(state);
       const found = state.schema.indexesBySpace.get(space);
-      if (found !== undefined) return installIndex(state, found.table, found.index, { low, high }, seq, rows, changedSeq);
-      const outcome = installRows(state, space, { low, high }, seq, rows, changedSeq);
+      if (found !== undefined) return installIndex(state, found.table, found.index, { low, high }, seq, rows, changedSeq, images);
+      const outcome = installRows(state, space, { low, high }, seq, rows, changedSeq, images);
       checkpointLargeWal(connections);
       return outcome;
     },

@@ -44,7 +44,7 @@ export const versionBytesMax = 1024 * 1024 * 1024;
 /** Of the versions of one chunk. With more, the chunk has none: snapshots older than it cannot be told. */
 export const imageBytesMax = 1024 * 1024;
 /** Versions of a chunk's range that are looked at for it, whatever their size: it takes the thread that orders. */
-export const imagesLookedAtMax = 10_000;
+export const imagesLookedAtMax = 4000;
 
 /** What rows with these versions were before each change after `since`, in the order of seq. `rows`: those that are there now. */
 export function imagesSince(

@@ -35,6 +35,8 @@ function reply(parts: CacheParts, { to, request }: Asked, keys: number[], next: 
     seq: parts.context.appliedSeq as Seq,
     rows,
     next: next === null ? null : integerKey(BigInt(next)),
+    images: [],
+    imagesFrom: parts.context.appliedSeq,
   };
   parts.cache.onMessage(to, message);
 }
@@ -164,6 +166,7 @@ test("a Cache gives what it holds as of the seq that is asked for; beyond its li
     low: Buffer.alloc(0),
     high: null,
     minSeq: minSeq as Seq,
+    since: 0 as Seq,
     bytesMax: 1000,
   });
   const reads = (effects: readonly CoreEffect[]) =>

@@ -32,6 +32,7 @@ export const coverageRows = {
     "what is acknowledged comes before what begins then",
     "no orphans",
     "no snapshot below the low-water mark",
+    "open transactions read one snapshot",
     "serializable",
     "unique names",
     "everything finishes",
@@ -78,6 +79,8 @@ export const coverageRows = {
     "kept open: conflict",
     "kept open: read committed",
     "kept open: lost",
+    "kept open: pulled, with what rows were",
+    "kept open: snapshot too old",
   ],
   /** catalog-pulls.ts: its counters. */
   catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],

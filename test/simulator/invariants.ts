@@ -118,9 +118,8 @@ export class Invariants {
     if (local === null || cache === null || engine === 0 || local.store.appliedSeq < cache.local.applied) return;
     const { catalog } = this.committed;
     const mark = catalog.members.has(engine) ? catalog.mark : core.catalog.mark;
-    const { oldestSnapshot, appliedSeq } = local.store;
-    // Nothing is open that anybody could have read before its store got here.
-    if (oldestSnapshot === appliedSeq) return;
+    const { oldestSnapshot } = local.store;
+    if (oldestSnapshot === null) return;
     check(
       oldestSnapshot >= mark,
       "no snapshot below the low-water mark",

@@ -10,6 +10,7 @@ import { CatalogPulls } from "../../src/engines/catalog-pulls.js";
 import { LowWaterMark } from "../../src/engines/low-water-mark.js";
 import { Merges } from "../../src/engines/merges.js";
 import { HeldRanges } from "../../src/sql/held-ranges.js";
+import { RowHistory } from "../../src/sql/row-history.js";
 import type { ProfileName } from "./profiles.js";
 
 export const mutants = [
@@ -33,6 +34,8 @@ export const mutants = [
   "merge-of-unlike-holders",
   /** The sequencer raises the mark to what is committed, and asks nobody for what he reads. */
   "mark-asks-nobody",
+  /** What pulled rows were is thrown away, and counts as known. */
+  "past-of-pulls-forgotten",
 ] as const;
 export type Mutant = (typeof mutants)[number];
 
@@ -48,6 +51,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "source-gives-what-it-has": "memory",
   "merge-of-unlike-holders": "catalogs",
   "mark-asks-nobody": "memory",
+  "past-of-pulls-forgotten": "snapshots",
 };
 
 export function isMutant(name: string): name is Mutant {
@@ -120,6 +124,13 @@ export function withMutant(mutant: Mutant | null): () => void {
       LowWaterMark.prototype.next = (log, view) => (view.commitSeq > log.mark + 10 ? view.commitSeq : null);
       return () => {
         LowWaterMark.prototype.next = next;
+      };
+    }
+    case "past-of-pulls-forgotten": {
+      const { notePull } = RowHistory.prototype;
+      RowHistory.prototype.notePull = () => {};
+      return () => {
+        RowHistory.prototype.notePull = notePull;
       };
     }
     case "ack-before-fsync":

@@ -27,6 +27,7 @@ export interface Profile {
 const mixed: Mix = {
   transfer: 8,
   deal: 3,
+  ledger: 2,
   leaveDuty: 3,
   duty: 1,
   sum: 4,
@@ -249,7 +250,7 @@ export const profiles = {
     caches: 3,
     clients: 6,
     memoryBytes: [60_000, 150_000, 300_000],
-    mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 1, deal: 3, sum: 1, table: 1 },
+    mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 2, deal: 3, ledger: 2, sum: 1, table: 1 },
     thinkMsMax: 15,
     workMs: 900,
     storeMsMax: 4,
@@ -283,6 +284,21 @@ export const profiles = {
       },
       everyMsMin: 60,
       everyMsMax: 400,
+    },
+  },
+  /** Transactions that stay open on Caches that come empty, and pull in the middle of them what others change. */
+  snapshots: {
+    ...base,
+    caches: 3,
+    clients: 8,
+    mix: { transfer: 10, deal: 4, ledger: 10, page: 1, turn: 2, sum: 1 },
+    thinkMsMax: 10,
+    workMs: 900,
+    storeMsMax: 4,
+    faults: {
+      weights: { crashCache: 6, newCache: 4, leaveCache: 2, crashArchive: 2, crashSequencer: 1, pause: 1, reset: 2 },
+      everyMsMin: 30,
+      everyMsMax: 150,
     },
   },
   schema: {

@@ -40,6 +40,8 @@ export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): Simu
     const replies: LocalStoreReply[] = [];
     try {
       for (const call of round) {
+        if (call.kind === "install" && call.images.length > 0 && store.oldestSnapshot !== null)
+          coverage.count("transactions", "kept open: pulled, with what rows were");
         const reply = carryOut(store, call);
         if (reply !== null) replies.push(reply);
       }

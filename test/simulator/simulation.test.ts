@@ -62,6 +62,7 @@ describe("deliberate bugs", () => {
       "no engine fails",
     ],
     "merge-of-unlike-holders": ["Caches hold what the catalog says", "no engine fails"],
+    "past-of-pulls-forgotten": ["open transactions read one snapshot", "totals are right", "no engine fails"],
     "mark-asks-nobody": ["no snapshot below the low-water mark"],
     "fence-not-checked": ["fences and versions hold when ordered", "no conflict between snapshot and commit"],
   };

@@ -8,6 +8,7 @@ import type { SqlValue } from "../../src/base/values.js";
 import type { BatchAnswer } from "../../src/engines/core-types.js";
 import type { Step } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
+import { readLedger } from "./open-reads.js";
 import { type SimulatedCluster, step } from "./simulated-cluster.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
@@ -41,6 +42,7 @@ export const operationKinds = [
   "pageRange",
   "newPage",
   "deal",
+  "ledger",
   "tagged",
   "retag",
   "leaveDuty",
@@ -192,6 +194,7 @@ export class Workload {
       if (cache === undefined || kind === undefined || this.#stopped) continue;
       if (kind === "race") await this.#race(caches);
       else if (kind === "deal") await this.#deal(cache.name);
+      else if (kind === "ledger") await this.#ledger(cache.name);
       else await this.#operate(cache.name, kind);
     }
   }
@@ -296,6 +299,23 @@ export class Workload {
     this.#cluster.trace(at, `op ${id} deal ${operation.about.join(",")}: ${operation.outcome} ${operation.code} ${seen}`);
   }
 
+  async #ledger(at: string): Promise<void> {
+    const operation: Operation = {
+      id: this.operations.length + 1,
+      kind: "ledger",
+      outcome: "pending",
+      code: "",
+      about: [],
+      value: null,
+      at,
+      beganMs: this.#cluster.nowMs,
+    };
+    this.operations.push(operation);
+    operation.code = await readLedger(this.#cluster, this.#random, at);
+    operation.outcome = operation.code === "" ? "ok" : "failed";
+    this.#cluster.trace(at, `op ${operation.id} ledger: ${operation.outcome} ${operation.code}`);
+  }
+
   /** Two accounts and an amount. */
   #sides(): [number, number, number] {
     const source = this.#below(accountCount);
@@ -312,7 +332,7 @@ export class Workload {
     return 1 + this.#random.integer(count);
   }
 
-  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal">): Promise<void> {
+  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal" | "ledger">): Promise<void> {
     await this.#carryOut(at, kind, this.#compose(kind, this.operations.length + 1));
   }
 
@@ -413,7 +433,7 @@ export class Workload {
     check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
   }
 
-  #compose(kind: Exclude<OperationKind, "race" | "deal">, id: number): Composed {
+  #compose(kind: Exclude<OperationKind, "race" | "deal" | "ledger">, id: number): Composed {
     const number = BigInt(id);
     switch (kind) {
       case "transfer":

@@ -1,10 +1,11 @@
 /** Local stores fed with the same committed entries, as engines would: what one commits, all apply. */
 import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
-import { type EngineId, type Life, type ProposalSeq, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
-import { type IndexedColumn, indexEntryKey } from "../../src/base/row-index.js";
+import { genesisHash } from "../../src/base/chain-hash.js";
+import { type EngineId, type Life, type ProposalSeq, type Seq, type SpaceId, schemaSpace, type Term } from "../../src/base/ids.js";
+import { type IndexedColumn, indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
-import { foldName, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
+import { foldName, indexesOf, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
 import { isOvertaken } from "../../src/engines/conflict-text.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
@@ -13,6 +14,7 @@ import type {
   Chunk,
   KeptTransaction,
   LocalStore,
+  PulledImage,
   PulledRow,
   PullNeed,
   ResultSet,
@@ -23,6 +25,8 @@ import type {
   StepOutcome,
 } from "../../src/sql/local-store.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+import type { StoreChange, StoredRows } from "../../src/storage/atom-store.js";
+import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
 
@@ -39,11 +43,13 @@ export interface Client {
   settings: SessionSettings;
 }
 
-/** Rows from the log, of a range that nobody else has. */
+/** What comes of a range: from the log where nobody else has it, with what the rows were where a transaction may read that. */
 interface Copied {
   readonly seq: Seq;
   readonly rows: readonly PulledRow[];
-  readonly next: null;
+  readonly next: Buffer | null;
+  readonly images?: readonly PulledImage[];
+  readonly imagesFrom?: Seq;
 }
 
 export interface Answer {
@@ -62,6 +68,9 @@ export class Cluster {
   readonly log: { readonly seq: Seq; readonly bytes: Uint8Array }[] = [];
   readonly schema = new Map<string, { object: SchemaObject; version: Seq }>();
   readonly #catalog = new SchemaCatalog();
+  /** What an Archive has, and what it remembers of the past. */
+  readonly archive = createMemoryAtomStore();
+  #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]> = new Map();
   readonly #recent = new RecentKeys(0 as Seq);
   #seq = 100;
   #nextIds = new Map<SpaceId, bigint>();
@@ -72,6 +81,9 @@ export class Cluster {
   rowsPulled = 0;
   /** Of other engines' stores. */
   chunksRead = 0;
+  imagesRead = 0;
+  /** A chunk has been read. */
+  beforeInstall: () => void = () => {};
   /** Of those that were pulled, those that were not here yet; and how many they would have been, were tables always pulled whole. */
   rowsBrought = 0;
   rowsIfWhole = 0;
@@ -242,14 +254,26 @@ export class Cluster {
       const end = high === null ? null : Buffer.from(high, "latin1");
       engine.store.beginHold(space, Buffer.from(low, "latin1"), end);
       for (let at: Buffer | null = Buffer.from(low, "latin1"); at !== null; ) {
-        const chunk: Chunk | Copied = this.#chunkOf(engine, space, at, end) ?? { seq: this.seq, rows: inside(rows, at, end), next: null };
+        const chunk: Copied = this.#past(engine, space, at, end, 100) ??
+          this.#chunkOf(engine, space, at, end) ?? { seq: this.seq, rows: inside(rows, at, end), next: null };
+        this.beforeInstall();
+        // As the engine knows it when it installs the chunk.
         const changed = this.#changedWithin(space, at.toString("latin1"), (chunk.next ?? end)?.toString("latin1") ?? null);
-        const outcome = engine.store.install(space, at, chunk.next ?? end, chunk.seq, chunk.rows, changed);
+        const knownFrom = Math.min(changed > chunk.seq ? chunk.seq : changed, chunk.imagesFrom ?? chunk.seq) as Seq;
+        const outcome = engine.store.install(space, at, chunk.next ?? end, chunk.seq, chunk.rows, knownFrom, chunk.images);
         if (outcome !== "held") throw new Error(`install: ${outcome}`);
         this.rowsPulled += chunk.rows.length;
         at = chunk.next;
       }
     }
+  }
+
+  /** null: no transaction is open there that could read what was before. */
+  #past(engine: Engine, space: SpaceId, at: Buffer, end: Buffer | null, bytesMax: number): StoredRows | null {
+    const { oldestSnapshot } = engine.store;
+    const found = oldestSnapshot === null ? null : this.archive.readRows(space, at, end, bytesMax, oldestSnapshot);
+    this.imagesRead += found?.images.length ?? 0;
+    return found;
   }
 
   #chunkOf(engine: Engine, space: SpaceId, at: Buffer, end: Buffer | null): Chunk | null {
@@ -279,10 +303,12 @@ export class Cluster {
       this.lookUps++;
       this.beforeLookUp(space, { low, high });
       const [first, end] = [Buffer.from(low, "latin1"), high === null ? null : Buffer.from(high, "latin1")];
-      const found = inside(entries, first, end);
       engine.store.beginHold(space, first, end);
+      const past = this.#past(engine, space, first, end, Number.MAX_SAFE_INTEGER);
+      const found = past?.rows ?? inside(entries, first, end);
+      const { seq } = this;
       for (let round = 0; ; round++) {
-        const outcome = engine.store.install(space, first, end, this.seq, found);
+        const outcome = engine.store.install(space, first, end, seq, found, past?.imagesFrom, past?.images);
         if (outcome === "held") break;
         if (outcome === "full" || round > 1) throw new Error(`install of an index's range: ${JSON.stringify(outcome)}`);
         this.needs.push(outcome);
@@ -350,7 +376,29 @@ export class Cluster {
     const entry = decodeEntry(bytes);
     if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return;
     this.#keepSchema(entry.body, seq);
+    this.#store(entry.body, seq);
     this.#note(entry.body, seq);
+  }
+
+  /** With the mark as high as all engines' promises allow. */
+  #store({ parts }: TransactionBody, seq: Seq): void {
+    const changes: StoreChange[] = [];
+    if (parts.some((part) => part.kind === "ddl")) {
+      const before = this.#indexes;
+      this.#indexes = indexesOf(this.#catalog);
+      for (const [table, indexes] of this.#indexes)
+        for (const index of indexes)
+          if (before.get(table)?.some(({ space }) => space === index.space) !== true) changes.push({ kind: "index", space: table, index, seq });
+    }
+    for (const part of parts) {
+      if (part.kind !== "rows") continue;
+      const common = { space: part.table, seq, indexes: this.#indexes.get(part.table) ?? [] };
+      for (const { key, row, oldBytes } of part.rows)
+        changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
+    }
+    const mark = Math.min(...this.engines.map(({ store }) => store.oldestSnapshot ?? store.appliedSeq)) as Seq;
+    // It is done when it returns.
+    void this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
   }
 
   #keepSchema(body: TransactionBody, version: Seq): void {

@@ -73,11 +73,24 @@ const messages = [
   { kind: "permissionReply", transaction: 1, attempt: 2, outcome: "waits", reach: 0, applied: { seq: 300, hash: "0123456789abcdef" } },
   { kind: "silentOriginator", engine: 5, fences: [fence] },
   { kind: "farewell", engine: 5, ids: [{ space: 7, first: 9n, next: 33n, fence }] },
+  { kind: "pullRequest", pull: 3, space: 7, low: key, high: null, minSeq: 300, since: 299, bytesMax: 1000 },
+  {
+    kind: "pullReply",
+    pull: 3,
+    seq: 301,
+    rows: [{ key, row: Buffer.from([3]) }],
+    next: key,
+    imagesFrom: 299,
+    images: [
+      { seq: 300, key, row: null },
+      { seq: 301, key, row: Buffer.from([4, 5]) },
+    ],
+  },
   { kind: "cutsRequest", atom: 9, space: 7, low: Buffer.from([1]), high: null, minSeq: 300 },
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 8, entries: "5cb32932f49193f8", messages: "56fd8d3d1fec1503" };
+const digests = { formatVersion: 9, entries: "5cb32932f49193f8", messages: "5be6ebee3b085b15" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

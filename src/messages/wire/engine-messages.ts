@@ -147,7 +147,17 @@ export interface PullRequestMessage {
   readonly low: Buffer;
   readonly high: Buffer | null;
   readonly minSeq: Seq;
+  /** The oldest snapshot that the asker may read: what rows were since then is wanted with them, of an Archive. */
+  readonly since: Seq;
   readonly bytesMax: number;
+}
+
+/** What a row was before the entry at `seq` changed it. */
+export interface PulledImage {
+  readonly seq: Seq;
+  readonly key: Buffer;
+  /** null: there was no such row. */
+  readonly row: Buffer | null;
 }
 
 export interface PullReplyMessage {
@@ -158,6 +168,10 @@ export interface PullReplyMessage {
   readonly rows: readonly { readonly key: Buffer; readonly row: Buffer }[];
   /** Where to go on; null: the range is whole. */
   readonly next: Buffer | null;
+  /** In the order of seq. */
+  readonly images: readonly PulledImage[];
+  /** With the images, the chunk's range can be told for every snapshot from here on. */
+  readonly imagesFrom: Seq;
 }
 
 /** From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. */
@@ -397,7 +411,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => {
       w.varint(m.pull).varint(m.space).bytes(m.low);
       writeOptional(w, m.high);
-      w.varint(m.minSeq).varint(m.bytesMax);
+      w.varint(m.minSeq).varint(m.since).varint(m.bytesMax);
     },
     read: (r) => ({
       pull: r.varint(),
@@ -405,6 +419,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       low: r.bytes(),
       high: readOptional(r),
       minSeq: r.varint() as Seq,
+      since: r.varint() as Seq,
       bytesMax: r.varint(),
     }),
   },
@@ -414,12 +429,16 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       w.varint(m.pull).varint(m.seq).varint(m.rows.length);
       for (const { key, row } of m.rows) w.bytes(key).bytes(row);
       writeOptional(w, m.next);
+      w.varint(m.imagesFrom).varint(m.images.length);
+      for (const { seq, key, row } of m.images) writeOptional(w.varint(seq).bytes(key), row);
     },
     read: (r) => ({
       pull: r.varint(),
       seq: r.varint() as Seq,
       rows: r.list((one) => ({ key: one.bytes(), row: one.bytes() }), 2),
       next: readOptional(r),
+      imagesFrom: r.varint() as Seq,
+      images: r.list((one) => ({ seq: one.varint() as Seq, key: one.bytes(), row: readOptional(one) }), 3),
     }),
   },
   cutsRequest: {
