@@ -1,5 +1,5 @@
 /** What an Archive does besides ordering: brings the atom store up to the stream in batches, and serves joining and pulling engines from it. */
-import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { type Endpoint, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
@@ -7,6 +7,7 @@ import { indexesOf } from "../catalog/schema-catalog.js";
 import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import type { StoreChange } from "../storage/atom-store.js";
+import type { KeptVersions } from "../storage/row-versions.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
 
@@ -31,6 +32,8 @@ export class ArchiveSide {
   /** By table. */
   #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]>;
   stored: Seq;
+  /** As the store has told it last. */
+  versions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
   #parked: { readonly from: Endpoint; readonly request: PullRequestMessage | CutsRequestMessage }[] = [];
 
   constructor(context: CoreContext) {

@@ -5,6 +5,7 @@ import type { CutsRequestMessage, PullRequestMessage } from "../messages/wire/en
 import type { SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
 import type { StoreBatch } from "../storage/atom-store.js";
+import type { KeptVersions } from "../storage/row-versions.js";
 
 export type CoreInput =
   /** About every 5 ms. */
@@ -18,6 +19,8 @@ export type CoreInput =
   | { readonly kind: "journalRead"; readonly nowMs: number; readonly requestId: number; readonly entries: readonly LogEntry[] | "gone" }
   /** Archive: a storeBatch is visible. */
   | { readonly kind: "stored"; readonly nowMs: number; readonly seq: Seq }
+  /** Archive: old versions of rows in the store, once a second where they have changed. */
+  | { readonly kind: "versions"; readonly nowMs: number; readonly versions: KeptVersions }
   /** Cache: the local store carried out calls, in order. */
   | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalStoreReply }
   /** Cache: a client's statements. Answered by one "answer" effect. */

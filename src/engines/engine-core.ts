@@ -188,6 +188,9 @@ export class EngineCore {
         this.#step({ kind: "snapshots", oldest: input.seq });
         this.#acknowledge();
         return;
+      case "versions":
+        if (this.archive !== null) this.archive.versions = input.versions;
+        return;
       case "local":
         this.cache?.local.onReply(input.reply);
         if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
@@ -287,6 +290,9 @@ export class EngineCore {
       atomsHeld: this.#atomsHeld(),
       formatVersion,
       canServe: kind === "archive" && context.engine !== noEngine,
+      oldestSnapshot: this.#stream.oldestSnapshot,
+      versions: this.archive?.versions.count ?? 0,
+      versionBytes: this.archive?.versions.bytes ?? 0,
     };
   }
 

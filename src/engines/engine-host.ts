@@ -11,6 +11,7 @@ import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine
 import type { SystemTables } from "../sql/local-store.js";
 import type { AtomStore, StoreTransfer } from "../storage/atom-store.js";
 import type { Journal, VoteStore } from "../storage/journal.js";
+import type { KeptVersions } from "../storage/row-versions.js";
 import type { BatchAnswer, CoreEffect, CoreInput } from "./core-types.js";
 import type { EngineCore } from "./engine-core.js";
 import type { Cancel, Environment, LocalPort } from "./environment.js";
@@ -51,6 +52,7 @@ const transferPartBytes = 512 * 1024;
 /** Entries that the journal keeps behind what the store has flushed, for engines that catch up. */
 const journalKeptEntries = 200_000;
 const journalTrimMs = 10_000;
+const versionLookMs = 1000;
 
 interface OpenTransfer {
   readonly transfer: StoreTransfer;
@@ -68,6 +70,7 @@ export class EngineHost {
   readonly #writes = new Set<Promise<unknown>>();
   readonly #transfers = new Map<number, OpenTransfer>();
   #nextTransfer = 1;
+  #toldVersions: KeptVersions | null = null;
 
   constructor(core: EngineCore, ports: HostPorts) {
     this.core = core;
@@ -75,6 +78,7 @@ export class EngineHost {
     const { clock } = ports.environment;
     this.#cancels.push(clock.every(tickMs, () => this.#tick()));
     if (ports.store !== null) this.#cancels.push(clock.every(transferLookMs, () => this.#closeIdleTransfers()));
+    if (ports.store !== null) this.#cancels.push(clock.every(versionLookMs, () => this.#tellVersions()));
     if (ports.journal !== null) this.#cancels.push(clock.every(journalTrimMs, () => this.#trimJournal()));
     this.#endTurnSoon();
   }
@@ -311,6 +315,13 @@ export class EngineHost {
       this.#transfers.delete(transferId);
     }
     this.#reply(to, { kind: "transferReply", transfer: transferId, position, cursor, part: read?.part ?? Buffer.alloc(0), next: read?.next ?? "" });
+  }
+
+  #tellVersions(): void {
+    const versions = this.#ports.store?.versions;
+    if (versions === undefined || versions === this.#toldVersions) return;
+    this.#toldVersions = versions;
+    this.input({ kind: "versions", nowMs: this.#nowMs, versions });
   }
 
   #trimJournal(): void {

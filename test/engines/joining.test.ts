@@ -34,6 +34,9 @@ function announce(appliedSeq: number): EngineMessage {
     atomsHeld: 0,
     formatVersion,
     canServe: true,
+    oldestSnapshot: 0 as Seq,
+    versions: 0,
+    versionBytes: 0,
   };
 }
 

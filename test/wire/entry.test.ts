@@ -86,11 +86,28 @@ const messages = [
       { seq: 301, key, row: Buffer.from([4, 5]) },
     ],
   },
+  {
+    kind: "announce",
+    engineKind: "archive",
+    nodeId: 3,
+    nonce: 4,
+    engine: 5,
+    sequencer: "e:1",
+    term: 2,
+    commitSeq: 300,
+    appliedSeq: 299,
+    atomsHeld: 9,
+    formatVersion: 1,
+    canServe: true,
+    oldestSnapshot: 298,
+    versions: 7,
+    versionBytes: 700,
+  },
   { kind: "cutsRequest", atom: 9, space: 7, low: Buffer.from([1]), high: null, minSeq: 300 },
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 9, entries: "5cb32932f49193f8", messages: "5be6ebee3b085b15" };
+const digests = { formatVersion: 10, entries: "5cb32932f49193f8", messages: "b60f330a24614e0c" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

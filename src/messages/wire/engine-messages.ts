@@ -31,6 +31,11 @@ export interface AnnounceMessage {
   readonly formatVersion: number;
   /** Whether a joining engine can begin from its state. */
   readonly canServe: boolean;
+  /** The oldest snapshot that it may still read. */
+  readonly oldestSnapshot: Seq;
+  /** Old versions of rows that it keeps, and their bytes; 0: a Cache. */
+  readonly versions: number;
+  readonly versionBytes: number;
 }
 
 /** To the sequencer, strictly in proposalSeq. */
@@ -298,6 +303,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
         .text(m.sequencer)
         .varint(m.term);
       w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
+      w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes);
     },
     read: (r) => ({
       engineKind: r.bool() ? "archive" : "cache",
@@ -311,6 +317,9 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       atomsHeld: r.varint(),
       formatVersion: r.varint(),
       canServe: r.bool(),
+      oldestSnapshot: r.varint() as Seq,
+      versions: r.varint(),
+      versionBytes: r.varint(),
     }),
   },
   propose: {
