@@ -7,7 +7,7 @@
  * |------|------|------|
  * | 0 | BEFORE INSERT, BEFORE UPDATE | a possible victim's key, its referenced values |
  * | 1 | AFTER INSERT | the key |
- * | 2 | AFTER UPDATE | whether foreign-key values changed, the old key, the new key, the old referenced values |
+ * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values |
  * | 3 | AFTER DELETE | the key, the referenced values |
  *
  * Where a foreign key's columns have other affinities in the child than in the parent, 2 and 3 come from BEFORE triggers: SQLite looks for the children
@@ -22,8 +22,8 @@ import { keyName, keyOfValues } from "./stored-rows.js";
 
 export interface TouchedRow {
   readonly keyValues: readonly SqlValue[];
-  /** The row was inserted, or its foreign-key values changed: its parents must exist. */
-  refersAnew: boolean;
+  /** A bit for each foreign key (`foreignKeyBit`) whose parent must exist, since the row was inserted, or the key's values changed. */
+  refersAnew: bigint;
   /** The key that the row had before: what was due of that is due of this one. */
   movedFrom: RowId | null;
 }
@@ -39,6 +39,15 @@ export interface TableTouches {
 }
 
 export type Touches = Map<SpaceId, TableTouches>;
+
+/** Foreign keys of one table with a bit of their own: what SQLite's integers have room for. Further ones share the last, and are checked more often. */
+const ownBitsMax = 62;
+const everyForeignKey = -1n;
+
+/** By its place in the table's list. */
+export function foreignKeyBit(place: number): bigint {
+  return 1n << BigInt(Math.min(place, ownBitsMax));
+}
 
 /** Sorts raw touches into `into`. */
 export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: LocalSchema, into: Touches): void {
@@ -58,26 +67,27 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
     }
     const width = table.keyNames.length;
     const kind = touch[1];
-    if (kind === 1n) touchRow(table, touches, touch.slice(2, 2 + width), true);
+    if (kind === 1n) touchRow(table, touches, touch.slice(2, 2 + width), everyForeignKey);
     else if (kind === 2n) {
-      const from = touchRow(table, touches, touch.slice(3, 3 + width), false);
-      const to = touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), touch[2] !== 0n);
+      const changed = typeof touch[2] === "bigint" ? touch[2] : everyForeignKey;
+      const from = touchRow(table, touches, touch.slice(3, 3 + width), 0n);
+      const to = touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), changed);
       if (from !== null && to !== null && from !== to) move(touches, from, to);
       if (table.referencedNames.length > 0) touches.released.push(touch.slice(3 + 2 * width));
     } else {
-      touchRow(table, touches, touch.slice(2, 2 + width), false);
+      touchRow(table, touches, touch.slice(2, 2 + width), 0n);
       if (table.referencedNames.length > 0) touches.released.push(touch.slice(2 + width));
     }
   }
 }
 
-function touchRow(table: LocalTable, touches: TableTouches, keyValues: SqlValue[], refersAnew: boolean): RowId | null {
+function touchRow(table: LocalTable, touches: TableTouches, keyValues: SqlValue[], refersAnew: bigint): RowId | null {
   if (keyValues.length !== table.keyNames.length) return null;
   const only = keyValues[0];
   const id = table.identity !== "key" && typeof only === "bigint" ? only : keyOfValues(table, keyValues).toString("latin1");
   const known = touches.rows.get(id);
   if (known === undefined) touches.rows.set(id, { keyValues, refersAnew, movedFrom: null });
-  else if (refersAnew) known.refersAnew = true;
+  else known.refersAnew |= refersAnew;
   return id;
 }
 
@@ -85,7 +95,7 @@ function move(touches: TableTouches, from: RowId, to: RowId): void {
   const row = touches.rows.get(to);
   if (row === undefined) return;
   row.movedFrom = from;
-  if (touches.rows.get(from)?.refersAnew === true) row.refersAnew = true;
+  row.refersAnew |= touches.rows.get(from)?.refersAnew ?? 0n;
 }
 
 export function mergeTouches(from: Touches, into: Touches): void {
@@ -96,10 +106,10 @@ export function mergeTouches(from: Touches, into: Touches): void {
       continue;
     }
     for (const [id, row] of touches.rows) {
-      if (row.movedFrom !== null && known.rows.get(row.movedFrom)?.refersAnew === true) row.refersAnew = true;
+      if (row.movedFrom !== null) row.refersAnew |= known.rows.get(row.movedFrom)?.refersAnew ?? 0n;
       const before = known.rows.get(id);
       if (before === undefined) known.rows.set(id, row);
-      else if (row.refersAnew) before.refersAnew = true;
+      else before.refersAnew |= row.refersAnew;
     }
     known.released.push(...touches.released);
   }
@@ -121,14 +131,17 @@ export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> 
   const old = (names: readonly string[]): string[] => names.map((one) => `old.${quoteName(one)}`);
   const key = (row: "old." | "new." | ""): string[] => table.keyNames.map((one) => `${row}${keyName(table, one)}`);
   const call = (...parts: readonly (string | number)[]): string => `SELECT _touch(${[table.space, ...parts].join(", ")})`;
-  const childNames = [...new Set(table.foreignKeys.flatMap((one) => one.childNames).map(foldName))];
-  const changed = childNames.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ");
+  const changes = table.foreignKeys.map(({ childNames }, place) => {
+    const differs = childNames.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ");
+    return `((${differs}) * ${foreignKeyBit(place)})`;
+  });
+  const changed = changes.length === 0 ? "0" : changes.join(" | ");
   const bodies = new Map<string, string[]>();
   const note = (event: string, ...parts: readonly string[]): void => void bodies.set(event, [...(bodies.get(event) ?? []), ...parts]);
   const time = table.referencedBy.some((foreignKey) => foreignKey.mixesAffinities) ? "BEFORE" : "AFTER";
   const newKey = time === "BEFORE" && table.identity === "key" ? table.keyNames.map((one) => newValue(table, one)) : key("new.");
   note("AFTER INSERT", call(1, ...key("new.")));
-  note(`${time} UPDATE`, call(2, changed === "" ? "0" : `(${changed})`, ...key("old."), ...newKey, ...old(table.referencedNames)));
+  note(`${time} UPDATE`, call(2, changed, ...key("old."), ...newKey, ...old(table.referencedNames)));
   note(`${time} DELETE`, call(3, ...key("old."), ...old(table.referencedNames)));
   const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
   const conditions = table.uniques.map((index) => victimCondition(table, index));

@@ -7,7 +7,7 @@
 import type { SpaceId } from "../base/ids.js";
 import { encodeSortKeyOf } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
-import type { TableTouches, Touches } from "./capture.js";
+import { foreignKeyBit, type TableTouches, type Touches } from "./capture.js";
 import type { StatementCache } from "./connection.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
 import type { BinaryKey } from "./local-store.js";
@@ -51,10 +51,11 @@ function checkChildren(
 ): boolean {
   const select = statements.get(sqlOf(table).select);
   for (const touched of touches.rows.values()) {
-    if (!touched.refersAnew) continue;
+    if (touched.refersAnew === 0n) continue;
     const row = select.get(...touched.keyValues);
     if (row === undefined) continue;
     for (const foreignKey of foreignKeys) {
+      if ((touched.refersAnew & foreignKeyBit(table.foreignKeys.indexOf(foreignKey))) === 0n) continue;
       const values = foreignKey.childPlaces.map((place) => row[place] ?? null);
       if (values.includes(null) || foreignKey.parentKey === null) continue;
       const found = statements.get(parentSql(foreignKey)).get(...values);

@@ -18,12 +18,15 @@ class CaseMaker {
   readonly #statements: StatementMaker;
   readonly #events: CaseEvent[] = [];
   readonly #stores: number;
+  /** Some sessions are without foreign keys, and leave rows without their parent. */
+  readonly #hasOrphans: boolean;
 
   constructor(seed: number) {
     this.#chance = new Chance(seededRandom(seed));
     this.#schema = new SchemaMaker(this.#chance);
     this.#statements = new StatementMaker(this.#chance, this.#schema);
     this.#stores = 2 + this.#chance.below(2);
+    this.#hasOrphans = this.#chance.oneIn(2);
   }
 
   make(): Case {
@@ -39,7 +42,8 @@ class CaseMaker {
       const choice = chance.below(24);
       if (choice === 0) this.#run(store, [this.#change()]);
       else if (choice < 4) this.#run(store, this.#transaction());
-      else if (choice === 4) this.#open(store);
+      else if (choice === 4 || choice === 5) this.#open(store);
+      else if (choice === 6 && this.#hasOrphans) this.#run(store, this.#withoutForeignKeys());
       else this.#run(store, [chance.oneIn(2) ? this.#statements.select() : this.#statements.write()]);
     }
     return { stores: this.#stores, events: this.#events };
@@ -60,7 +64,7 @@ class CaseMaker {
   }
 
   #change(): Statement {
-    return this.#statements.plain("ddl", this.#schema.change());
+    return this.#statements.plain("ddl", this.#schema.change(!this.#hasOrphans));
   }
 
   #inner(): Statement {
@@ -80,14 +84,23 @@ class CaseMaker {
     return [begin, ...inner, end, "ROLLBACK"].map((one) => (typeof one === "string" ? this.#statements.plain("transaction", one) : one));
   }
 
-  /** A transaction that stays open over several requests; only it writes meanwhile, since the model knows one state. */
+  /** A session without foreign keys: they are off to the end of the request. */
+  #withoutForeignKeys(): Statement[] {
+    const off = this.#statements.plain("foreign_keys off", "PRAGMA foreign_keys = OFF");
+    return [off, ...(this.#chance.oneIn(2) ? this.#transaction() : [this.#statements.write(), this.#statements.write()])];
+  }
+
+  /** A transaction that stays open over several requests, among which others write, on its own store too. Its first statement is what makes its snapshot. */
   #open(store: number): void {
     const chance = this.#chance;
     const request = (statements: readonly Statement[]): void => void this.#events.push({ kind: "request", store, statements });
-    request([this.#statements.plain("open", "BEGIN"), this.#inner()]);
+    const isAlone = chance.oneIn(3);
+    request([this.#statements.plain("open", "BEGIN"), this.#statements.plain("open", "SELECT count(*) FROM log"), this.#inner()]);
     for (let count = chance.below(4); count > 0; count--) {
       if (chance.oneIn(2)) this.#events.push({ kind: "cut", seed: chance.below(2 ** 31) });
       if (chance.oneIn(2)) this.#events.push({ kind: "drop", store, seed: chance.below(2 ** 31) });
+      for (let others = isAlone ? 0 : chance.below(3); others > 0; others--)
+        this.#run(chance.below(this.#stores), [chance.oneIn(3) ? this.#statements.select() : this.#statements.write()]);
       request([this.#inner(), ...(chance.oneIn(2) ? [this.#inner()] : [])]);
     }
     request([this.#statements.plain("open", chance.oneIn(5) ? "ROLLBACK" : "COMMIT")]);

@@ -25,7 +25,7 @@ export interface ToldIds {
 export type CaseEvent =
   /** One request, on its own. */
   | { readonly kind: "run"; readonly store: number; readonly statements: readonly Statement[] }
-  /** One request of a client whose transaction stays open until it ends it. Nobody else writes meanwhile. */
+  /** One request of a client whose transaction stays open until it ends it. Others may write meanwhile. */
   | { readonly kind: "request"; readonly store: number; readonly statements: readonly Statement[] }
   /** The store starts over without a row. */
   | { readonly kind: "restart"; readonly store: number }

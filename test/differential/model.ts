@@ -9,6 +9,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 import type { Statement } from "./case.js";
+import { applyChanges, changedRows, type RowImage, readRows } from "./row-image.js";
 
 /** Of a statement, as texts that can be compared. */
 export interface Answer {
@@ -29,8 +30,40 @@ export class Model {
   #unused = unusedIds;
   #idle = 0;
 
-  constructor() {
-    this.#database = this.#opened(":memory:");
+  constructor(content: Buffer | null = null) {
+    this.#database = this.#opened(content ?? ":memory:");
+    this.#addIdleTriggers();
+  }
+
+  /** As it is now, for a transaction that others do not wait for. */
+  copy(): Model {
+    return new Model(this.#database.serialize());
+  }
+
+  rows(): RowImage {
+    return readRows(this.#database);
+  }
+
+  /**
+   * Takes over what a transaction has done, whose copy was made when this was `before`, and is `after` at its COMMIT. What it may not do beside what others
+   * have done meanwhile is an answer; null: nothing.
+   */
+  merge(before: RowImage, after: RowImage): string | null {
+    const others = changedRows(before, this.rows());
+    for (const row of changedRows(before, after)) if (others.has(row)) return `${row} was changed by another transaction since its snapshot`;
+    const orphans = this.#orphans("all");
+    try {
+      applyChanges(this.#database, before, after);
+    } catch (error) {
+      if (!(error instanceof Sqlite.SqliteError)) throw error;
+      return error.message;
+    }
+    return this.#orphans("all") > orphans ? "it leaves a row without its parent" : null;
+  }
+
+  /** A session's; other sessions' are on. */
+  useForeignKeys(isOn: boolean): void {
+    this.#database.pragma(`foreign_keys = ${isOn ? "ON" : "OFF"}`);
   }
 
   #opened(content: string | Buffer): Database {

@@ -3,7 +3,8 @@
  *
  * | label | what | when |
  * |---|---|---|
- * | answer | code and message of an error; names of columns, rows, affected rows | each statement |
+ * | answer | code and message of an error; names of columns, rows, affected rows | each statement; those of a transaction that stays open as on a copy made when it began |
+ * | answer | a conflict is told only where others have committed since the snapshot; what is committed changes no row that they have changed, and breaks no constraint | each COMMIT of a transaction that stayed open |
  * | held | what a store holds of each table is what was committed, and nothing beside | after each restart, drop, and in the end |
  * | schema | names and texts of tables, indexes, views and triggers | in the end, on each store |
  * | state | every row of every table | in the end, on each store |
@@ -17,6 +18,7 @@ import { cutAnew, dropSome, expectHeldRight } from "../sql/partly-held.js";
 import { type Client, Cluster, step } from "../sql/store-harness.js";
 import type { Case, CaseEvent, Statement } from "./case.js";
 import { type Answer, Model, nothing, tellRows } from "./model.js";
+import type { RowImage } from "./row-image.js";
 
 export interface Difference {
   readonly label: "answer" | "held" | "schema" | "state" | "check" | "crash";
@@ -58,12 +60,25 @@ class DifferenceError extends Error {
 
 const objectsSql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY 1, 2";
 
+/** A client's, and what it must see: a copy made when it began. Others go on meanwhile. */
+interface OpenTransaction {
+  readonly client: Client;
+  readonly store: number;
+  model: Model | null;
+  before: RowImage;
+  since: number;
+}
+
+const busy = "SQLITE_BUSY_SNAPSHOT";
+
 class CaseRun {
   readonly #case: Case;
   readonly #tally: Tally;
   readonly #cluster: Cluster;
   readonly #model = new Model();
-  #open: { readonly client: Client; readonly store: number } | null = null;
+  #open: OpenTransaction | null = null;
+  /** Raised by each commit that changed something: others of them are what a conflict may be told for. */
+  #commits = 0;
   #at = -1;
   #doing: Difference["label"] = "crash";
 
@@ -87,16 +102,24 @@ class CaseRun {
       return { label: this.#doing, sign: `${told.name} ${/ at (\S+)/.exec(told.stack ?? "")?.[1]}`, at: this.#at, text: told.stack ?? told.message };
     } finally {
       this.#cluster.close();
+      this.#open?.model?.close();
       this.#model.close();
     }
   }
 
   #step(event: CaseEvent): void {
     switch (event.kind) {
-      case "run":
-        this.#endOpen();
-        this.#compareAll(event.statements, this.#cluster.run(event.store, event.statements.map(toStep)).outcomes);
+      case "run": {
+        if (event.statements.some(({ kind }) => kind === "ddl" || kind === "schema")) this.#endOpen();
+        const engine = this.#cluster.engine(event.store);
+        engine.settings = { ...engine.settings, foreignKeys: true };
+        this.#model.useForeignKeys(true);
+        const before = this.#cluster.seq;
+        const { outcomes } = this.#cluster.run(event.store, event.statements.map(toStep));
+        if (this.#cluster.seq > before) this.#commits++;
+        this.#compareAll(this.#model, event.statements, outcomes);
         return;
+      }
       case "request":
         this.#request(event.store, event.statements);
         return;
@@ -116,12 +139,42 @@ class CaseRun {
 
   #request(store: number, statements: readonly Statement[]): void {
     if (this.#open?.store !== store) this.#endOpen();
-    this.#open ??= { client: this.#cluster.client(store), store };
-    const { client } = this.#open;
-    this.#compareAll(statements, this.#cluster.in(client, ...statements.map(toStep)));
-    if (client.isOpen !== this.#model.inTransaction)
+    this.#open ??= { client: this.#cluster.client(store), store, model: null, before: new Map(), since: 0 };
+    const open = this.#open;
+    if (open.model === null) {
+      open.model = this.#model.copy();
+      open.before = this.#model.rows();
+      open.since = this.#commits;
+    }
+    const { client, model } = open;
+    const hadOthers = this.#commits > open.since;
+    const before = this.#cluster.seq;
+    const outcomes = this.#cluster.in(client, ...statements.map(toStep));
+    const conflict = outcomes.findIndex((one) => one.kind === "error" && one.fault.code === busy);
+    if (conflict >= 0) {
+      if (!hadOthers) this.#fail("answer", `${tellStatements(statements)}: a conflict, and nobody has changed anything since its snapshot`);
+      count(this.#tally.kinds, "conflict");
+      this.#compareAll(model, statements.slice(0, conflict), outcomes);
+      if (client.isOpen) this.#cluster.in(client, "ROLLBACK");
+      this.#forgetOpen();
+      return;
+    }
+    this.#compareAll(model, statements, outcomes);
+    if (client.isOpen !== model.inTransaction)
       this.#fail("answer", `the transaction is ${client.isOpen ? "" : "not "}open, and in SQLite it is otherwise`);
-    if (!client.isOpen) this.#open = null;
+    if (client.isOpen) return;
+    if (this.#cluster.seq > before) {
+      this.#commits++;
+      if (hadOthers) count(this.#tally.kinds, "commit beside others");
+    }
+    const wrong = this.#model.merge(open.before, model.rows());
+    this.#forgetOpen();
+    if (wrong !== null) this.#fail("answer", `${tellStatements(statements)}: committed, though ${wrong}`);
+  }
+
+  #forgetOpen(): void {
+    this.#open?.model?.close();
+    this.#open = null;
   }
 
   /** Also where events were left out that would have ended it. */
@@ -131,13 +184,13 @@ class CaseRun {
     this.#request(this.#open.store, [end]);
   }
 
-  #compareAll(statements: readonly Statement[], outcomes: readonly StepOutcome[]): void {
+  #compareAll(model: Model, statements: readonly Statement[], outcomes: readonly StepOutcome[]): void {
     for (const [place, statement] of statements.entries()) {
       const outcome = outcomes[place];
       const here = answerOf(statement, outcome);
       // An accepted difference: SQLite lets a trigger name what is not there, until its table is written (docs/decisions.md).
       if (here.message?.endsWith("drop that trigger first") === true) continue;
-      const wanted = this.#model.run(statement, toldIds(statement, outcome), here.code === "SQLITE_CONSTRAINT_FOREIGNKEY");
+      const wanted = model.run(statement, toldIds(statement, outcome), here.code === "SQLITE_CONSTRAINT_FOREIGNKEY");
       count(this.#tally.kinds, statement.kind);
       if (wanted.code !== null) count(this.#tally.codes, wanted.code);
       if (isSame(here, wanted)) continue;
@@ -196,6 +249,10 @@ class CaseRun {
   #fail(label: Difference["label"], text: string, sign = ""): never {
     throw new DifferenceError({ label, sign, at: this.#at, text });
   }
+}
+
+function tellStatements(statements: readonly Statement[]): string {
+  return statements.map(show).join("; ");
 }
 
 function query(sql: string): Statement {

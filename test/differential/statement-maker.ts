@@ -29,7 +29,9 @@ export class StatementMaker {
     this.#writer = new Writer(this.#chance);
     const chance = this.#chance;
     const [x, y] = [this.#table(), this.#table()];
-    switch (chance.below(16)) {
+    switch (chance.below(17)) {
+      case 16:
+        return this.#window(x);
       case 0:
       case 1:
       case 2:
@@ -45,7 +47,7 @@ export class StatementMaker {
       case 6:
         return this.#joined(x, y, chance.pick(["JOIN", "JOIN", "CROSS JOIN"]));
       case 7:
-        return this.#joined(x, y, "LEFT JOIN");
+        return this.#joined(x, y, chance.pick(["LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]));
       case 8: {
         const inner = `SELECT ${this.#column({ table: y, as: "y" })} FROM ${y.name} y WHERE ${this.#where({ table: y, as: "y" })}`;
         const isNot = chance.oneIn(3) ? "NOT " : "";
@@ -99,15 +101,27 @@ export class StatementMaker {
       }
       default: {
         const view = this.#schema.views[0];
-        if (view === undefined)
-          return this.#finish(
-            "window",
-            `SELECT a, row_number() OVER (PARTITION BY a ORDER BY ${x.key.join(", ")}) FROM ${x.name} WHERE ${this.#where({ table: x, as: "" })}`,
-            false,
-          );
+        if (view === undefined) return this.#window(x);
         return this.#finish("view", `SELECT * FROM ${view.name} WHERE ${this.#condition(chance.pick(["k", "a", "b"]), "any")}`, false);
       }
     }
+  }
+
+  /** Over partitions; and where rows are looked for outside of it, by what it partitions by or by something else. */
+  #window(table: Table): Statement {
+    const chance = this.#chance;
+    const key = table.key.join(", ");
+    const made = chance.pick([
+      `row_number() OVER (PARTITION BY a ORDER BY ${key})`,
+      `sum(a) OVER (PARTITION BY b ORDER BY ${key} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)`,
+      `lag(c) OVER (ORDER BY ${key})`,
+      "count(*) OVER (PARTITION BY a)",
+      "max(b) FILTER (WHERE a > 3) OVER (PARTITION BY b)",
+      `first_value(b) OVER (PARTITION BY a, b ORDER BY ${key} DESC)`,
+    ]);
+    const inner = `SELECT a, b, ${made} AS w FROM ${table.name} WHERE ${chance.oneIn(2) ? "1" : this.#where({ table, as: "" })}`;
+    if (chance.oneIn(2)) return this.#finish("window", inner, false);
+    return this.#finish("window", `SELECT * FROM (${inner}) WHERE ${this.#condition(chance.pick(["a", "b", "w"]), "number")}`, false);
   }
 
   write(): Statement {
@@ -155,12 +169,16 @@ export class StatementMaker {
     const names = this.#written(table);
     const values = names.map((name) => this.#new(table, name)).join(", ");
     const targets = [...(table.key[0] === "rowid" ? [] : [table.key]), ...table.uniques];
-    const target = targets.length === 0 || this.#chance.oneIn(3) ? "" : ` (${this.#chance.pick(targets).join(", ")})`;
-    const set = this.#chance.pick(["a = excluded.a", "c = excluded.b, a = coalesce(a, 0) + 1", `b = ${this.#writer.any("word")}`]);
-    const action = this.#chance.oneIn(3) ? "NOTHING" : `UPDATE SET ${set}${this.#chance.oneIn(4) ? " WHERE excluded.a > 3" : ""}`;
+    const action = (): string => {
+      const set = this.#chance.pick(["a = excluded.a", "c = excluded.b, a = coalesce(a, 0) + 1", `b = ${this.#writer.any("word")}`]);
+      return this.#chance.oneIn(3) ? "NOTHING" : `UPDATE SET ${set}${this.#chance.oneIn(4) ? " WHERE excluded.a > 3" : ""}`;
+    };
+    // Only the last may be for whatever conflict there is.
+    const named = this.#chance.some(targets, this.#chance.below(3)).map((target) => ` ON CONFLICT (${target.join(", ")}) DO ${action()}`);
+    const last = named.length === 0 || this.#chance.oneIn(4) ? ` ON CONFLICT DO ${action()}` : "";
     return this.#finish(
       "upsert",
-      `INSERT INTO ${table.name}(${names.join(", ")}) VALUES (${values}) ON CONFLICT${target} DO ${action}${this.#returning(table)}`,
+      `INSERT INTO ${table.name}(${names.join(", ")}) VALUES (${values})${named.join("")}${last}${this.#returning(table)}`,
       true,
     );
   }

@@ -231,6 +231,36 @@ describe("foreign keys", () => {
     expect(c.rows(0, "SELECT v FROM p")).toEqual([[2n]]);
   });
 
+  test("an UPDATE asks for the parents of what it changes alone: a row may have lost another one where foreign keys were off", () => {
+    const c = start();
+    for (const sql of [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, a REFERENCES p(id), b REFERENCES p(id) ON DELETE SET NULL)",
+    ])
+      c.sql(0, sql);
+    c.sql(0, "INSERT INTO p VALUES (1), (2)");
+    c.run(0, [step("PRAGMA foreign_keys = OFF"), step("INSERT INTO c VALUES (1, 9, 1)"), step("PRAGMA foreign_keys = ON")]);
+    c.sql(1, "UPDATE c SET b = 2");
+    expect(c.fault(1, "UPDATE c SET a = 8").code).toBe("SQLITE_CONSTRAINT_FOREIGNKEY");
+    expect(c.fault(1, "UPDATE c SET b = 8").code).toBe("SQLITE_CONSTRAINT_FOREIGNKEY");
+    c.sql(1, "DELETE FROM p WHERE id = 2");
+    expect(c.rows(0, "SELECT * FROM c")).toEqual([[1n, 9n, null]]);
+  });
+
+  test("a table of more foreign keys than an integer has bits", () => {
+    const c = start(1);
+    const names = Array.from({ length: 70 }, (_, place) => `f${place}`);
+    c.sql(0, "CREATE TABLE p(id INTEGER PRIMARY KEY)");
+    c.sql(0, `CREATE TABLE c(id INTEGER PRIMARY KEY, ${names.map((name) => `${name} REFERENCES p(id)`).join(", ")})`);
+    c.sql(0, "INSERT INTO p VALUES (1)");
+    c.sql(0, `INSERT INTO c VALUES (1, ${names.map(() => "1").join(", ")})`);
+    for (const name of ["f0", "f61", "f62", "f63", "f69"]) {
+      c.sql(0, `UPDATE c SET ${name} = NULL`);
+      expect(c.fault(0, `UPDATE c SET ${name} = 2`).code, name).toBe("SQLITE_CONSTRAINT_FOREIGNKEY");
+      c.sql(0, `UPDATE c SET ${name} = 1`);
+    }
+  });
+
   test("off for a session that says so, which a transaction keeps", () => {
     const c = start();
     for (const sql of schema) c.sql(0, sql);

@@ -1,0 +1,78 @@
+/** All rows of a database by table and key: what a transaction changed on a copy, and how that is brought to a state that others have changed meanwhile. */
+import type { Database } from "better-sqlite3";
+import type { SqlValue } from "../../src/base/values.js";
+import { tell } from "../sql/odd-values.js";
+
+interface TableImage {
+  /** Those that can be written, the hidden rowid first where there is one. */
+  readonly columns: readonly string[];
+  readonly rows: ReadonlyMap<string, readonly SqlValue[]>;
+}
+
+export type RowImage = ReadonlyMap<string, TableImage>;
+
+/** Triggers write it, and nobody is told which ids its rows get: two of its rows are the same only within one state. */
+const keyless = "log";
+
+export function readRows(database: Database): RowImage {
+  const tables = database.prepare<[], { readonly name: string; readonly wr: bigint }>(
+    "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%'",
+  );
+  const images = new Map<string, TableImage>();
+  for (const { name, wr } of tables.all()) {
+    const listed = database.prepare<[string], { readonly name: string; readonly pk: bigint }>(
+      "SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
+    );
+    const own = listed.all(name);
+    const columns = wr === 1n ? own.map((column) => column.name) : ["rowid", ...own.map((column) => column.name)];
+    const places = wr === 1n ? own.flatMap(({ pk }, place) => (pk > 0n ? [place] : [])) : [0];
+    const rows = new Map<string, readonly SqlValue[]>();
+    for (const row of database
+      .prepare<[], SqlValue[]>(`SELECT ${columns.join(", ")} FROM ${name}`)
+      .raw()
+      .iterate())
+      rows.set(places.map((place) => tell(row[place] ?? null)).join(", "), row);
+    images.set(name, { columns, rows });
+  }
+  return images;
+}
+
+function isSame(left: readonly SqlValue[] | undefined, right: readonly SqlValue[] | undefined): boolean {
+  if (left === undefined || right === undefined) return left === right;
+  return left.length === right.length && left.every((value, place) => tell(value) === tell(right[place] ?? null));
+}
+
+/** `table key` of each row that is not the same in both; rows that nobody is told the ids of do not count. */
+export function changedRows(before: RowImage, after: RowImage): Set<string> {
+  const changed = new Set<string>();
+  for (const name of new Set([...before.keys(), ...after.keys()])) {
+    if (name === keyless) continue;
+    const [old, now] = [before.get(name)?.rows, after.get(name)?.rows];
+    for (const key of new Set([...(old?.keys() ?? []), ...(now?.keys() ?? [])]))
+      if (!isSame(old?.get(key), now?.get(key))) changed.add(`${name} ${key}`);
+  }
+  return changed;
+}
+
+/** Does to the database what leads from one state to the other, row by row: no trigger fires, and no foreign key's action. */
+export function applyChanges(database: Database, before: RowImage, after: RowImage): void {
+  const triggers = database
+    .prepare<[], { readonly name: string; readonly sql: string }>("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+    .all();
+  database.pragma("foreign_keys = OFF");
+  database.exec("BEGIN");
+  for (const { name } of triggers) database.exec(`DROP TRIGGER ${name}`);
+  for (const [name, { columns, rows }] of after) {
+    const old = before.get(name)?.rows;
+    const gone = [...(old ?? [])].filter(([key, row]) => !isSame(row, rows.get(key)));
+    const added = [...rows].filter(([key, row]) => !isSame(row, old?.get(key)));
+    const written = name === keyless ? columns.slice(1) : columns;
+    const where = columns.map((column) => `${column} IS ?`).join(" AND ");
+    for (const [, row] of gone) database.prepare(`DELETE FROM ${name} WHERE ${where}`).run(...row);
+    const insert = database.prepare(`INSERT INTO ${name}(${written.join(", ")}) VALUES (${written.map(() => "?").join(", ")})`);
+    for (const [, row] of added) insert.run(...row.slice(columns.length - written.length));
+  }
+  for (const { sql } of triggers) database.exec(sql);
+  database.exec("COMMIT");
+  database.pragma("foreign_keys = ON");
+}
