@@ -26,6 +26,13 @@ const waitingBytesMax = 256 * 1024 * 1024;
 
 /** Of a chunk for another Cache; null: it is not held. */
 type ChunkDone = (message: Buffer | null) => void;
+interface WaitingRun {
+  readonly request: RunRequest;
+  /** null: nobody wanted it any more, and it was not run. */
+  readonly done: (result: RunResult | null) => void;
+  readonly isWanted: () => boolean;
+}
+
 type InstallDone = (outcome: InstallOutcome) => void;
 
 export class LocalDriver {
@@ -45,7 +52,7 @@ export class LocalDriver {
   /** A transaction is open there, or was when it last answered. */
   hasOpen = false;
   readonly #runs = new Map<number, (result: RunResult) => void>();
-  readonly #queue: { readonly request: RunRequest; readonly done: (result: RunResult) => void }[] = [];
+  readonly #queue: WaitingRun[] = [];
   readonly #installs = new Map<number, InstallDone>();
   #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
   readonly #chunks = new Map<number, ChunkDone>();
@@ -88,15 +95,25 @@ export class LocalDriver {
     this.#addedBytes = 0;
   }
 
-  run(request: RunRequest, done: (result: RunResult) => void): void {
+  /** `isWanted` is asked when its turn comes. */
+  run(request: RunRequest, done: WaitingRun["done"], isWanted: () => boolean): void {
     if (this.#runs.size >= runsPostedMax) {
-      this.#queue.push({ request, done });
+      this.#queue.push({ request, done, isWanted });
       return;
     }
     this.flush();
     const id = this.#nextId++;
     this.#runs.set(id, done);
     this.#context.push({ kind: "local", call: { kind: "run", id, request } });
+  }
+
+  #runNext(): void {
+    while (this.#runs.size < runsPostedMax) {
+      const next = this.#queue.shift();
+      if (next === undefined) return;
+      if (next.isWanted()) this.run(next.request, next.done, next.isWanted);
+      else next.done(null);
+    }
   }
 
   /** After the runs that were asked for before. */
@@ -194,8 +211,7 @@ export class LocalDriver {
         this.#runs.delete(reply.id);
         if (reply.result.kind === "open") this.hasOpen = true;
         done?.(reply.result);
-        const next = this.#runs.size < runsPostedMax ? this.#queue.shift() : undefined;
-        if (next !== undefined) this.run(next.request, next.done);
+        this.#runNext();
         return;
       }
       case "installed": {

@@ -326,9 +326,12 @@ export class Transactions {
       seed: unit.seed,
       transaction: { id: batch.transaction, resumes: batch.resumes },
     };
-    this.#local.run(request, (result) => {
-      if (batch.unit === unit) this.#ran(batch, unit, result);
-    });
+    const done = (result: RunResult | null): void => {
+      if (batch.unit !== unit) return;
+      if (result === null) this.#giveUp(batch, unit);
+      else this.#ran(batch, unit, result);
+    };
+    this.#local.run(request, done, () => batch.unit === unit && !batch.cancelled);
   }
 
   #giveUp(batch: Batch, unit: Unit): void {

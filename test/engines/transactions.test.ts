@@ -151,6 +151,23 @@ test("a client that is gone while its statement runs gives it up before it is pr
   expect(client.desk.table.grantCount).toBe(0);
 });
 
+test("what waits for the local store, and nobody wants any more, is not run", () => {
+  const client = new Client();
+  const runs = (): number => client.collect().filter((effect) => effect.kind === "local" && effect.call.kind === "run").length;
+  const done: RunResult = { kind: "done", snapshot: 1 as Seq, outcomes: [ok, ok], nextStep: 2, settings };
+  let request = 0;
+  while (runs() === request) client.cache.transactions.begin(++request, steps, settings, null);
+  const posted = runs();
+  client.cache.transactions.begin(++request, steps, settings, null);
+  client.cache.transactions.cancel(request - 1);
+  expect(client.answers()).toEqual([]);
+  client.ran(done);
+  expect(client.answers()).toMatchObject([{ kind: "done" }, { kind: "failed", code: "ATOMCAST_CANCELLED" }]);
+  expect(runs()).toBe(posted + 1);
+  while (client.ran(done));
+  expect(client.answers()).toHaveLength(request);
+});
+
 test("what is proposed when its client goes is decided all the same, with its permissions until then; what was to follow is not begun", () => {
   const client = new Client();
   client.begin();
