@@ -31,7 +31,7 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   expect(await balances(first)).toEqual([90, 200]);
   expect(await balances(bob)).toEqual([100, 500]);
   await first.commit();
-  expect(await balances(bob)).toEqual([90, 500]);
+  await expect.poll(() => balances(bob)).toEqual([90, 500]);
 
   const [mine, theirs] = [await ann.transaction("write"), await bob.transaction("write")];
   await mine.execute("update accounts set balance = balance + 1 where id = 1");
