@@ -151,7 +151,11 @@ export function joinLastSegments(unit: Unit): void {
   const before = unit.segments.at(-2);
   if (last?.kind !== "rows" || before?.kind !== "rows") return;
   if (unit.savepoints.some(({ segmentCount }) => segmentCount === unit.segments.length - 1)) return;
+  const end = unit.segments.length;
   unit.segments.splice(-2, 2, joined(before, last));
+  // Those behind both are behind the one.
+  for (const [place, savepoint] of unit.savepoints.entries())
+    if (savepoint.segmentCount === end) unit.savepoints[place] = { ...savepoint, segmentCount: end - 1 };
 }
 
 function joined(before: RowsSegment, after: RowsSegment): RowsSegment {

@@ -144,6 +144,22 @@ describe("a transaction that stays open between requests", () => {
     ]);
   });
 
+  test("a savepoint at the end of a request, behind changes of two, is there when the transaction is put together again", () => {
+    accounts();
+    const ann = c.client(0);
+    c.in(ann, "BEGIN", "UPDATE accounts SET balance = 1 WHERE id = 1");
+    c.in(ann, "UPDATE accounts SET balance = 2 WHERE id = 2", "SAVEPOINT a");
+    c.sql(1, "INSERT INTO accounts VALUES (8, 'eve', 1)");
+    expect(c.in(ann, "UPDATE accounts SET balance = 3 WHERE id = 3", "ROLLBACK TO a").map(({ kind }) => kind)).toEqual(["ok", "ok"]);
+    c.sql(1, "DELETE FROM accounts WHERE id = 8");
+    c.in(ann, "COMMIT");
+    expect(c.rows(1, "SELECT id, balance FROM accounts")).toEqual([
+      [1n, 1n],
+      [2n, 2n],
+      [3n, 300n],
+    ]);
+  });
+
   test("foreign keys and their actions, with replays in between", () => {
     c = new Cluster(2);
     c.sql(0, "CREATE TABLE p(id INTEGER PRIMARY KEY)");
