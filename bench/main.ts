@@ -11,7 +11,8 @@ import type { Work } from "./load-messages.js";
 import { describeMachine, machineLine } from "./machine.js";
 import { type BenchOptions, parseOptions } from "./options.js";
 import { measurePeer, type PeerResult, peerNames } from "./peers.js";
-import { cpuTable, evictionText, failoverTable, profileText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
+import { measurePulls, type PullRun } from "./pulls.js";
+import { cpuTable, evictionText, failoverTable, profileText, pullsText, ratioTable, type SystemRuns, throughputTable } from "./report.js";
 import { measureThroughput, type Throughput, type Watched, warmUp } from "./throughput.js";
 
 interface Item {
@@ -31,6 +32,7 @@ const cpuItem: Item = { work: "insert", inFlight: 64 };
 const hotItem: Item = { work: "hot", inFlight: 64 };
 const works: readonly Work[] = ["insert", "update", "read"];
 const failoverRuns = 5;
+const pullRuns = 3;
 const profileTop = 18;
 
 function itemsOf(quick: boolean): readonly Item[] {
@@ -133,6 +135,7 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
     const { rows, memoryBytes } = options;
     report.eviction.push(await measureEviction({ rows, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
   }
+  if (only.includes("pulls")) report.pulls.push(await measurePulls(options.rows, quick ? 1 : pullRuns, note));
   if (!options.peers) return;
   for (const name of peerNames) {
     note(`${name}: starting`);
@@ -145,10 +148,11 @@ interface Report {
   readonly systems: SystemRuns[];
   readonly failover: FailoverRun[];
   readonly eviction: EvictionRun[];
+  readonly pulls: PullRun[];
   readonly peers: PeerResult[];
 }
 
-function sayReport({ systems, failover, eviction, peers }: Report): void {
+function sayReport({ systems, failover, eviction, pulls, peers }: Report): void {
   if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
   for (const { title, runs } of [...systems, ...peers]) {
     const run = runs.find((one) => one.work === cpuItem.work && one.inFlight === cpuItem.inFlight);
@@ -157,6 +161,7 @@ function sayReport({ systems, failover, eviction, peers }: Report): void {
   if (failover.length > 0)
     say(`Longest time between two successful writes around a kill, 8 writers on each writing Cache:\n${failoverTable(failover)}\n`);
   for (const run of eviction) say(`${evictionText(run)}\n`);
+  for (const run of pulls) say(`${pullsText(run)}\n`);
   if (peers.length > 0) for (const ours of systems) say(`${ratioTable(ours, peers)}\n`);
   for (const { title, version } of peers) say(`${title}: ${version}`);
 }
@@ -165,7 +170,7 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = parseOptions(args);
   const machine = describeMachine(args);
-  const report: Report = { systems: [], failover: [], eviction: [], peers: [] };
+  const report: Report = { systems: [], failover: [], eviction: [], pulls: [], peers: [] };
   let profiled: Profiled | null = null;
   if (options.profile) {
     profiled = await profile(options);

@@ -13,12 +13,12 @@ export interface BenchOptions {
   /** Where everything is written as JSON; null: nowhere. */
   readonly json: string | null;
   readonly only: readonly Section[];
-  /** Of the eviction's table, and the memory of the Cache that reads it. */
+  /** Of the large table of eviction and pulls, and the memory of the Cache that reads it in the former. */
   readonly rows: number;
   readonly memoryBytes: number;
 }
 
-export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction"] as const;
+export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls"] as const;
 export type Section = (typeof sections)[number];
 
 interface Given {
@@ -43,8 +43,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
     .option("--json <file>", "write everything to a file")
     .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
-    .option("--rows <n>", "of the table of the section eviction, 200 bytes each", rowCount)
-    .option("--memory <size>", "of the Cache that reads it (default: a quarter of the table)", parseMemory)
+    .option("--rows <n>", "of the table of the sections eviction and pulls, 200 bytes each", rowCount)
+    .option("--memory <size>", "of the Cache that reads it in the section eviction (default: a quarter of the table)", parseMemory)
     .allowExcessArguments(false)
     .parse([...args], { from: "user" });
   const given = command.opts<Given>();

@@ -3,6 +3,7 @@ import type { ThreadProfile } from "./cpu-profile.js";
 import type { EvictionRun } from "./eviction.js";
 import type { FailoverRun } from "./failover.js";
 import type { Work } from "./load-messages.js";
+import type { PullRun } from "./pulls.js";
 import { median, ratio } from "./statistics.js";
 import type { Throughput } from "./throughput.js";
 
@@ -153,4 +154,26 @@ export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded,
   ];
   const title = `A table of ${rows} rows, ${megabytes(tableBytes)} MB, at random through a Cache of ${megabytes(memoryBytes)} MB, 16 in flight, one in five a write`;
   return `${title}:\n${table(head, lines)}\npulled again: ${pulledAgainAtoms} atoms; looks at which the budget was exceeded and nothing could go: ${exceeded}`;
+}
+
+export function pullsText({ rows, tableBytes, atoms, queries, wholeMs }: PullRun): string {
+  const megabytes = (bytes: number): string => (bytes / 1024 ** 2).toFixed(1);
+  const median = (values: readonly number[]): number => [...values].sort((left, right) => left - right)[values.length >> 1] ?? 0;
+  const lines = queries.map(({ query, ms, pulledAtoms, pulledBytes }) => [
+    query,
+    median(ms).toFixed(1),
+    Math.max(...ms).toFixed(1),
+    String(pulledAtoms),
+    megabytes(pulledBytes),
+  ]);
+  const wholeRate = tableBytes / 1024 ** 2 / (median(wholeMs) / 1000);
+  lines.push([
+    `all of it (${wholeRate.toFixed(1)} MB/s)`,
+    median(wholeMs).toFixed(0),
+    Math.max(...wholeMs).toFixed(0),
+    String(atoms),
+    megabytes(tableBytes),
+  ]);
+  const title = `First query of a Cache that has just become ready, on a table of ${rows} rows, ${megabytes(tableBytes)} MB, ${atoms} atoms`;
+  return `${title}:\n${table(["query", "median ms", "worst ms", "atoms", "MB"], lines)}`;
 }

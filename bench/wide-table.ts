@@ -1,0 +1,125 @@
+/** Three Archives and a table of about 200 bytes a row that a Cache has filled, which has gone by then: for what is measured of Caches that begin empty. */
+import { rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Child, type EngineChild, startEngine } from "./child-processes.js";
+import { execute } from "./clients/hrana-client.js";
+import { openPoster } from "./clients/http-post.js";
+
+export interface WideTable {
+  readonly archives: readonly EngineChild[];
+  /** As its atoms' records count: keys and rows. */
+  readonly tableBytes: number;
+  readonly atoms: number;
+  /** A Cache that holds nothing yet. */
+  startCache(...args: readonly string[]): Promise<EngineChild>;
+}
+
+export const bodyBytes = 180;
+const rowsPerInsert = 400;
+const fillersAtOnce = 4;
+
+/** `more`: statements before the rows come (an index), and after. */
+export interface Filling {
+  readonly rows: number;
+  readonly before?: readonly string[];
+  readonly after?: readonly string[];
+}
+
+/** Everything that was started is gone afterwards, whatever happens. */
+export async function withWideTable<T>(
+  name: string,
+  filling: Filling,
+  note: (text: string) => void,
+  use: (table: WideTable) => Promise<T>,
+): Promise<T> {
+  const directory = await mkdtemp(join(tmpdir(), "atomcast-bench-"));
+  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
+  process.once("exit", removeDirectory);
+  const env = { ...process.env, XDG_STATE_HOME: join(directory, "state") };
+  for (const key of Object.keys(env)) if (key.startsWith("ATOMCAST_")) delete (env as NodeJS.ProcessEnv)[key];
+  const common = ["--database", `bench-${name}-${process.pid}`, "--log", process.env.BENCH_LOG ?? "error"];
+  const children: Child[] = [];
+  const start = async (title: string, args: readonly string[]): Promise<EngineChild> => {
+    const child = await startEngine(title, [...args, ...common], [], env);
+    children.push(child);
+    return child;
+  };
+  const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args]);
+  try {
+    const archives: EngineChild[] = [];
+    for (const index of [1, 2, 3])
+      archives.push(
+        await start(`archive ${index}`, ["archive", "--data", join(directory, `archive-${index}`), ...(index === 1 ? ["--create"] : [])]),
+      );
+    const filler = await startCache();
+    note(`${name}: filling ${filling.rows} rows`);
+    await fill(urlOf(filler), filling);
+    const { bytes: tableBytes, atoms } = await settled(urlOf(filler));
+    await filler.end();
+    return await use({ archives, tableBytes, atoms, startCache });
+  } finally {
+    await Promise.all(children.map((child) => child.kill()));
+    process.removeListener("exit", removeDirectory);
+    removeDirectory();
+  }
+}
+
+export function urlOf({ readyLine }: EngineChild): string {
+  const url = /http=(\S+)/.exec(readyLine)?.[1];
+  if (url === undefined) throw new Error("the Cache has not said where it serves");
+  return url;
+}
+
+async function fill(url: string, { rows, before = [], after = [] }: Filling): Promise<void> {
+  const first = openPoster(url);
+  await execute(first, "create table wide (id integer primary key, n integer not null, code integer not null, body text not null)");
+  for (const sql of before) await execute(first, sql);
+  const body = "b".repeat(bodyBytes);
+  let next = 1;
+  const filler = async (): Promise<void> => {
+    const poster = openPoster(url);
+    while (next <= rows) {
+      const begin = next;
+      next += rowsPerInsert;
+      const values = Array.from({ length: Math.min(rowsPerInsert, rows - begin + 1) }, (_, index) => {
+        const id = begin + index;
+        return `(${id},0,${codeOf(id)},'${body}')`;
+      });
+      await execute(poster, `insert into wide values ${values.join(",")}`);
+    }
+    poster.close();
+  };
+  await Promise.all(Array.from({ length: fillersAtOnce }, filler));
+  for (const sql of after) await execute(first, sql);
+  first.close();
+}
+
+/** Neighbours by code are far apart by id. */
+export function codeOf(id: number): number {
+  return (id * 7_919) % 1_000_003;
+}
+
+/** Until the table's atoms have been split. */
+async function settled(url: string): Promise<{ atoms: number; bytes: number }> {
+  const poster = openPoster(url);
+  const look = async (): Promise<readonly number[]> => {
+    const { result } = await execute(poster, "select count(*), sum(bytes), max(bytes) from system.atoms where table_name = 'wide' and kind = 'rows'");
+    return (result.rows[0] ?? []).map(({ value }) => Number(value));
+  };
+  let [atoms = 0, bytes = 0, largest = 0] = await look();
+  for (let calm = 0; calm < 5; ) {
+    await pause(500);
+    const [now = 0, nowBytes = 0, nowLargest = 0] = await look();
+    calm = now === atoms ? calm + 1 : 0;
+    [atoms, bytes, largest] = [now, nowBytes, nowLargest];
+    if (largest <= 128 * 1024) break;
+  }
+  poster.close();
+  return { atoms, bytes };
+}
+
+export function pause(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs));
+}
