@@ -310,19 +310,25 @@ export class PullManager {
         if (inside && atom.holders.some((holder) => holder.engine === engine && holder.state === "joining")) ids.add(atom.id);
       }
     }
+    const ranges = this.#whole;
     this.#whole = [];
-    if (ids.size === 0) return;
-    const atoms = [...ids];
-    // An atom dropped or split meanwhile refuses all of them as stale: then they are proposed one by one, and each decides for itself.
-    this.#ready(atoms);
+    // A SPLIT that was ordered before READY leaves pieces that it does not name: what it was for is looked at again.
+    if (ids.size > 0) this.#ready([...ids], () => this.#whole.push(...ranges));
   }
 
-  #ready(atoms: readonly AtomId[]): void {
-    const body = encodeBody({ kind: "ready", atoms });
-    const onDecided = (outcome: string): void => {
-      if (outcome !== "applied" && atoms.length > 1) for (const atom of atoms) this.#ready([atom]);
-    };
-    this.#proposals.propose(body, [], onDecided);
+  /** An atom that is gone by a SPLIT or MERGE refuses all of them as stale: then they are proposed one by one, and each decides for itself. */
+  #ready(atoms: readonly AtomId[], then: () => void): void {
+    this.#proposals.propose(encodeBody({ kind: "ready", atoms }), [], (outcome) => {
+      if (outcome === "applied" || atoms.length === 1) {
+        then();
+        return;
+      }
+      let left = atoms.length;
+      const done = (): void => {
+        if (--left === 0) then();
+      };
+      for (const atom of atoms) this.#ready([atom], done);
+    });
   }
 
   /** Those with nothing left to fetch go on. */
