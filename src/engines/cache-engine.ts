@@ -4,7 +4,7 @@
  */
 
 import { DatabaseError } from "../base/errors.js";
-import { type Endpoint, type EngineId, type Nonce, noNode, noSeq, noTerm, type SpaceId } from "../base/ids.js";
+import { type Endpoint, type EngineId, type Nonce, noEngine, noNode, noSeq, noTerm, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
@@ -53,6 +53,8 @@ export class CacheEngine implements Database {
   #http = "-";
   readonly #answers = new Map<number, (answer: BatchAnswer) => void>();
   #nextRequest = 1;
+  /** Its engine id once its local store answers too; 0 before. */
+  #servesAs: EngineId = noEngine;
   #whenMember: ((engine: EngineId) => void)[] = [];
   #onLeft: (() => void) | null = null;
   readonly #removals = new Map<number, (refusal: string) => void>();
@@ -105,6 +107,9 @@ export class CacheEngine implements Database {
   #join(): void {
     const { environment } = this.#options;
     this.#host = null;
+    this.#servesAs = noEngine;
+    // Its thread starts while the database is sought.
+    this.#local = this.#openLocal();
     const joining = new Joining("cache", environment.random, undefined, environment.catalogLimits.partBytes);
     this.#joining = joining;
     this.#cancelJoining?.();
@@ -126,19 +131,14 @@ export class CacheEngine implements Database {
     const { environment } = this.#options;
     this.#cancelJoining?.();
     const network = this.#network;
-    if (this.#stopped || network === null) return;
+    const local = this.#local;
+    if (this.#stopped || network === null || local === null) return;
     const catalog = Catalog.load(records);
-    const port: { host: EngineHost | null } = { host: null };
-    const local = this.#options.openLocal({
-      onReply: (reply) => port.host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply }),
-      onFailure: (error) => this.#fail(error),
-    });
     const schema = catalog.schema
       .inOrder()
       .map(({ object, version }) => ({ object, version: catalog.schema.tables.get(object.space)?.version ?? version }));
     local.post({ kind: "reset", seq: position.seq, schema });
     local.flush();
-    this.#local = local;
     const core = new EngineCore({
       self: { kind: "cache", nodeId: noNode, nonce: this.#nonce, endpoint: network.endpoint, http: this.#http, pid: environment.pid },
       catalog,
@@ -170,17 +170,35 @@ export class CacheEngine implements Database {
           this.#removals.get(request)?.(refusal);
           this.#removals.delete(request);
         },
-        onMember: (engine) => {
-          for (const told of this.#whenMember.splice(0)) told(engine);
-        },
+        onMember: (engine) => this.#becameMember(engine, local),
         onLeft: () => this.#onLeft?.(),
         onStartOver: (reason) => this.#startOver(reason),
         onFailure: (error) => this.#fail(error),
         systemTables: () => systemTablesOf(core),
       },
     });
-    port.host = host;
     this.#host = host;
+  }
+
+  #openLocal(): LocalPort {
+    const { environment, openLocal } = this.#options;
+    const local: LocalPort = openLocal({
+      onReply: (reply) => {
+        if (local === this.#local) this.#host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply });
+      },
+      onFailure: (error) => this.#fail(error),
+    });
+    return local;
+  }
+
+  /** Who says that it is ready should answer at once: any question, behind all that the store has to do first. Where it fails, the engine does. */
+  #becameMember(engine: EngineId, local: LocalPort): void {
+    const tell = (): void => {
+      if (local !== this.#local) return;
+      this.#servesAs = engine;
+      for (const told of this.#whenMember.splice(0)) told(engine);
+    };
+    local.describe("select 1").then(tell, () => {});
   }
 
   #fail(error: Error): void {
@@ -250,7 +268,8 @@ export class CacheEngine implements Database {
   }
 
   async describe(sql: string): Promise<Description | SqlFault> {
-    if (this.#local === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
+    if (this.#local === null || this.#host === null)
+      throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
     return this.#local.describe(sql);
   }
 
@@ -260,7 +279,7 @@ export class CacheEngine implements Database {
 
   /** Order-independent hash of a table's rows, where it is held whole: equal on all engines at one seq. */
   async tableHash(space: SpaceId): Promise<string | null> {
-    return this.#local === null ? null : this.#local.tableHash(space);
+    return this.#local === null || this.#host === null ? null : this.#local.tableHash(space);
   }
 
   async status(): Promise<Status> {
@@ -289,8 +308,7 @@ export class CacheEngine implements Database {
   }
 
   whenMember(): Promise<EngineId> {
-    const engine = this.core?.engine ?? 0;
-    if (engine !== 0) return Promise.resolve(engine as EngineId);
+    if (this.#servesAs !== noEngine) return Promise.resolve(this.#servesAs);
     return new Promise((resolve) => this.#whenMember.push(resolve));
   }
 
