@@ -216,10 +216,13 @@ export class EngineCore {
         else this.cache.ids.giveBack(() => this.#goes());
         return;
       case "turnEnd":
+        // Commits come out of it: what a Cache does about them (a chunk that a HOLD allows to ask for) belongs to this turn, and does not wait for the next.
+        if (this.cache !== null) this.#step(input);
         this.cache?.turnEnd();
         this.#proposals.flush();
         if (this.archive?.isBehind !== true) this.#sequencer?.turnEnd();
-        this.#step(input);
+        // What is ordered goes out with it.
+        if (this.archive !== null) this.#step(input);
         this.archive?.turnEnd();
         this.cache?.local.turnEnd();
         return;

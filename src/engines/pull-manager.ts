@@ -44,6 +44,11 @@ const lookUpsMax = 256;
 const smallAtomsMax = 2;
 /** So many ranges, for each atom of the table, and it is held whole after all: what was asked for has then cost about as much as the atoms would. */
 const lookUpsPerAtom = 16;
+/**
+ * READY comes so long after the first atom that it is for is whole, in milliseconds. Reason: the statement does not wait for it, and who misses one atom after another
+ * would pay an entry for each; until then the atom is neither given up, nor pulled from here, nor handed over to this Cache.
+ */
+const readyAfterMs = 100;
 /** Atoms in one HOLD or READY. */
 const atomsPerProposalMax = 4096;
 
@@ -81,6 +86,7 @@ export class PullManager {
   readonly #proposed = new Set<AtomId>();
   #unproposed: AtomId[] = [];
   #waiting: Waiting[] = [];
+  #wholeSinceMs = 0;
   #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
   readonly #dropped = new Remembered<AtomId, true>(droppedMax);
   /** Ranges of its indexes asked for, by table. */
@@ -273,6 +279,7 @@ export class PullManager {
 
   #finish(task: Task): void {
     this.#remove(task);
+    if (this.#whole.length === 0) this.#wholeSinceMs = this.#context.nowMs;
     if (task.indexOf === null) this.#whole.push({ space: task.space, low: task.low, high: task.high });
     this.#wake();
   }
@@ -301,8 +308,8 @@ export class PullManager {
   }
 
   #proposeReady(): void {
-    if (this.#whole.length === 0) return;
-    const { catalog, engine } = this.#context;
+    const { catalog, engine, nowMs } = this.#context;
+    if (this.#whole.length === 0 || nowMs - this.#wholeSinceMs < readyAfterMs) return;
     const ids = new Set<AtomId>();
     for (const range of this.#whole) {
       for (const atom of catalog.atoms.ofSpace(range.space)) {

@@ -1,7 +1,7 @@
 /** design.md §5 "Eviction": "a Cache has a memory budget; cold atoms are DROPped (least recently used first, never one that an open transaction needs …)". */
 import { expect, test } from "vitest";
 import type { MemoryStatus } from "../../src/engines/database.js";
-import { cluster, type SimulatedCluster } from "./simulated-cluster.js";
+import { cluster, type SimulatedCluster, step } from "./simulated-cluster.js";
 
 const timeoutMs = 90_000;
 const rowCount = 160;
@@ -67,5 +67,41 @@ test("a Cache that is alone gives what it has made to the Archives, and goes on 
   await c.expectRows("C1", "select n from t where id = 1", [[0]]);
   await c.sql("C1", "update t set n = 7 where id = 1");
   await c.expectRows("C1", "select count(*), count(distinct id), min(n), max(n) from t", [[rowCount + 60, rowCount + 60, -60, 7]]);
+  await c.expectConverged();
+});
+
+test("an atom that is missed costs a HOLD, its chunk, and a share of a READY and of a DROP, and nothing of it waits for a tick", {
+  timeout: timeoutMs,
+}, async () => {
+  const c = await withTable(3, 2, 14);
+  const read = async (): Promise<number> => {
+    const beganMs = c.nowMs;
+    let endedMs = 0;
+    c.batch("C2", [step(`select n from t where id = ${1 + c.random.integer(rowCount)}`)]).then(() => {
+      endedMs = c.nowMs;
+    });
+    await c.runUntil("it is answered", () => endedMs > 0);
+    return endedMs - beganMs;
+  };
+  const entries = (kind: string): number => c.seen("proposal").filter(({ body }) => body.kind === kind).length;
+  const figures = () => ({
+    misses: c.process("C2").core?.cache?.pulls.counters.atoms ?? 0,
+    chunks: c.process("C2").sent.get(77) ?? 0,
+    hold: entries("hold"),
+    ready: entries("ready"),
+    drop: entries("drop"),
+  });
+  for (let warm = 0; warm < 40; warm++) await read();
+  const before = figures();
+  let spentMs = 0;
+  for (let time = 0; time < 150; time++) spentMs += await read();
+  const after = figures();
+  const misses = after.misses - before.misses;
+  expect(misses).toBeGreaterThan(50);
+  expect(after.hold - before.hold).toBe(misses);
+  expect(after.chunks - before.chunks).toBe(misses);
+  expect(after.ready - before.ready).toBeLessThan(misses / 3);
+  expect(after.drop - before.drop).toBeLessThan(misses * 0.6);
+  expect(spentMs / misses).toBeLessThan(4);
   await c.expectConverged();
 });
