@@ -61,6 +61,8 @@ test("replies come out of the thread's message as they went in", () => {
   } as const;
   const replies: LocalStoreReply[] = [
     { kind: "ran", id: 1, result: commit },
+    { kind: "chunk", id: 8, message: Uint8Array.of(7, 8, 9) },
+    { kind: "chunk", id: 9, message: null },
     { kind: "applied", through: 4 as Seq, oldestSnapshot: 3 as Seq },
     { kind: "ran", id: 2, result: withRows },
     { kind: "ran", id: 3, result: { ...commit, changes: { ...commit.changes, wholeTables: [5 as SpaceId] } } },
