@@ -55,6 +55,13 @@ const atomsPerProposalMax = 4096;
 /** Of a table's keys that have changed lately, when a chunk of it comes: some tenths of a millisecond. Beyond it the whole chunk counts as changed. */
 const keysLookedAtMax = 2000;
 
+/** A range that is here, whose atoms are not READY yet. */
+interface Whole {
+  readonly space: SpaceId;
+  readonly low: Buffer;
+  readonly high: Buffer | null;
+}
+
 /** One range to fetch: what one atom's was when its HOLD was applied, or of an index's entries. */
 interface Task extends PulledRange {
   readonly low: Buffer;
@@ -87,7 +94,7 @@ export class PullManager {
   #unproposed: AtomId[] = [];
   #waiting: Waiting[] = [];
   #wholeSinceMs = 0;
-  #whole: { readonly space: SpaceId; readonly low: Buffer; readonly high: Buffer | null }[] = [];
+  readonly #whole: Whole[] = [];
   readonly #dropped = new Remembered<AtomId, true>(droppedMax);
   /** Ranges of its indexes asked for, by table. */
   readonly #lookUps = new Map<SpaceId, number>();
@@ -308,19 +315,23 @@ export class PullManager {
   }
 
   #proposeReady(): void {
-    const { catalog, engine, nowMs } = this.#context;
+    const { nowMs } = this.#context;
     if (this.#whole.length === 0 || nowMs - this.#wholeSinceMs < readyAfterMs) return;
+    this.#readyWithin(this.#whole.splice(0));
+  }
+
+  /** What of the ranges is joining still: in the turn in which that is known, since what is READY may be given up and held anew. */
+  #readyWithin(ranges: readonly Whole[]): void {
+    const { catalog, engine } = this.#context;
     const ids = new Set<AtomId>();
-    for (const range of this.#whole) {
+    for (const range of ranges) {
       for (const atom of catalog.atoms.ofSpace(range.space)) {
         const inside = Buffer.compare(atom.low, range.low) >= 0 && (range.high === null || Buffer.compare(atom.low, range.high) < 0);
         if (inside && atom.holders.some((holder) => holder.engine === engine && holder.state === "joining")) ids.add(atom.id);
       }
     }
-    const ranges = this.#whole;
-    this.#whole = [];
     // A SPLIT that was ordered before READY leaves pieces that it does not name: what it was for is looked at again.
-    if (ids.size > 0) this.#ready([...ids], () => this.#whole.push(...ranges));
+    if (ids.size > 0) this.#ready([...ids], () => this.#readyWithin(ranges));
   }
 
   /** An atom that is gone by a SPLIT or MERGE refuses all of them as stale: then they are proposed one by one, and each decides for itself. */
