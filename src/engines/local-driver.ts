@@ -51,7 +51,7 @@ export class LocalDriver {
   #oldestOpen: Seq | null = null;
   /** A transaction is open there, or was when it last answered. */
   hasOpen = false;
-  readonly #runs = new Map<number, (result: RunResult) => void>();
+  readonly #runs = new Map<number, Pick<WaitingRun, "request" | "done">>();
   readonly #queue: WaitingRun[] = [];
   readonly #installs = new Map<number, InstallDone>();
   #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
@@ -103,7 +103,7 @@ export class LocalDriver {
     }
     this.flush();
     const id = this.#nextId++;
-    this.#runs.set(id, done);
+    this.#runs.set(id, { request, done });
     this.#context.push({ kind: "local", call: { kind: "run", id, request } });
   }
 
@@ -207,10 +207,12 @@ export class LocalDriver {
   onReply(reply: LocalStoreReply): void {
     switch (reply.kind) {
       case "ran": {
-        const done = this.#runs.get(reply.id);
+        const run = this.#runs.get(reply.id);
         this.#runs.delete(reply.id);
         if (reply.result.kind === "open") this.hasOpen = true;
-        done?.(reply.result);
+        // To be told what is open still: no entry need follow that would tell it. Before whatever the session does next.
+        else if (run?.request.transaction?.resumes === true && hasEnded(reply.result)) this.endTransaction(run.request.transaction.id);
+        run?.done(reply.result);
         this.#runNext();
         return;
       }
@@ -257,4 +259,9 @@ export class LocalDriver {
         return;
     }
   }
+}
+
+/** The transaction that the run went on in is over. */
+function hasEnded({ kind }: RunResult): boolean {
+  return kind === "done" || kind === "commit" || kind === "lost";
 }

@@ -87,3 +87,38 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   expect(await codeOf(lost.commit())).not.toBe("ok");
   expect(await balances(bob)).toEqual([91, 500]);
 });
+
+test("an open transaction reads what its Cache pulls in the middle of it as it was; afterwards nothing is kept of that", {
+  timeout: 90_000,
+}, async () => {
+  const cluster = await openCluster(2, 2);
+  const [left = "", right = ""] = urlsOf(cluster);
+  const [ann, bob] = [createClient({ url: left }), createClient({ url: right })];
+  const tables = ["create table a (id integer primary key)", "create table t (id integer primary key, n integer)", "create index t_n on t(n)"];
+  await ann.batch([...tables, "insert into a values (1)", "insert into t values (1, 0), (2, 0), (3, 0)"], "write");
+  await expect.poll(async () => (await bob.execute("select count(*) as n from a")).rows[0]?.n).toBe(1);
+  const open = await bob.transaction("read");
+  await open.execute("select id from a");
+  for (let n = 1; n <= 120; n++) await ann.execute({ sql: "update t set n = ? where id = 1", args: [n] });
+  await ann.batch(["delete from t where id = 2", "insert into t values (4, 4)"], "write");
+  expect((await open.execute("select id, n from t where n = 0 order by id")).rows.map((row) => row.id)).toEqual([1, 2, 3]);
+  expect((await open.execute("select id, n from t order by id")).rows.map(({ id, n }) => [id, n])).toEqual([
+    [1, 0],
+    [2, 0],
+    [3, 0],
+  ]);
+  const gc = async (): Promise<unknown> => {
+    const { rows } = await ann.execute("select sum(versions) as versions, sum(holds_mark) as holding, max(mark) > 0 as is_marked from system.gc");
+    return { ...rows[0] };
+  };
+  // Of each Archive: the rows and index entries that were replaced. The server ends a session that does nothing for ten seconds.
+  await expect.poll(gc, { timeout: 8000 }).toEqual({ versions: 2 * 2 * 121, holding: 1, is_marked: 1 });
+  await open.commit();
+  expect((await bob.execute("select id, n from t order by id")).rows.map(({ id, n }) => [id, n])).toEqual([
+    [1, 120],
+    [3, 0],
+    [4, 4],
+  ]);
+  await expect.poll(gc, { timeout: 40_000 }).toMatchObject({ versions: 0 });
+  for (const client of [ann, bob]) client.close();
+});

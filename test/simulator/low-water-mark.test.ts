@@ -70,3 +70,18 @@ test("an open transaction holds the mark back and reads what it pulls as it was;
   await c.expectRows("C1", "select count(*) from system.gc where holds_mark or versions > 0", [[0]]);
   await c.expectConverged();
 });
+
+test("the end of a transaction lets the mark go, though nothing is written any more", { timeout: timeoutMs }, async () => {
+  for (const end of ["rollback", "commit"]) {
+    const c = cluster({ seed: 6, archives: 1, caches: 2 });
+    await c.start();
+    await c.sql("C1", "create table t (id integer primary key, n integer)", "insert into t values (1, 0)");
+    await c.expectRows("C2", "select n from t", [[0]]);
+    const begun = await answerOf(c, "C2", ["begin", "select n from t"]);
+    for (let n = 1; n <= 20; n++) await c.sql("C1", `update t set n = ${n}`);
+    await c.runFor(1000);
+    expect(keptBy(c)).toEqual([20]);
+    expect(rowsOf(await answerOf(c, "C2", ["select n from t", end], begun.open))).toEqual([[0n]]);
+    await c.runUntil("all versions are gone", () => keptBy(c).every((count) => count === 0));
+  }
+});
