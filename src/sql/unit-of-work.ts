@@ -127,6 +127,8 @@ export function endSegment(state: StoreState, unit: Unit): void {
     for (const { keyValues } of touches.rows.values()) {
       const image = readImage(state, table, select.get(...keyValues), keyValues);
       const key = image === null ? keyOfValues(table, keyValues) : keyOfRow(table, image.row, keyValues[0] ?? null);
+      // A row that is not here any more, given up while the transaction was left open, is none that it has deleted.
+      if (image === null && !isKnownHere(state, unit, space, key)) continue;
       unit.bytes += key.length + (image?.bytes.length ?? 0) + 16;
       if (unit.bytes > entryBytesMax - entryOverheadBytes) {
         throw new StatementFault(fault("SQLITE_TOOBIG", `a transaction of more than ${entryBytesMax} bytes: divide it in several`));
@@ -137,6 +139,13 @@ export function endSegment(state: StoreState, unit: Unit): void {
   }
   unit.segments.push({ kind: "rows", tables, touches: unit.touches });
   unit.touches = new Map();
+}
+
+/** The row would be here if there was one: its range is held, or the transaction itself has put it there before. */
+function isKnownHere(state: StoreState, unit: Unit, space: SpaceId, key: Buffer): boolean {
+  if (unit.made.has(space) || state.held.get(space)?.place(key) === "held") return true;
+  const name = key.toString("latin1");
+  return unit.segments.some((segment) => segment.kind === "rows" && segment.tables.get(space)?.rows.has(name) === true);
 }
 
 function readImage(state: StoreState, table: LocalTable, row: SelectedRow | undefined, keyValues: readonly SqlValue[]): Image | null {

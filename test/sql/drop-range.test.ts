@@ -201,6 +201,22 @@ describe("what an open transaction has written, and whose range is given up befo
     }
   });
 
+  test("is not taken for deleted where a ROLLBACK TO leaves it as it was", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE u(id INTEGER PRIMARY KEY, name TEXT UNIQUE)");
+    c.sql(0, "INSERT INTO u VALUES (3, 'a')");
+    c.rows(1, "SELECT * FROM u");
+    const client = c.client(1);
+    c.in(client, "BEGIN", "SELECT * FROM u", "SAVEPOINT s");
+    // Its unique value is row 3's.
+    expect(c.in(client, "INSERT INTO u VALUES (1, 'a')").at(-1)).toMatchObject({ kind: "error" });
+    c.engine(1).store.dropRange(spaceOf(c, "u"), Buffer.alloc(0), null);
+    c.in(client, "ROLLBACK TO s");
+    expect(c.in(client, "SELECT id FROM u").at(-1)).toMatchObject({ kind: "ok", result: { rows: [[3n]] } });
+    expect(c.in(client, "COMMIT").at(-1)?.kind).toBe("ok");
+    for (const engine of [0, 1]) expect(c.rows(engine, "SELECT id FROM u")).toEqual([[3n]]);
+  });
+
   test("is told as what is kept for it", () => {
     const { c, space } = begun("DELETE FROM t WHERE id = 3");
     const key = id(3).toString("latin1");
