@@ -325,9 +325,9 @@ export class PullManager {
     const { catalog, engine } = this.#context;
     const ids = new Set<AtomId>();
     for (const range of ranges) {
-      for (const atom of catalog.atoms.ofSpace(range.space)) {
-        const inside = Buffer.compare(atom.low, range.low) >= 0 && (range.high === null || Buffer.compare(atom.low, range.high) < 0);
-        if (inside && atom.holders.some((holder) => holder.engine === engine && holder.state === "joining")) ids.add(atom.id);
+      const low = binaryKey(range.low);
+      for (const atom of catalog.atoms.overlapping(range.space, low, range.high === null ? null : binaryKey(range.high))) {
+        if (atom.lowKey >= low && atom.holders.some((holder) => holder.engine === engine && holder.state === "joining")) ids.add(atom.id);
       }
     }
     // A SPLIT that was ordered before READY leaves pieces that it does not name: what it was for is looked at again.

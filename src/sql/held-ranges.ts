@@ -2,8 +2,8 @@
  * Which key ranges of one table the local store holds, and which are joining: asked for, not yet installed, with the changes that
  * arrived meanwhile. Ranges are [low, high) of sort keys; a high of null is the end. Pure.
  *
- * What is held is asked for by every statement and every applied row, so it is kept as binary strings in order, for a search by halves: a Cache
- * may hold a thousand pieces of a table. What is joining is little at a time.
+ * Both are asked for by every statement, and by every applied or installed row, so they are kept as binary strings in order, for a search by halves: a
+ * Cache may hold a thousand pieces of a table, and pull as many at once.
  */
 import { compareBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
@@ -22,7 +22,7 @@ export interface BufferedChange {
   readonly row: Uint8Array | null;
 }
 
-interface JoiningRange extends KeyRange {
+interface JoiningRange extends BinaryRange {
   /** Applied when the hold began: a chunk older than this would miss changes. */
   readonly since: Seq;
   readonly changes: BufferedChange[];
@@ -40,6 +40,7 @@ const changeOverheadBytes = 64;
 export class HeldRanges {
   /** Ascending, disjoint, never touching. */
   #held: BinaryRange[] = [];
+  /** Likewise ascending and disjoint. */
   #joining: JoiningRange[] = [];
   #joiningBytes = 0;
   /** The whole key space is held: the usual case, asked before every statement. */
@@ -51,42 +52,30 @@ export class HeldRanges {
   }
 
   place(key: Uint8Array): "held" | "joining" | "elsewhere" {
-    if (this.whole || this.holdsKey(binary(key))) return "held";
-    return this.#joining.some((range) => contains(range, key)) ? "joining" : "elsewhere";
+    if (this.whole) return "held";
+    const place = binary(key);
+    if (rangeOf(this.#held, place) !== undefined) return "held";
+    return rangeOf(this.#joining, place) === undefined ? "elsewhere" : "joining";
   }
 
   holdsKey(key: BinaryKey): boolean {
-    const range = this.#held[this.#lastFrom(key)];
-    return range !== undefined && (range.high === null || key < range.high);
+    return rangeOf(this.#held, key) !== undefined;
   }
 
   /** Of what is held, that which the key lies in. */
   pieceOf(key: Uint8Array): BinaryRange | undefined {
-    const place = binary(key);
-    return this.holdsKey(place) ? this.#held[this.#lastFrom(place)] : undefined;
+    return rangeOf(this.#held, binary(key));
   }
 
   holds(range: BinaryRange): boolean {
-    const held = this.#held[this.#lastFrom(range.low)];
+    const held = this.#held[lastFrom(this.#held, range.low)];
     return held !== undefined && !endsBefore(held.high, range.high);
-  }
-
-  /** Index of the last held range that begins at or before the key; −1: none does. */
-  #lastFrom(key: BinaryKey): number {
-    let low = 0;
-    let high = this.#held.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#held[middle] as BinaryRange).low <= key) low = middle + 1;
-      else high = middle;
-    }
-    return low - 1;
   }
 
   hold(range: KeyRange): void {
     let { low, high } = binaryRange(range);
     // Those that overlap or touch stand side by side.
-    let first = this.#lastFrom(low);
+    let first = lastFrom(this.#held, low);
     if (first < 0 || endsBefore((this.#held[first] as BinaryRange).high, low)) first += 1;
     let end = first;
     for (let held = this.#held[end]; held !== undefined && (high === null || held.low <= high); held = this.#held[++end]) {
@@ -105,7 +94,7 @@ export class HeldRanges {
   /** What is held within the range is so no more; what joins there goes on joining. */
   drop(range: KeyRange): void {
     const { low, high } = binaryRange(range);
-    let first = this.#lastFrom(low);
+    let first = lastFrom(this.#held, low);
     if (first < 0 || !endsBefore(low, (this.#held[first] as BinaryRange).high)) first += 1;
     const rest: BinaryRange[] = [];
     let end = first;
@@ -120,22 +109,32 @@ export class HeldRanges {
 
   beginJoining(range: KeyRange, since: Seq): void {
     this.abandonJoining(range);
-    this.#joining.push({ low: copy(range.low), high: range.high === null ? null : copy(range.high), since, changes: [] });
+    const { low, high } = binaryRange(range);
+    this.#joining.splice(lastFrom(this.#joining, low) + 1, 0, { low, high, since, changes: [] });
   }
 
   /** What of a joining range lies within `range` is given up; what lies outside goes on joining. */
   abandonJoining(range: KeyRange): void {
-    this.#joining = this.#joining.flatMap((joining) => without(joining, range));
-    this.#recount();
+    const { low, high } = binaryRange(range);
+    let first = lastFrom(this.#joining, low);
+    if (first < 0 || !endsBefore(low, (this.#joining[first] as JoiningRange).high)) first += 1;
+    const rest: JoiningRange[] = [];
+    let end = first;
+    for (let joining = this.#joining[end]; joining !== undefined && (high === null || joining.low < high); joining = this.#joining[++end]) {
+      this.#joiningBytes -= sizeOfAll(joining.changes);
+      if (joining.low < low) rest.push(piece(joining, joining.low, low));
+      if (high !== null && endsBefore(high, joining.high)) rest.push(piece(joining, high, joining.high));
+    }
+    for (const { changes } of rest) this.#joiningBytes += sizeOfAll(changes);
+    this.#joining.splice(first, end - first, ...rest);
   }
 
   /** Keeps the change where its key is joining. The bytes are copied: those given are views of a whole entry. */
   buffer(change: BufferedChange): void {
-    for (const joining of this.#joining) {
-      if (!contains(joining, change.key)) continue;
-      joining.changes.push({ seq: change.seq, key: copy(change.key), row: change.row === null ? null : copy(change.row) });
-      this.#joiningBytes += sizeOf(change);
-    }
+    const joining = rangeOf(this.#joining, binary(change.key));
+    if (joining === undefined) return;
+    joining.changes.push({ seq: change.seq, key: copy(change.key), row: change.row === null ? null : copy(change.row) });
+    this.#joiningBytes += sizeOf(change);
     // "full" is told when the chunk comes: nobody waits for an answer now.
     if (this.#joiningBytes > joiningBytesMax) {
       this.#joining = [];
@@ -152,16 +151,30 @@ export class HeldRanges {
 
   /** As `takeJoining`, and the range goes on joining. */
   joiningChanges(range: KeyRange, seq: Seq): BufferedChange[] | null {
-    const joining = this.#joining.find((one) => compareBytes(one.low, range.low) <= 0 && compareEnds(one.high, range.high) >= 0);
-    if (joining === undefined) return null;
+    const { low, high } = binaryRange(range);
+    const joining = rangeOf(this.#joining, low);
+    if (joining === undefined || endsBefore(joining.high, high)) return null;
     assert(seq >= joining.since, `a chunk as of ${seq} for a range that joins since ${joining.since}`);
     return joining.changes.filter((change) => change.seq > seq && contains(range, change.key));
   }
+}
 
-  #recount(): void {
-    this.#joiningBytes = 0;
-    for (const joining of this.#joining) for (const change of joining.changes) this.#joiningBytes += sizeOf(change);
+/** Of ascending, disjoint ranges, the index of the last that begins at or before the key; −1: none does. */
+function lastFrom(ranges: readonly BinaryRange[], key: BinaryKey): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ranges[middle] as BinaryRange).low <= key) low = middle + 1;
+    else high = middle;
   }
+  return low - 1;
+}
+
+/** Likewise, the one that the key lies in. */
+function rangeOf<R extends BinaryRange>(ranges: readonly R[], key: BinaryKey): R | undefined {
+  const range = ranges[lastFrom(ranges, key)];
+  return range !== undefined && (range.high === null || key < range.high) ? range : undefined;
 }
 
 export function binary(key: Uint8Array): BinaryKey {
@@ -181,29 +194,22 @@ function sizeOf(change: BufferedChange): number {
   return change.key.length + (change.row?.length ?? 0) + changeOverheadBytes;
 }
 
+function sizeOfAll(changes: readonly BufferedChange[]): number {
+  let bytes = 0;
+  for (const change of changes) bytes += sizeOf(change);
+  return bytes;
+}
+
+/** [low, high) of a joining range, with its changes. */
+function piece({ since, changes }: JoiningRange, low: BinaryKey, high: BinaryKey | null): JoiningRange {
+  const isInside = (key: BinaryKey): boolean => key >= low && (high === null || key < high);
+  return { low, high, since, changes: changes.filter((change) => isInside(binary(change.key))) };
+}
+
 function copy(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }
 
 export function contains(range: KeyRange, key: Uint8Array): boolean {
   return compareBytes(range.low, key) <= 0 && (range.high === null || compareBytes(key, range.high) < 0);
-}
-
-/** null is the end of the key space. */
-function compareEnds(left: Uint8Array | null, right: Uint8Array | null): number {
-  if (left === null || right === null) return left === right ? 0 : left === null ? 1 : -1;
-  return compareBytes(left, right);
-}
-
-function without(joining: JoiningRange, range: KeyRange): JoiningRange[] {
-  if (compareEnds(joining.high, range.low) <= 0 || compareEnds(range.high, joining.low) <= 0) return [joining];
-  const rest: KeyRange[] = [];
-  if (compareBytes(joining.low, range.low) < 0) rest.push({ low: joining.low, high: range.low });
-  if (range.high !== null && compareEnds(range.high, joining.high) < 0) rest.push({ low: range.high, high: joining.high });
-  return rest.map((piece) => ({
-    low: piece.low,
-    high: piece.high,
-    since: joining.since,
-    changes: joining.changes.filter((change) => contains(piece, change.key)),
-  }));
 }
