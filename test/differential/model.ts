@@ -1,7 +1,8 @@
 /**
  * What is right: plain SQLite, one connection, fed with the same statements in the order in which the stores commit them, and told the ids that they generated.
- * In one thing it is put right itself: where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
+ * In two things it is put right itself. Where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
  * the new row's parent (its isSetNullAction asks which action was compiled last, not which one is being compiled), and stores a row that its own foreign_key_check complains of.
+ * And where an UPDATE sets the foreign key of a row that has no parent to the value that it has, SQLite refuses it, and on a store the row keeps what it had.
  * And where an UPDATE's conflicts are resolved row by row, it shows in which order it visits the rows: SQLite promises none, and takes an index's where there is no trigger,
  * the rowids' where there is one, as always on a local store. So each table of the model has a trigger that does nothing.
  */
@@ -9,6 +10,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 import type { Statement } from "./case.js";
+import { orphansOf } from "./orphans.js";
 import { applyChanges, changedRows, type RowImage, readRows } from "./row-image.js";
 
 /** Of a statement, as texts that can be compared. */
@@ -29,6 +31,8 @@ export class Model {
   #told: readonly bigint[] = [];
   #unused = unusedIds;
   #idle = 0;
+  /** When the transaction began that is open. */
+  #orphansBefore: ReadonlySet<string> = new Set();
 
   constructor(content: Buffer | null = null) {
     this.#database = this.#opened(content ?? ":memory:");
@@ -78,9 +82,16 @@ export class Model {
     return this.#database.inTransaction;
   }
 
-  /** `isRefused`: the store has told that a foreign key fails. Where SQLite would store a row without its parent instead, the store is right. */
-  run(statement: Statement, ids: readonly bigint[], isRefused = false): Answer {
-    if (!isRefused) return this.#run(statement, ids);
+  /**
+   * `code`: what the store has told. Where a foreign key fails there, and SQLite would store a row without its parent, the store is right; and so it is where it
+   * succeeds, and what SQLite complains of are rows that keep what they had.
+   */
+  run(statement: Statement, ids: readonly bigint[], code: string | null): Answer {
+    if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT|UPDATE)/i.test(statement.sql)) this.#orphansBefore = orphansOf(this.#database);
+    if (code !== refused.code) {
+      const answer = this.#run(statement, ids);
+      return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
+    }
     if (isCommit(statement)) return this.#orphans("all") > 0 ? refused : this.#run(statement, ids);
     return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
   }
@@ -93,6 +104,32 @@ export class Model {
     const isWrong = answer.code === null && this.#orphans("immediate") > before;
     this.#database.exec(isWrong ? "ROLLBACK TO _model; RELEASE _model" : "RELEASE _model");
     return isWrong ? refused : answer;
+  }
+
+  /** null: it leaves more than rows that keep what they had. */
+  #runKeeping(statement: Statement, ids: readonly bigint[]): Answer | null {
+    if (isCommit(statement)) return this.#commitKeeping();
+    if (!/^UPDATE/i.test(statement.sql)) return null;
+    const isAlone = !this.inTransaction;
+    const before = orphansOf(this.#database);
+    this.#database.exec("SAVEPOINT _model; PRAGMA defer_foreign_keys = ON");
+    const answer = this.#run(statement, ids);
+    const isKept = answer.code === null && isSubset(orphansOf(this.#database), before);
+    this.#database.exec(isKept ? "PRAGMA defer_foreign_keys = OFF" : "ROLLBACK TO _model; PRAGMA defer_foreign_keys = OFF");
+    if (!isAlone || !isKept) this.#database.exec("RELEASE _model");
+    else this.#commitKeeping();
+    return isKept ? answer : null;
+  }
+
+  /** SQLite counts what it complains of, and would refuse the COMMIT: what the transaction has changed is done again without foreign keys. Not where it has changed the schema. */
+  #commitKeeping(): Answer | null {
+    if (!isSubset(orphansOf(this.#database), this.#orphansBefore)) return null;
+    const objects = (): string => JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema").raw().all());
+    const [after, objectsAfter] = [this.rows(), objects()];
+    this.#database.exec("ROLLBACK");
+    if (objects() !== objectsAfter) return null;
+    applyChanges(this.#database, this.rows(), after);
+    return nothing;
   }
 
   /** Without a savepoint around it, which would be a transaction, and put off what is checked at its end. */
@@ -161,6 +198,10 @@ export class Model {
   close(): void {
     this.#database.close();
   }
+}
+
+function isSubset(some: ReadonlySet<string>, all: ReadonlySet<string>): boolean {
+  return [...some].every((one) => all.has(one));
 }
 
 function isCommit({ sql }: Statement): boolean {

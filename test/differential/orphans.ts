@@ -1,0 +1,46 @@
+/** Rows that are without their parent, each with its key and with what it refers to: so that one that keeps what it had is told from one that takes another value. */
+import Sqlite, { type Database } from "better-sqlite3";
+import type { SqlValue } from "../../src/base/values.js";
+import { tell } from "../sql/odd-values.js";
+
+interface Reference {
+  readonly child: string;
+  readonly wr: bigint;
+  readonly id: bigint;
+  readonly parent: string;
+  readonly own: string;
+  readonly target: string;
+}
+
+export function orphansOf(database: Database): Set<string> {
+  const columns = database.prepare<[], Reference>(
+    `SELECT l.name AS child, l.wr, f.id, f."table" AS parent, f."from" AS own, f."to" AS target
+     FROM pragma_table_list l JOIN pragma_foreign_key_list(l.name) f WHERE l.schema = 'main' AND l.type = 'table'`,
+  );
+  const references = new Map<string, Reference[]>();
+  for (const one of columns.all()) {
+    const name = `${one.child} ${one.id}`;
+    references.set(name, [...(references.get(name) ?? []), one]);
+  }
+  const orphans = new Set<string>();
+  for (const [name, reference] of references) for (const row of orphansBy(database, reference)) orphans.add(`${name}: ${row.map(tell).join(", ")}`);
+  return orphans;
+}
+
+function orphansBy(database: Database, reference: readonly Reference[]): SqlValue[][] {
+  const [{ child, wr, parent } = { child: "", wr: 0n, parent: "" }] = reference;
+  const keys = database.prepare<[string], { readonly name: string }>("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk");
+  const identity = wr === 1n ? keys.all(child).map(({ name }) => `c.${name}`) : ["c.rowid"];
+  const own = reference.map((one) => `c.${one.own}`);
+  // A value without affinity and collation takes the parent's, as where a foreign key looks for it.
+  const same = reference.map((one) => `p.${one.target} = +c.${one.own}`);
+  const sql = `SELECT ${[...identity, ...own].join(", ")} FROM ${child} c
+    WHERE ${own.map((column) => `${column} IS NOT NULL`).join(" AND ")} AND NOT EXISTS (SELECT 1 FROM ${parent} p WHERE ${same.join(" AND ")})`;
+  try {
+    return database.prepare<[], SqlValue[]>(sql).raw().all();
+  } catch (error) {
+    // The foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
+    if (!(error instanceof Sqlite.SqliteError)) throw error;
+    return [];
+  }
+}
