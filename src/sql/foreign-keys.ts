@@ -12,6 +12,7 @@ import type { StatementCache } from "./connection.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
 import type { BinaryKey } from "./local-store.js";
 import { quoteName } from "./parse/names.js";
+import { holdTyped, typedOperand } from "./plan/typed-values.js";
 import { keyOfValues, sqlOf } from "./stored-rows.js";
 
 /** Keys of parents that must go on existing, by key space. */
@@ -107,17 +108,24 @@ function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, state
     const values = foreignKey.referencedPlaces.map((place) => released[place] ?? null);
     if (values.includes(null)) continue;
     if (statements.get(parentSql(foreignKey)).get(...values) !== undefined) continue;
-    if (statements.get(childSql(foreignKey)).get(...values) !== undefined) return false;
+    if (isReferredTo(foreignKey, values, statements)) return false;
     mayBeElsewhere("child", foreignKey, values);
   }
   return true;
+}
+
+function isReferredTo(foreignKey: LocalForeignKey, values: readonly SqlValue[], statements: StatementCache): boolean {
+  const { convertsChildTo } = foreignKey;
+  if (convertsChildTo === null) return statements.get(childSql(foreignKey)).get(...values) !== undefined;
+  for (const [place, value] of values.entries()) holdTyped(statements, place, convertsChildTo[place] ?? "none", value);
+  return statements.get(childSql(foreignKey)).get() !== undefined;
 }
 
 /** Every row of the child has its parent: asked where the parent table itself was dropped or made anew. */
 export function allChildrenHaveParents(foreignKey: LocalForeignKey, statements: StatementCache): boolean {
   const { child, parent, childNames, parentNames } = foreignKey;
   const notNull = childNames.map((name) => `c.${quoteName(name)} IS NOT NULL`).join(" AND ");
-  // The parent's column stands on the left: its affinity and its collation count.
+  // The parent's column stands on the left: its collation counts.
   const matches = parentNames.map((name, index) => `p.${quoteName(name)} = c.${quoteName(childNames[index] ?? "")}`).join(" AND ");
   const sql =
     `SELECT 1 FROM main.${quoteName(child.name)} AS c WHERE ${notNull} ` +
@@ -146,11 +154,13 @@ function parentSql(foreignKey: LocalForeignKey): string {
   return sql;
 }
 
+/** By the values of the parent, bound or held (`holdTyped`). */
 function childSql(foreignKey: LocalForeignKey): string {
   const known = childSqls.get(foreignKey);
   if (known !== undefined) return known;
-  const { child, childNames, collations } = foreignKey;
-  const where = childNames.map((name, index) => `${quoteName(name)} = ? COLLATE ${collations[index] ?? "BINARY"}`).join(" AND ");
+  const { child, childNames, collations, convertsChildTo } = foreignKey;
+  const value = (place: number): string => (convertsChildTo === null ? "?" : typedOperand(place, convertsChildTo[place] ?? "none"));
+  const where = childNames.map((name, place) => `${quoteName(name)} = ${value(place)} COLLATE ${collations[place] ?? "BINARY"}`).join(" AND ");
   const sql = `SELECT 1 FROM main.${quoteName(child.name)} WHERE ${where} LIMIT 1`;
   childSqls.set(foreignKey, sql);
   return sql;

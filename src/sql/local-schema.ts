@@ -120,6 +120,8 @@ export interface LocalForeignKey {
   readonly hasAction: boolean;
   /** A column of the child has another affinity than the parent's. */
   readonly mixesAffinities: boolean;
+  /** Of each of its columns the parent's affinity, where one of these changes what a row of the child has when both are compared; else null. */
+  readonly convertsChildTo: readonly Affinity[] | null;
 }
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
@@ -314,6 +316,7 @@ export function schemaReader(database: Database): SchemaReader {
       const parentNames = own.map((row, index) => row.to ?? primaryNames(parent)[index] ?? "");
       const childNames = own.map((row) => row.from);
       const parentKey = parentKeyOf(parent, parentNames);
+      const affinities = childNames.map((name, index) => [affinityIn(table, name), affinityIn(parent, parentNames[index] ?? "")] as const);
       const foreignKey: LocalForeignKey = {
         child: table,
         parent,
@@ -325,7 +328,8 @@ export function schemaReader(database: Database): SchemaReader {
         collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
         isDeferred: shape.deferred[position] ?? false,
         hasAction: own.some((row) => !passiveActions.includes(row.on_update) || !passiveActions.includes(row.on_delete)),
-        mixesAffinities: childNames.some((name, index) => affinityIn(table, name) !== affinityIn(parent, parentNames[index] ?? "")),
+        mixesAffinities: affinities.some(([own, other]) => own !== other),
+        convertsChildTo: affinities.some(([own, other]) => isConverted(own, other)) ? affinities.map(([, other]) => other) : null,
       };
       table.foreignKeys.push(foreignKey);
       parent.referencedBy.push(foreignKey);
@@ -444,6 +448,12 @@ function placeIn(table: Linkable, name: string): number {
 }
 
 /** A rowid's is that of an INTEGER PRIMARY KEY. */
+/** Of values that are compared, one is made a number where the other's column is of numbers, else a text where it is of texts. */
+function isConverted(own: Affinity, other: Affinity): boolean {
+  if (other === "numeric" || other === "real") return own === "text" || own === "none";
+  return other === "text" && own === "none";
+}
+
 function affinityIn(table: LocalTable, name: string): Affinity {
   return table.affinities[table.columnNames.findIndex((one) => foldName(one) === foldName(name))] ?? "numeric";
 }

@@ -8,10 +8,11 @@ import type { StatementCache } from "../connection.js";
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { quoteName } from "../parse/names.js";
 import { keyName } from "../stored-rows.js";
+import type { Affinity } from "./affinity.js";
 import type { TypedValue } from "./key-selector.js";
 
-/** One row, whose columns have the affinities. */
-export const createTypedTable = "CREATE TEMP TABLE _atomcast_typed(id INTEGER PRIMARY KEY, numeric NUMERIC, text TEXT)";
+/** Columns of the affinities; in its first row values are converted, in those behind it they are held for a statement (`holdTyped`). */
+export const createTypedTable = "CREATE TEMP TABLE _atomcast_typed(id INTEGER PRIMARY KEY, numeric NUMERIC, text TEXT, none BLOB)";
 
 /** Integers that a REAL column keeps as they are; SQLite compares greater ones in one plan exactly, in another rounded. */
 const realIntegerMax = 2n ** 47n;
@@ -34,6 +35,20 @@ export function typedValues(statements: StatementCache): TypedValue {
       }
     }
   };
+}
+
+/** What stands in a statement for a value that is compared as if it came from a column of the affinity. */
+export function typedOperand(place: number, affinity: Affinity): string {
+  return `(SELECT ${columnOf(affinity)} FROM temp._atomcast_typed WHERE id = ${place + 2})`;
+}
+
+/** The value that it then has. */
+export function holdTyped(statements: StatementCache, place: number, affinity: Affinity, value: SqlValue): void {
+  statements.get(`INSERT OR REPLACE INTO temp._atomcast_typed(id, ${columnOf(affinity)}) VALUES (?, ?)`).run(BigInt(place + 2), value);
+}
+
+function columnOf(affinity: Affinity): string {
+  return affinity === "real" ? "numeric" : affinity;
 }
 
 const searchable = new WeakMap<LocalTable | LocalIndex, Map<string, boolean>>();
