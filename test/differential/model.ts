@@ -134,10 +134,10 @@ export class Model {
 
   /** Without a savepoint around it, which would be a transaction, and put off what is checked at its end. */
   #runAlone(statement: Statement, ids: readonly bigint[]): Answer {
-    const before = this.#orphans("all");
+    const before = orphansOf(this.#database);
     const copy = this.#database.serialize();
     const answer = this.#run(statement, ids);
-    if (answer.code !== null || this.inTransaction || this.#orphans("all") <= before) return answer;
+    if (answer.code !== null || this.inTransaction || isSubset(orphansOf(this.#database), before)) return answer;
     this.#database.close();
     this.#database = this.#opened(copy);
     this.#addIdleTriggers();
