@@ -266,9 +266,16 @@ export class OriginatorDesk {
     if (atom === undefined || atom.originator !== engine || atom.bytes <= atomBytesMax || !this.#splitsAskedMs.has(atom.id)) return;
     const high = catalog.atoms.highOf(atom);
     const inside = (cut: Buffer): boolean => Buffer.compare(cut, atom.low) > 0 && (high === null || Buffer.compare(cut, high) < 0);
-    if (message.cuts.length === 0 || message.pieces.length !== message.cuts.length + 1 || !message.cuts.every(inside)) return;
+    const { length } = message.cuts;
+    if (length === 0 || message.pieces.length < length || message.pieces.length > length + 1 || !message.cuts.every(inside)) return;
+    // The Archive looks at so many rows at a time; what is behind them is cut in its turn.
+    const rest = { bytes: atom.bytes, rows: atom.rows };
+    for (const { bytes, rows } of message.pieces) {
+      rest.bytes = Math.max(0, rest.bytes - bytes);
+      rest.rows = Math.max(0, rest.rows - rows);
+    }
     const pieces = message.cuts.map((low, index): SplitPiece => {
-      const size = message.pieces[index + 1] ?? { bytes: 0, rows: 0 };
+      const size = message.pieces[index + 1] ?? rest;
       return { atom: this.#context.nextAtomId(), low, taker: 0 as EngineId, bytes: size.bytes, rows: size.rows };
     });
     const body: SplitBody = {

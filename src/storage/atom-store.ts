@@ -66,7 +66,8 @@ export interface AtomStore {
   readRow(space: SpaceId, key: Uint8Array): Buffer | null;
   /**
    * Keys that cut [low, high) into pieces of about `pieceBytes` encoded bytes, none equal to `low`; with each piece's size, first piece first
-   * (so one more size than cuts). Never cuts between keys that share their first sortKeyBytesMax bytes.
+   * (so one more size than cuts). Never cuts between keys that share their first sortKeyBytesMax bytes. At most cutsMax of them: the rest is then not
+   * looked at, and has no size.
    */
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts;
   /** A transfer of the whole store as it is now, old versions left out, for a joining Archive: unchanged by later batches until closed. */

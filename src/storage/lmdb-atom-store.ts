@@ -238,7 +238,7 @@ class LmdbAtomStore implements AtomStore {
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     return this.#reading((transaction) => {
       const cutter = createPieceCutter(pieceBytes);
-      for (const one of this.#visible(transaction, space, low, high)) cutter.add(one.key, one.row.length);
+      for (const one of this.#visible(transaction, space, low, high)) if (!cutter.add(one.key, one.row.length)) break;
       return cutter.finish();
     });
   }

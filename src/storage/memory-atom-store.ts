@@ -145,7 +145,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
 
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     const cutter = createPieceCutter(pieceBytes);
-    for (const [key, value] of this.#range(space, low, high)) cutter.add(key, value.row.length);
+    for (const [key, value] of this.#range(space, low, high)) if (!cutter.add(key, value.row.length)) break;
     return cutter.finish();
   }
 

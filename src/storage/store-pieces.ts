@@ -3,9 +3,12 @@
 import { sortKeyBytesMax } from "../base/limits.js";
 import type { StoredCuts } from "./atom-store.js";
 
+/** Cuts of one answer. Reason: to look at a mebibyte of rows keeps the thread that orders for some ten milliseconds; what is left is asked for again. */
+export const cutsMax = 16;
+
 export interface PieceCutter {
-  /** The next row in key order. `rowBytes`: encoded, without the key. */
-  add(key: Buffer, rowBytes: number): void;
+  /** The next row in key order. `rowBytes`: encoded, without the key. False: it is enough, and the row is of the rest. */
+  add(key: Buffer, rowBytes: number): boolean;
   finish(): StoredCuts;
 }
 
@@ -14,18 +17,22 @@ export function createPieceCutter(pieceBytes: number): PieceCutter {
   const pieces: { bytes: number; rows: number }[] = [];
   let piece = { bytes: 0, rows: 0 };
   let previous: Buffer | null = null;
+  let isEnough = false;
   return {
     add(key, rowBytes) {
       if (previous !== null && piece.bytes >= pieceBytes && !sharesPrefix(previous, key)) {
         cuts.push(key);
         pieces.push(piece);
         piece = { bytes: 0, rows: 0 };
+        isEnough = cuts.length === cutsMax;
+        if (isEnough) return false;
       }
       piece.bytes += key.length + rowBytes;
       piece.rows++;
       previous = key;
+      return true;
     },
-    finish: () => ({ cuts, pieces: [...pieces, piece] }),
+    finish: () => ({ cuts, pieces: isEnough ? pieces : [...pieces, piece] }),
   };
 }
 

@@ -9,6 +9,7 @@ import { indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { encodeRow } from "../../src/base/values.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredRows } from "../../src/storage/atom-store.js";
+import { cutsMax } from "../../src/storage/store-pieces.js";
 
 export interface AtomStoreUnderTest {
   open(): Promise<AtomStore>;
@@ -143,6 +144,10 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
       expect(pieces).toEqual(Array.from({ length: 4 }, () => ({ bytes: 2500, rows: 25 })));
       expect(store.cuts(table, Buffer.from("k090"), Buffer.from("k095"), 1).cuts.map(String)).toEqual(["k091", "k092", "k093", "k094"]);
       expect(store.cuts(other, Buffer.alloc(0), null, 100)).toEqual({ cuts: [], pieces: [{ bytes: 0, rows: 0 }] });
+      // So many at a time; the rest has no size.
+      const some = store.cuts(table, Buffer.alloc(0), null, 400);
+      expect(some.cuts.map(String)).toEqual(Array.from({ length: cutsMax }, (_, index) => `k${String(4 * (index + 1)).padStart(3, "0")}`));
+      expect(some.pieces).toEqual(Array.from({ length: cutsMax }, () => ({ bytes: 400, rows: 4 })));
       const long = [1, 2, 3].map((tail) => Buffer.concat([Buffer.alloc(1024, 0x61), Buffer.from([tail])]));
       await store.apply(
         batch(
