@@ -23,7 +23,7 @@ export async function openEmbeddedClient(database: string, memoryBytes = default
     database,
     clusterId: key.clusterId,
     memoryBytes,
-    openLocal: (handlers) => openWorkerLocalPort(handlers, memoryBytes),
+    openLocal: (handlers) => openWorkerLocalPort(handlers, { memoryBytes, statementTimeoutMs: 0 }),
     onFailure(error) {
       process.stderr.write(`bench: the embedded Cache has failed: ${error.stack}\n`);
       process.exit(1);

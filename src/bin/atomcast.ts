@@ -2,7 +2,7 @@
 /** The `atomcast` command. */
 import { Command, Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
-import { commonOptions, memoryOption } from "./options.js";
+import { commonOptions, memoryOption, statementTimeoutOption } from "./options.js";
 import { version } from "./version.js";
 
 const program = new Command("atomcast")
@@ -31,6 +31,7 @@ withCommon(program.command("start"))
   .addOption(dataOption().default("./atomcast-data"))
   .addOption(httpOption().default("127.0.0.1:8787"))
   .addOption(memoryOption())
+  .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-engines.js")).runStart(options));
 
 withCommon(program.command("archive"))
@@ -43,6 +44,7 @@ withCommon(program.command("cache"))
   .description("a Cache engine: holds what it needs in memory, serves SQL")
   .addOption(httpOption().default("127.0.0.1:0"))
   .addOption(memoryOption())
+  .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-engines.js")).runCache(options));
 
 withCommon(program.command("cluster"))
@@ -52,6 +54,7 @@ withCommon(program.command("cluster"))
   .addOption(new Option("--caches <n>", "Cache processes").default("2").env("ATOMCAST_CACHES"))
   .addOption(new Option("--http <port>", "the first Cache's port").default("8787").env("ATOMCAST_HTTP"))
   .addOption(memoryOption())
+  .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-cluster.js")).runCluster(options));
 
 const urlHelp = "a Cache's URL (default http://127.0.0.1:8787, or ATOMCAST_URL)";

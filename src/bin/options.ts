@@ -34,6 +34,22 @@ export function memoryOption(): Option {
   return new Option("--memory <size>", help).env("ATOMCAST_MEMORY");
 }
 
+export function statementTimeoutOption(): Option {
+  const help = "how long one statement may run on a Cache, such as 500ms, 30s or 5min; 0: as long as it likes (default)";
+  return new Option("--statement-timeout <duration>", help).env("ATOMCAST_STATEMENT_TIMEOUT");
+}
+
+const durations: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
+
+/** In milliseconds; 0: none. */
+export function parseStatementTimeout(text: string | undefined): number {
+  if (text === undefined || text.trim() === "0") return 0;
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text.trim());
+  const ms = Math.ceil(Number(match?.[1]) * (durations[(match?.[2] ?? "").toLowerCase()] ?? Number.NaN));
+  if (Number.isSafeInteger(ms)) return ms;
+  throw usage(`--statement-timeout takes a duration such as 500ms, 30s, 5min or 1h, or 0 for none, not ${JSON.stringify(text)}`);
+}
+
 const units: Readonly<Record<string, number>> = { "": 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 
 /** `64MB`, `1.5 GiB`, `2g`, or a number of bytes: a thousand is 1024 here, as it is for memory. */

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { DatabaseError } from "../base/errors.js";
 import { defaultMemoryBytes, memoryBytesMin } from "../engines/machine-memory.js";
 import { folderState } from "../storage/data-folder.js";
-import { type CommonOptions, multicastGroup, parseCount, parseMemory, usage, votersOf } from "./options.js";
+import { type CommonOptions, multicastGroup, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
 import { onStopSignals } from "./signals.js";
 
 export interface ClusterCommand extends CommonOptions {
@@ -15,6 +15,7 @@ export interface ClusterCommand extends CommonOptions {
   readonly caches: string;
   readonly http: string;
   readonly memory?: string;
+  readonly statementTimeout?: string;
 }
 
 /** How long a child may take to be ready, and to stop. */
@@ -34,6 +35,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   votersOf(options);
   multicastGroup(options);
   const memoryBytes = memoryOf(options, caches);
+  parseStatementTimeout(options.statementTimeout);
   await mkdir(options.data, { recursive: true });
   const children: Child[] = [];
   let isStopping = false;
@@ -92,7 +94,8 @@ async function startAll(
   for (const folder of joining) await start(folder, archiveArgs(folder));
   for (let index = 0; index < caches; index++) {
     const http = `127.0.0.1:${port === 0 ? 0 : port + index}`;
-    await start(`cache-${index + 1}`, ["cache", "--http", http, "--memory", String(memoryBytes)]);
+    const timeout = options.statementTimeout === undefined ? [] : ["--statement-timeout", options.statementTimeout];
+    await start(`cache-${index + 1}`, ["cache", "--http", http, "--memory", String(memoryBytes), ...timeout]);
   }
 }
 

@@ -16,7 +16,17 @@ import { type DataFolder, folderState, openDataFolder } from "../storage/data-fo
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
 import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
-import { type CommonOptions, type HostPort, isLoopback, multicastGroup, parseHostPort, parseMemory, usage, votersOf } from "./options.js";
+import {
+  type CommonOptions,
+  type HostPort,
+  isLoopback,
+  multicastGroup,
+  parseHostPort,
+  parseMemory,
+  parseStatementTimeout,
+  usage,
+  votersOf,
+} from "./options.js";
 import { endNow, type Stoppable, stopOnSignals } from "./signals.js";
 import { version } from "./version.js";
 
@@ -28,6 +38,7 @@ export interface ArchiveCommand extends CommonOptions {
 export interface CacheCommand extends CommonOptions {
   readonly http: string;
   readonly memory?: string;
+  readonly statementTimeout?: string;
 }
 
 export type StartCommand = ArchiveCommand & CacheCommand;
@@ -166,23 +177,24 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
 }
 
 /** Throws what is wrong with the options of a Cache; gives where it shall serve, and what it may hold. */
-function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: number } {
+function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: number; readonly statementTimeoutMs: number } {
   multicastGroup(options);
   const memoryBytes = options.memory === undefined ? defaultMemoryBytes() : parseMemory(options.memory);
+  const statementTimeoutMs = parseStatementTimeout(options.statementTimeout);
   const address = parseHostPort("http", options.http);
-  if (isLoopback(address.host)) return { ...address, memoryBytes };
+  if (isLoopback(address.host)) return { ...address, memoryBytes, statementTimeoutMs };
   throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
 }
 
 async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Running> {
-  const { host, port, memoryBytes } = checkCache(options);
+  const { host, port, memoryBytes, statementTimeoutMs } = checkCache(options);
   const logger = openLogger(options.log, "cache");
   const engine = new CacheEngine({
     environment: environmentOf(options, key, logger),
     database: options.database,
     clusterId: key.clusterId,
     memoryBytes,
-    openLocal: (handlers) => openWorkerLocalPort(handlers, memoryBytes),
+    openLocal: (handlers) => openWorkerLocalPort(handlers, { memoryBytes, statementTimeoutMs }),
     onFailure: fatal(logger, "Cache"),
   });
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });

@@ -55,6 +55,8 @@ export type CoreEffect =
   | { readonly kind: "serveCuts"; readonly to: Endpoint; readonly request: CutsRequestMessage }
   | { readonly kind: "serveTransfer"; readonly to: Endpoint; readonly transfer: number; readonly cursor: string }
   | { readonly kind: "local"; readonly call: LocalStoreCall }
+  /** Cache: at once, whatever was posted behind it. */
+  | { readonly kind: "cancelRun"; readonly run: number }
   | { readonly kind: "answer"; readonly request: number; readonly answer: BatchAnswer }
   | { readonly kind: "voterRemoved"; readonly request: number; readonly refusal: string }
   /** Its BOOT is applied: it is a member under this id. */

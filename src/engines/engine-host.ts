@@ -206,6 +206,9 @@ export class EngineHost {
       case "local":
         this.#ports.local?.post(effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call);
         return;
+      case "cancelRun":
+        this.#ports.local?.cancelRun(effect.run);
+        return;
       case "answer":
         handlers.onAnswer(effect.request, effect.answer);
         return;

@@ -49,6 +49,8 @@ export interface LocalPort {
   post(call: LocalStoreCall): void;
   /** The turn's calls go out. */
   flush(): void;
+  /** A run that was posted, and that nobody wants any more, is ended where it loops. It is answered all the same. */
+  cancelRun(run: number): void;
   describe(sql: string): Promise<Description | SqlFault>;
   /** Of a table that is held whole (LocalStore.tableHash). */
   tableHash(space: SpaceId): Promise<string | null>;

@@ -8,11 +8,8 @@ import type { LogEntry } from "../base/log-entry.js";
 import type { PullReplyMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange } from "../messages/wire/entry.js";
 import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
-import type { LocalStoreReply } from "../sql/local-store-calls.js";
+import { type LocalStoreReply, runsPostedMax } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
-
-/** Runs posted and not answered; further ones wait here, so that applies are not queued behind thousands of statements. */
-const runsPostedMax = 128;
 
 /**
  * Entries that nobody here waits for are posted together: so long after the first of them, in milliseconds, or when there are so many bytes. Reason:
@@ -26,7 +23,10 @@ const waitingBytesMax = 256 * 1024 * 1024;
 
 /** Of a chunk for another Cache; null: it is not held. */
 type ChunkDone = (message: Buffer | null) => void;
-interface WaitingRun {
+
+export interface LocalRun {
+  /** null: it waits to be posted. */
+  id: number | null;
   readonly request: RunRequest;
   /** null: nobody wanted it any more, and it was not run. */
   readonly done: (result: RunResult | null) => void;
@@ -51,8 +51,10 @@ export class LocalDriver {
   #oldestOpen: Seq | null = null;
   /** A transaction is open there, or was when it last answered. */
   hasOpen = false;
-  readonly #runs = new Map<number, Pick<WaitingRun, "request" | "done">>();
-  readonly #queue: WaitingRun[] = [];
+  readonly #runs = new Map<number, LocalRun>();
+  /** Beyond `runsPostedMax` they wait here, so that applies are not queued behind thousands of statements. */
+  readonly #queue: LocalRun[] = [];
+  #nextRun = 1;
   readonly #installs = new Map<number, InstallDone>();
   #idsTakenBack: ((left: readonly IdRange[]) => void) | null = null;
   readonly #chunks = new Map<number, ChunkDone>();
@@ -96,22 +98,30 @@ export class LocalDriver {
   }
 
   /** `isWanted` is asked when its turn comes. */
-  run(request: RunRequest, done: WaitingRun["done"], isWanted: () => boolean): void {
-    if (this.#runs.size >= runsPostedMax) {
-      this.#queue.push({ request, done, isWanted });
-      return;
-    }
+  run(request: RunRequest, done: LocalRun["done"], isWanted: () => boolean): LocalRun {
+    const run: LocalRun = { id: null, request, done, isWanted };
+    if (this.#runs.size < runsPostedMax) this.#post(run);
+    else this.#queue.push(run);
+    return run;
+  }
+
+  #post(run: LocalRun): void {
     this.flush();
-    const id = this.#nextId++;
-    this.#runs.set(id, { request, done });
-    this.#context.push({ kind: "local", call: { kind: "run", id, request } });
+    run.id = this.#nextRun++;
+    this.#runs.set(run.id, run);
+    this.#context.push({ kind: "local", call: { kind: "run", id: run.id, request: run.request } });
+  }
+
+  /** It is not wanted any more: where it is posted and loops, it is ended. */
+  cancel({ id }: LocalRun): void {
+    if (id !== null && this.#runs.has(id)) this.#context.push({ kind: "cancelRun", run: id });
   }
 
   #runNext(): void {
     while (this.#runs.size < runsPostedMax) {
       const next = this.#queue.shift();
       if (next === undefined) return;
-      if (next.isWanted()) this.run(next.request, next.done, next.isWanted);
+      if (next.isWanted()) this.#post(next);
       else next.done(null);
     }
   }

@@ -42,7 +42,7 @@ import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
-import type { LocalDriver } from "./local-driver.js";
+import type { LocalDriver, LocalRun } from "./local-driver.js";
 import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import type { PullManager } from "./pull-manager.js";
@@ -87,6 +87,8 @@ interface Unit {
   readonly needs: PullNeed[];
   /** Originators that may hold permissions of this unit. */
   readonly asked: Set<EngineId>;
+  /** The last that was asked for. */
+  run: LocalRun | null;
   phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";
   /** While asking. */
   readonly pending: Map<EngineId, number>;
@@ -263,6 +265,7 @@ export class Transactions {
     const batch = this.#batches.get(request);
     if (batch === undefined) return;
     batch.cancelled = true;
+    if (batch.unit?.run != null) this.#local.cancel(batch.unit.run);
     if (batch.unit !== null && this.#isOverdue(batch, batch.unit)) this.#giveUp(batch, batch.unit);
   }
 
@@ -295,6 +298,7 @@ export class Transactions {
       fetches: 0,
       needs: [],
       asked: new Set(),
+      run: null,
       phase: "running",
       pending: new Map(),
       isFinal: false,
@@ -331,7 +335,7 @@ export class Transactions {
       if (result === null) this.#giveUp(batch, unit);
       else this.#ran(batch, unit, result);
     };
-    this.#local.run(request, done, () => batch.unit === unit && !batch.cancelled);
+    unit.run = this.#local.run(request, done, () => batch.unit === unit && !batch.cancelled);
   }
 
   #giveUp(batch: Batch, unit: Unit): void {

@@ -2,14 +2,13 @@
 import { BugError, DatabaseError } from "../base/errors.js";
 import type { Description, SqlFault } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
-import { openWorkerLocalStore } from "../sql/worker-local-store.js";
+import { openWorkerLocalStore, type WorkerLocalStoreOptions } from "../sql/worker-local-store.js";
 import type { LocalHandlers, LocalPort } from "./environment.js";
 
 type Question = Extract<LocalStoreCall, { kind: "describe" | "tableHash" }>;
 
 /** Questions of sessions have ids of their own: below 0, where the core's are above. */
-/** `memoryBytes`: of rows that it will hold about. */
-export function openWorkerLocalPort(handlers: LocalHandlers, memoryBytes: number): LocalPort {
+export function openWorkerLocalPort(handlers: LocalHandlers, options: WorkerLocalStoreOptions): LocalPort {
   const questions = new Map<number, { resolve(reply: LocalStoreReply): void; reject(error: Error): void }>();
   let lastId = 0;
   const store = openWorkerLocalStore(
@@ -29,7 +28,7 @@ export function openWorkerLocalPort(handlers: LocalHandlers, memoryBytes: number
         handlers.onFailure(error);
       },
     },
-    memoryBytes,
+    options,
   );
   const rejectAll = (error: Error): void => {
     for (const { reject } of questions.values()) reject(error);
@@ -45,6 +44,7 @@ export function openWorkerLocalPort(handlers: LocalHandlers, memoryBytes: number
   return {
     post: (call) => store.post(call),
     flush: () => store.flush(),
+    cancelRun: (run) => store.cancelRun(run),
     async describe(sql): Promise<Description | SqlFault> {
       const reply = await ask((id) => ({ kind: "describe", id, sql }));
       if (reply.kind !== "described") throw new BugError("another question was answered");

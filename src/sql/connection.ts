@@ -11,6 +11,8 @@ import { type Random, seededRandom } from "../base/random.js";
 import type { SqlValue } from "../base/values.js";
 import { createTypedTable } from "./plan/typed-values.js";
 import type { IdSource } from "./row-ids.js";
+import { StatementFault } from "./statement-faults.js";
+import type { StatementWatch } from "./statement-watch.js";
 
 /**
  * The WAL's size at which it is copied into the database file, in bytes, of a store with much memory. Automatic checkpoints are off: they would come
@@ -44,6 +46,7 @@ export interface Hooks {
   random: Random | null;
   /** What changes() and total_changes() answer. */
   changes: bigint;
+  readonly watch: StatementWatch;
 }
 
 export interface Connections {
@@ -60,7 +63,7 @@ function shareOf(memoryBytes: number, min: number, max: number): number {
 }
 
 /** `memoryBytes`: of the rows that it will hold. */
-export function openConnections(directory: string | null, memoryBytes: number): Connections {
+export function openConnections(directory: string | null, memoryBytes: number, watch: StatementWatch): Connections {
   const file = directory === null ? ":memory:" : join(directory, "local.db");
   assert(directory === null || !existsSync(file), `the local store's directory ${directory} is in use`);
   const main = new Sqlite(file);
@@ -87,6 +90,7 @@ export function openConnections(directory: string | null, memoryBytes: number): 
     seed: 0,
     random: null,
     changes: 0n,
+    watch,
   };
   registerFunctions(main, hooks);
   registerFunctions(mirror, hooks);
@@ -109,6 +113,14 @@ function registerFunctions(database: Database, hooks: Hooks): void {
     if (typeof id === "bigint" || Number.isSafeInteger(id)) hooks.ids.name(space, BigInt(id));
     return explicit;
   });
+  const tick = (): number => {
+    const over = hooks.watch.look();
+    if (over !== null) throw new StatementFault(over);
+    return 1;
+  };
+  // What it is called with only says how often. As numbers, since BigInts take twice the time.
+  database.function("_tick", { safeIntegers: false }, tick);
+  database.function("_tick", { safeIntegers: false }, (_column: unknown) => tick());
   database.function("_user", () => (hooks.touches === null ? 0n : 1n));
   const random = (): Random => {
     hooks.random ??= seededRandom(hooks.seed);

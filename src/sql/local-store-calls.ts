@@ -69,6 +69,9 @@ export type LocalStoreReply =
   | { readonly kind: "described"; readonly id: number; readonly description: Description | SqlFault }
   | { readonly kind: "hashed"; readonly id: number; readonly hash: string | null };
 
+/** Runs posted and not answered, at most. Their ids are whole numbers in a row (thread-watch.ts). */
+export const runsPostedMax = 128;
+
 const nothing: SystemTables = {};
 
 /** null: a call that has no reply. Throws what the store throws: the engine cannot go on with it. */

@@ -4,15 +4,25 @@ import { assert } from "../base/errors.js";
 import { carryOut, type LocalStoreReply } from "./local-store-calls.js";
 import { openSqliteLocalStore } from "./sqlite-local-store.js";
 import { packReplies, type ThreadMessage, unpackCalls } from "./thread-messages.js";
+import { threadWatch } from "./thread-watch.js";
+
+export interface LocalStoreWorkerData {
+  readonly directory: string;
+  readonly memoryBytes: number;
+  readonly slots: Int32Array;
+  readonly statementTimeoutMs: number;
+}
 
 const port = parentPort;
 assert(port !== null, "the local store's worker runs in a thread of its own");
-const { directory, memoryBytes } = workerData as { readonly directory: string; readonly memoryBytes: number };
-const store = openSqliteLocalStore(directory, memoryBytes);
+const { directory, memoryBytes, slots, statementTimeoutMs } = workerData as LocalStoreWorkerData;
+const watch = threadWatch(slots, statementTimeoutMs);
+const store = openSqliteLocalStore(directory, memoryBytes, watch);
 
 port.on("message", (message: ThreadMessage) => {
   const replies: LocalStoreReply[] = [];
   for (const call of unpackCalls(message)) {
+    if (call.kind === "run") watch.run = call.id;
     const reply = carryOut(store, call);
     if (reply !== null) replies.push(reply);
   }

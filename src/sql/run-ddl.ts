@@ -18,6 +18,7 @@ import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-f
 import { bindings } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
 import { sqlOf } from "./stored-rows.js";
+import { tickedSource, tickedStatement } from "./ticked-statement.js";
 import type { Unit } from "./unit.js";
 import { endSegment, followInMirror, isDue } from "./unit-of-work.js";
 
@@ -170,6 +171,12 @@ function splitAsSelect(
   if (isFault(bound)) throw new StatementFault(bound);
   state.mirror.exec("SAVEPOINT _atomcast_columns");
   try {
+    // A recursion needs no rows: what does not end is found out before it is run for its columns, whose names ticks may change.
+    const ticked = tickedStatement(state.mirror, normalised.sql, bound, tickedSource(state.schema));
+    if (ticked !== normalised.sql) {
+      state.mirror.prepare<unknown[]>(ticked).run(...bound);
+      state.mirror.exec("ROLLBACK TO _atomcast_columns");
+    }
     state.mirror.prepare<unknown[]>(normalised.sql).run(...bound);
     const columns = state.mirror.prepare<[string], { name: string; type: string }>("SELECT name, type FROM pragma_table_info(?)").all(name);
     const split = splitCreateTableAs(sql, columns);

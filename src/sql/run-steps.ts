@@ -57,6 +57,7 @@ import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
 import { busyFault, fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
+import { interruptCode } from "./statement-watch.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 import { fillSystemTables } from "./system-tables.js";
 import type { Unit } from "./unit.js";
@@ -223,6 +224,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   state.hooks.seed = run.request.seed + index * seedStep;
   state.hooks.random = null;
   state.hooks.changes = run.settings.changes;
+  state.hooks.watch.begin();
   if (plan.kind === "other") return runOther(run, statement, plan.info);
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
@@ -403,6 +405,11 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
     hooks.ids = null;
   }
   if (run.interruption !== null) return outcome;
+  if (isFault(outcome) && outcome.code === interruptCode) {
+    // Nothing is left of it, and nothing is pulled for it: it must not run again.
+    if (isChecked && unit.kind !== "implicit") main.exec(`ROLLBACK TO ${statementSavepoint}; RELEASE ${statementSavepoint}`);
+    return outcome;
+  }
   const touches: Touches = new Map();
   collectTouches(raw, state.schema, touches);
   // Also of a statement that failed: a row that is not here may have been in its way before.

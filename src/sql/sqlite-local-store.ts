@@ -28,15 +28,16 @@ import { readChunk } from "./read-chunk.js";
 import { takeIdsBack } from "./row-ids.js";
 import { runSteps } from "./run-steps.js";
 import { faultOf } from "./statement-faults.js";
+import { noWatch } from "./statement-watch.js";
 import { installCaptureTriggers, isHeldWhole, rangesOf, type StoreState, storeState, useSchema } from "./store-state.js";
 import { encodeStoredRow } from "./stored-rows.js";
 
 /**
  * `directory`: an empty one, for this store alone, removed by whoever made it; null: in memory. `memoryBytes`: of rows that it will hold about, to which
- * what SQLite takes beside them is fitted.
+ * what SQLite takes beside them is fitted. `watch`: ends statements that run too long.
  */
-export function openSqliteLocalStore(directory: string | null, memoryBytes = Number.POSITIVE_INFINITY): LocalStore {
-  const connections = openConnections(directory, memoryBytes);
+export function openSqliteLocalStore(directory: string | null, memoryBytes = Number.POSITIVE_INFINITY, watch = noWatch): LocalStore {
+  const connections = openConnections(directory, memoryBytes, watch);
   const state = storeState(connections);
   state.main.exec(createSeqTable);
   return {

@@ -16,6 +16,7 @@ import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/state
 import { usesOf } from "./plan/program-uses.js";
 import { isJoined, pullsOf, type TablePull } from "./plan/pull-plan.js";
 import { fault, faultOf, unfitValue } from "./statement-faults.js";
+import { tickedSource, tickedStatement } from "./ticked-statement.js";
 
 export type Plan = RunnablePlan | OtherPlan;
 
@@ -125,13 +126,21 @@ function makeRunnable(
       ? rewriteInsertIds(sql, (name) => schema.tablesByName.get(foldName(name))?.insertTable ?? null)
       : sql;
   if (rewritten !== sql) statement = main.prepare<unknown[], SqlValue[]>(rewritten);
-  const nulls = bindings(parameters, { positional: [], named: [] });
-  const use = usesOf(main, rewritten, isFault(nulls) ? [] : nulls, schema, info);
+  const unbound = bindings(parameters, { positional: [], named: [] });
+  const nulls = isFault(unbound) ? [] : unbound;
+  const use = usesOf(main, rewritten, nulls, schema, info);
   if (info.references.introspects) {
     if (info.kind === "write" || use.read.size > 0) {
       return fault("ATOMCAST_NOT_SUPPORTED", "one statement cannot use both the schema's tables and others: ask for them in two statements");
     }
     statement = mirror.prepare<unknown[], SqlValue[]>(sql);
+  }
+  // A subquery's text is its column's name, where it has no other: columns are named by the text without ticks.
+  const columns = statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [];
+  if (info.kind === "write" || info.explain === "no") {
+    const database = info.references.introspects ? mirror : main;
+    const ticked = tickedStatement(database, rewritten, nulls, tickedSource(schema));
+    if (ticked !== rewritten) statement = database.prepare<unknown[], SqlValue[]>(ticked);
   }
   const written = [...use.written];
   const tables = new Set([...use.read, ...written]);
@@ -146,7 +155,7 @@ function makeRunnable(
     statement,
     parameters,
     isPositional: parameters.every((parameter) => parameter.key === null),
-    columns: statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [],
+    columns,
     tables: [...tables],
     pulls,
     hasJoins: pulls.some(isJoined),

@@ -4,13 +4,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { LocalStoreCall, LocalStoreReply } from "./local-store-calls.js";
+import type { LocalStoreWorkerData } from "./local-store-worker.js";
 import { packCalls, type ThreadMessage, unpackReplies } from "./thread-messages.js";
+import { cancelRun, cancelSlots, clearSlot } from "./thread-watch.js";
 
 export interface WorkerLocalStore {
   /** Kept until `flush`. */
   post(call: LocalStoreCall): void;
   /** Sends what was posted, as one message. */
   flush(): void;
+  /** Ends a run that was posted, now or when it begins, where it loops. It is answered all the same. */
+  cancelRun(run: number): void;
   /** Ends the thread, without waiting for calls under way, and removes its directory. */
   close(): Promise<void>;
 }
@@ -23,8 +27,8 @@ export interface WorkerLocalStoreHandlers {
 }
 
 /**
- * Time that a closing thread has to end, in milliseconds. A statement that loops within SQLite cannot be interrupted: such a thread is left to the
- * end of the process, and its files are removed under it.
+ * Time that a closing thread has to end, in milliseconds. A statement that loops where no tick stands (parse/tick-places.ts) cannot be interrupted: such a
+ * thread is left to the end of the process, and its files are removed under it.
  */
 export const closeGraceMs = 2000;
 
@@ -60,13 +64,28 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** `memoryBytes`: of rows that it will hold about. `parentDirectory`: where the store's own directory is made; the system's for temporary files by default. */
-export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, memoryBytes: number, parentDirectory: string = tmpdir()): WorkerLocalStore {
+export interface WorkerLocalStoreOptions {
+  /** Of rows that it will hold about. */
+  readonly memoryBytes: number;
+  /** Of one statement; 0: none. */
+  readonly statementTimeoutMs: number;
+  /** Where the store's own directory is made; the system's for temporary files by default. */
+  readonly parentDirectory?: string;
+}
+
+export function openWorkerLocalStore(
+  handlers: WorkerLocalStoreHandlers,
+  { memoryBytes, statementTimeoutMs, parentDirectory = tmpdir() }: WorkerLocalStoreOptions,
+): WorkerLocalStore {
   sweepOrphans(parentDirectory);
   const directory = mkdtempSync(join(parentDirectory, `${directoryPrefix}${process.pid}-`));
   const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
   // Beside this file where it is compiled.
-  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData: { directory, memoryBytes } });
+  const slots = cancelSlots();
+  const workerData: LocalStoreWorkerData = { directory, memoryBytes, slots, statementTimeoutMs };
+  const worker = new Worker(new URL("./local-store-worker.js", import.meta.url), { workerData });
+  /** Those that are not answered: they are ended with the thread. */
+  const runs = new Set<number>();
   let closing = false;
   let failed = false;
   /** A thread that dies of an error also exits: one is told. */
@@ -78,13 +97,20 @@ export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, memoryB
   let calls: LocalStoreCall[] = [];
   process.once("exit", removeDirectory);
   worker.on("message", (message: ThreadMessage) => {
-    if (!closing) handlers.onReplies(unpackReplies(message));
+    if (closing) return;
+    const replies = unpackReplies(message);
+    for (const reply of replies) if (reply.kind === "ran") runs.delete(reply.id);
+    handlers.onReplies(replies);
   });
   worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
   worker.on("messageerror", (error) => fail(error));
   worker.on("exit", (code) => fail(new Error(`the local store's thread ended with code ${code}`)));
   return {
     post(call) {
+      if (call.kind === "run") {
+        clearSlot(slots, call.id);
+        runs.add(call.id);
+      }
       calls.push(call);
     },
     flush() {
@@ -93,9 +119,11 @@ export function openWorkerLocalStore(handlers: WorkerLocalStoreHandlers, memoryB
       worker.postMessage(message, [message.bytes.buffer as ArrayBuffer]);
       calls = [];
     },
+    cancelRun: (run) => cancelRun(slots, run),
     async close() {
       if (closing) return;
       closing = true;
+      for (const run of runs) cancelRun(slots, run);
       let timer: NodeJS.Timeout | undefined;
       const grace = new Promise<void>((resolve) => {
         timer = setTimeout(() => {

@@ -151,6 +151,20 @@ test("a client that is gone while its statement runs gives it up before it is pr
   expect(client.desk.table.grantCount).toBe(0);
 });
 
+test("a run that is under way for a client that is gone is ended, and no other", () => {
+  const client = new Client();
+  const cancelled = (): unknown[] => client.collect().filter((effect) => effect.kind === "cancelRun");
+  client.cache.transactions.begin(1, steps, settings, null);
+  client.cache.transactions.begin(2, steps, settings, null);
+  const runs = client.collect().flatMap((effect) => (effect.kind === "local" && effect.call.kind === "run" ? [effect.call.id] : []));
+  client.cache.transactions.cancel(2);
+  expect(cancelled()).toEqual([{ kind: "cancelRun", run: runs[1] }]);
+  const done: RunResult = { kind: "done", snapshot: 1 as Seq, outcomes: [ok, ok], nextStep: 2, settings };
+  client.ran(done);
+  client.cache.transactions.cancel(1);
+  expect(cancelled()).toHaveLength(1);
+});
+
 test("what waits for the local store, and nobody wants any more, is not run", () => {
   const client = new Client();
   const runs = (): number => client.collect().filter((effect) => effect.kind === "local" && effect.call.kind === "run").length;

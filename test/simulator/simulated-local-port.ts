@@ -4,6 +4,7 @@ import type { LocalHandlers, LocalPort } from "../../src/engines/environment.js"
 import type { LocalStore } from "../../src/sql/local-store.js";
 import { carryOut, type LocalStoreCall, type LocalStoreReply } from "../../src/sql/local-store-calls.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+import { cancelledFault, type StatementWatch, tooLongFault } from "../../src/sql/statement-watch.js";
 import type { Coverage } from "./coverage.js";
 import type { ProcessClock } from "./virtual-time.js";
 
@@ -26,10 +27,30 @@ export interface SimulatedLocalPortOptions {
   readonly trace: (text: string) => void;
 }
 
+/** Ticks after which a statement is ended: there is no clock, and what a seed does must not hang on one. None of the workload's own comes near it. */
+export const ticksMax = 10_000;
+
+/** By count, where there is no thread: a run that is cancelled before it is carried out ends at its first tick. */
+function countingWatch(max: number): StatementWatch & { isCancelled: boolean } {
+  let count = 0;
+  return {
+    isCancelled: false,
+    begin() {
+      count = 0;
+    },
+    look() {
+      if (this.isCancelled) return cancelledFault;
+      return ++count > max ? tooLongFault(`${max} ticks`) : null;
+    },
+  };
+}
+
 export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): SimulatedLocalPort {
   const { clock, random, handlers, coverage } = options;
-  const store = openSqliteLocalStore(null);
+  const watch = countingWatch(ticksMax);
+  const store = openSqliteLocalStore(null, undefined, watch);
   let calls: LocalStoreCall[] = [];
+  const cancelled = new Set<number>();
   let isBusy = false;
   let isEnded = false;
   const work = (): void => {
@@ -42,6 +63,7 @@ export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): Simu
       for (const call of round) {
         if (call.kind === "install" && call.images.length > 0 && store.oldestSnapshot !== null)
           coverage.count("transactions", "kept open: pulled, with what rows were");
+        if (call.kind === "run") watch.isCancelled = cancelled.delete(call.id);
         const reply = carryOut(store, call);
         if (reply !== null) replies.push(reply);
       }
@@ -72,6 +94,7 @@ export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): Simu
     },
     post: (call) => void calls.push(call),
     flush,
+    cancelRun: (run) => void cancelled.add(run),
     describe: async (sql) => store.describe(sql),
     tableHash: async (space) => store.tableHash(space),
     end,

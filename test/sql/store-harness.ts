@@ -25,6 +25,7 @@ import type {
   StepOutcome,
 } from "../../src/sql/local-store.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
+import { noWatch, type StatementWatch } from "../../src/sql/statement-watch.js";
 import type { StoreChange, StoredRows } from "../../src/storage/atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 
@@ -95,9 +96,9 @@ export class Cluster {
   /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
   readonly cuts = new Map<SpaceId, readonly string[]>();
 
-  constructor(count: number, directories: readonly (string | null)[] = []) {
+  constructor(count: number, directories: readonly (string | null)[] = [], watch: StatementWatch = noWatch) {
     this.engines = Array.from({ length: count }, (_, index) => {
-      const store = openSqliteLocalStore(directories[index] ?? null);
+      const store = openSqliteLocalStore(directories[index] ?? null, undefined, watch);
       store.reset(100 as Seq, []);
       store.become((index + 2) as EngineId, (index + 2) as Life);
       return { id: (index + 2) as EngineId, store, settings: freshSettings };

@@ -16,6 +16,7 @@ import type { SqlFault } from "../local-store.js";
 export type {
   AstNode,
   ColumnDefinition,
+  CommonTableExpr,
   Expr,
   FromClause,
   FunctionCallExpr,
@@ -24,12 +25,15 @@ export type {
   Name,
   QualifiedName,
   RefArg,
+  ResultColumn,
   Select,
+  SelectFrom,
   SelectTable,
   SetAssignment,
   Stmt,
   Token,
   Upsert,
+  With,
 } from "sqlite3-parser";
 
 /** Longest text of one statement or script, in UTF-16 units: no more could be carried by an entry. Beyond it: SQLITE_TOOBIG. */
@@ -71,14 +75,20 @@ export const kinds = {
   deferrable: tokenKind("DEFERRABLE"),
   deferred: tokenKind("DEFERRED"),
   delete: tokenKind("DELETE"),
+  distinct: tokenKind("DISTINCT"),
   dot: tokenKind("DOT"),
   end: tokenKind("END"),
+  except: tokenKind("EXCEPT"),
   explain: tokenKind("EXPLAIN"),
   filter: tokenKind("FILTER"),
+  from: tokenKind("FROM"),
+  group: tokenKind("GROUP"),
+  having: tokenKind("HAVING"),
   id: tokenKind("ID"),
   illegal: tokenKind("ILLEGAL"),
   initially: tokenKind("INITIALLY"),
   insert: tokenKind("INSERT"),
+  intersect: tokenKind("INTERSECT"),
   into: tokenKind("INTO"),
   joinKeyword: tokenKind("JOIN_KW"),
   leftParen: tokenKind("LP"),
@@ -104,10 +114,12 @@ export const kinds = {
   string: tokenKind("STRING"),
   temporary: tokenKind("TEMP"),
   trigger: tokenKind("TRIGGER"),
+  union: tokenKind("UNION"),
   update: tokenKind("UPDATE"),
   values: tokenKind("VALUES"),
   variable: tokenKind("VARIABLE"),
   when: tokenKind("WHEN"),
+  where: tokenKind("WHERE"),
   window: tokenKind("WINDOW"),
   with: tokenKind("WITH"),
 } as const;
@@ -313,19 +325,18 @@ export function topLevelTest(test: (token: parser.Token) => boolean) {
 
 const visitorKeys: Readonly<Partial<Record<string, readonly string[]>>> = parser.VisitorKeys;
 
+/** In the order of the text. */
+export function childrenOf(node: parser.AstNode): parser.AstNode[] {
+  const children = node as unknown as Readonly<Record<string, parser.AstNode | readonly parser.AstNode[] | undefined>>;
+  return (visitorKeys[node.type] ?? []).flatMap((key) => children[key] ?? []);
+}
+
 /** Every node under `root`, in the order of the text. A loop, not a recursion: a long chain of ORs is a tree as deep as it is long. */
 export function walk(root: parser.AstNode, visit: (node: parser.AstNode) => void): void {
   const stack: parser.AstNode[] = [root];
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     visit(node);
-    const keys = visitorKeys[node.type];
-    if (keys === undefined) continue;
-    const children = node as unknown as Readonly<Record<string, parser.AstNode | readonly parser.AstNode[] | undefined>>;
-    for (let index = keys.length - 1; index >= 0; index -= 1) {
-      const child = children[keys[index] ?? ""];
-      if (child === undefined) continue;
-      if (!Array.isArray(child)) stack.push(child as parser.AstNode);
-      else for (let item = child.length - 1; item >= 0; item -= 1) stack.push(child[item]);
-    }
+    const children = childrenOf(node);
+    for (let index = children.length - 1; index >= 0; index -= 1) stack.push(children[index] as parser.AstNode);
   }
 }
