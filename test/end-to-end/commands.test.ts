@@ -27,6 +27,8 @@ function expectRefusal(finished: Finished, message: RegExp): void {
   expect(finished.code).toBe(1);
 }
 
+const endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n";
+
 describe("ready, and the end", () => {
   test("the ready lines; SIGTERM is a LEAVE that others apply", async () => {
     const site = openSite();
@@ -63,12 +65,25 @@ describe("ready, and the end", () => {
     expect(await cache.ended(1000)).toEqual({ code: null, signal: "SIGKILL" });
   });
 
-  test("a statement that goes on for ever holds up neither the first signal nor the second", async () => {
+  test("a statement that goes on for ever is ended with its Cache", async () => {
+    const site = openSite();
+    await site.archive("archive-1");
+    const cache = await site.cache("cache-1");
+    const asked = expect(rows(cache.url, endless)).rejects.toThrow();
+    await pause(500);
+    cache.kill("SIGTERM");
+    expect(await cache.ended(15_000)).toEqual({ code: 0, signal: null });
+    expect(cache.stderr).not.toMatch(/FATAL|stopping failed/);
+    await asked;
+  });
+
+  test("one that cannot be ended, for it loops in a view's text, holds up neither the first signal nor the second", async () => {
     const site = openSite();
     await site.archive("archive-1");
     const [cache, hurried] = await Promise.all([site.cache("cache-1"), site.cache("cache-2")]);
-    const endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n";
-    const asked = [cache, hurried].map((one) => expect(rows(one.url, endless)).rejects.toThrow());
+    await rows(cache.url, `create view forever as ${endless}`);
+    await expect.poll(() => rows(hurried.url, "select name from sqlite_schema")).toEqual([["forever"]]);
+    const asked = [cache, hurried].map((one) => expect(rows(one.url, "select * from forever")).rejects.toThrow());
     await pause(500);
     cache.kill("SIGTERM");
     hurried.kill("SIGTERM");
