@@ -19,6 +19,8 @@ export interface WideTable {
 export const bodyBytes = 180;
 const rowsPerInsert = 400;
 const fillersAtOnce = 4;
+/** Looks, half a second apart, at which the atoms are the same: an originator looks again after three seconds at one that was not split. */
+const calmLooks = 20;
 
 /** `more`: statements before the rows come (an index), and after. */
 export interface Filling {
@@ -109,7 +111,7 @@ async function settled(url: string): Promise<{ atoms: number; bytes: number }> {
     return (result.rows[0] ?? []).map(({ value }) => Number(value));
   };
   let [atoms = 0, bytes = 0, largest = 0] = await look();
-  for (let calm = 0; calm < 5; ) {
+  for (let calm = 0; calm < calmLooks; ) {
     await pause(500);
     const [now = 0, nowBytes = 0, nowLargest = 0] = await look();
     calm = now === atoms ? calm + 1 : 0;
