@@ -73,7 +73,7 @@ export class Replication {
   #toldCommitSeq = 0;
   /** Since when not all have been told the commit seq; null: they have. */
   #untoldSinceMs: number | null = null;
-  /** Not told yet, oldest first. */
+  /** Not told yet, oldest first; no more than may be ordered and uncommitted (the engine stops ordering beyond that). */
   #ordered: Ordered[] = [];
 
   /** `noopSeq`: the place of the term's NOOP, just appended. */
