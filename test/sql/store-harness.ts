@@ -96,9 +96,9 @@ export class Cluster {
   /** Where each table's atoms begin, as if it had been split there; a table that is not named is pulled by the keys alone. */
   readonly cuts = new Map<SpaceId, readonly string[]>();
 
-  constructor(count: number, directories: readonly (string | null)[] = [], watch: StatementWatch = noWatch) {
+  constructor(count: number, directories: readonly (string | null)[] = [], watch: StatementWatch = noWatch, memoryBytes?: number) {
     this.engines = Array.from({ length: count }, (_, index) => {
-      const store = openSqliteLocalStore(directories[index] ?? null, undefined, watch);
+      const store = openSqliteLocalStore(directories[index] ?? null, memoryBytes, watch);
       store.reset(100 as Seq, []);
       store.become((index + 2) as EngineId, (index + 2) as Life);
       return { id: (index + 2) as EngineId, store, settings: freshSettings };
