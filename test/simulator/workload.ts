@@ -348,7 +348,7 @@ export class Workload {
     const giveUpMs = kind !== "pair" && id % 29 === 7 ? id % 41 : null;
     const answer = await this.#cluster.batch(at, steps, null, giveUpMs);
     if (answer.kind === "failed" && answer.code === "ATOMCAST_CANCELLED") this.#cluster.coverage.count("transactions", "given up by its client");
-    this.#conclude(operation, answer);
+    this.#conclude(operation, answer, giveUpMs !== null);
     if (operation.outcome === "ok") this.#judgeHot(operation, life, hotAcknowledged, seenBefore);
     this.#cluster.trace(at, `op ${id} ${kind} ${about.join(",")}: ${operation.outcome} ${operation.code}`);
   }
@@ -372,7 +372,7 @@ export class Workload {
     if (value > (this.#hotSeen.get(life) ?? 0n)) this.#hotSeen.set(life, value);
   }
 
-  #conclude(operation: Operation, answer: BatchAnswer): void {
+  #conclude(operation: Operation, answer: BatchAnswer, isGivenUp: boolean): void {
     if (answer.kind === "failed") {
       operation.code = answer.code;
       operation.outcome = answer.code === "ATOMCAST_OUTCOME_UNKNOWN" ? "unknown" : "failed";
@@ -384,6 +384,8 @@ export class Workload {
     operation.outcome = fault === undefined ? "ok" : "failed";
     if (fault?.kind === "error") {
       operation.code = fault.fault.code;
+      // Ended while it ran, since nobody waits for it: told as any other error of a statement, which has undone what it did.
+      if (isGivenUp && operation.code === "SQLITE_INTERRUPT") return;
       this.#judgeFault(operation, fault.fault.code, fault.fault.message);
       return;
     }
