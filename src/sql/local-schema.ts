@@ -126,7 +126,7 @@ export interface LocalForeignKey {
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
 
-/** What a table is by itself, before foreign keys join it to others. */
+/** What a table is by itself, before foreign keys join it to others; its version is that of who has it. */
 interface Shape {
   readonly table: Linkable;
   readonly foreignKeyRows: readonly ForeignKeyRow[];
@@ -361,12 +361,19 @@ export function schemaReader(database: Database): SchemaReader {
       const tables = new Map<SpaceId, LocalTable>();
       for (const [folded, stored] of objects) {
         if (stored.object.type !== "table") continue;
-        const signature = JSON.stringify([stored, indexSpaces.get(folded), texts.get(folded)], (_, value) =>
+        const signature = JSON.stringify([stored.object, indexSpaces.get(folded), texts.get(folded)], (_, value) =>
           typeof value === "bigint" ? `${value}n` : value,
         );
         const shape = shapes.get(signature) ?? readShape(stored, indexTexts, objects);
         kept.set(signature, shape);
-        const table: Linkable = { ...shape.table, selected: [...shape.table.selected], foreignKeys: [], referencedBy: [], referencedNames: [] };
+        const table: Linkable = {
+          ...shape.table,
+          version: stored.version,
+          selected: [...shape.table.selected],
+          foreignKeys: [],
+          referencedBy: [],
+          referencedNames: [],
+        };
         linked.push({ table, shape });
         byName.set(folded, table);
         tables.set(table.space, table);

@@ -1,5 +1,5 @@
 /** What the parts of the local store share. */
-import type { Database } from "better-sqlite3";
+import type { Database, Statement } from "better-sqlite3";
 import { assert } from "../base/errors.js";
 import { type AtomId, atomsPerEngine, type EngineId, type Life, noEngine, noSeq, type Seq, type SpaceId, spacesPerEngine } from "../base/ids.js";
 import { captureTriggers } from "./capture.js";
@@ -21,6 +21,7 @@ export interface StoreState {
   readonly hooks: Hooks;
   readonly foreignKeyFlag: { set(enabled: boolean): void };
   readonly schemaReader: SchemaReader;
+  readonly listTriggers: Statement<[], TriggerRow>;
   /** Reads and checks of the store's own. */
   readonly statements: StatementCache;
   /** What writes committed rows: prepared while foreign keys are off. */
@@ -55,6 +56,7 @@ export function storeState(connections: Connections): StoreState {
     hooks,
     foreignKeyFlag: foreignKeyFlag(main),
     schemaReader: schemaReader(main),
+    listTriggers: main.prepare<[], TriggerRow>("SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger'"),
     statements: statementCache(main),
     applyStatements: statementCache(main),
     plans: planCache(main, mirror),
@@ -123,7 +125,7 @@ export function dropCaptureTriggers(state: StoreState, name: string): void {
 
 /** Makes the capture triggers what the schema asks for; those that are right stay. */
 export function installCaptureTriggers(state: StoreState, schema: LocalSchema): void {
-  const installed = new Map(installedTriggers(state).map(({ name, sql }) => [name, sql]));
+  const installed = new Map(state.listTriggers.all().map(({ name, sql }) => [name, sql]));
   const wanted = new Map<string, string>();
   for (const table of schema.tables.values()) for (const [name, sql] of triggersOf(table)) wanted.set(name, sql);
   // SQLite keeps the text without TEMP.
@@ -134,10 +136,6 @@ export function installCaptureTriggers(state: StoreState, schema: LocalSchema): 
     else wanted.delete(name);
   }
   for (const sql of wanted.values()) state.main.exec(sql);
-}
-
-function installedTriggers(state: StoreState): TriggerRow[] {
-  return state.main.prepare<[], TriggerRow>("SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger'").all();
 }
 
 /** By what they are made from but for the foreign keys, and by these: a schema that is read again makes its tables anew. */

@@ -1,14 +1,18 @@
 /**
  * `npm run differential -- --cases N [--from SEED] [--jobs J]`: cases SEED … SEED + N − 1, each a random database on two or three local stores beside plain
- * SQLite (run-case.ts says what must be equal). On a difference it prints the seed, the fewest events that still show it and the command that replays it,
- * and exits with 1. What was pulled is told beside what would have been, were tables always pulled whole.
+ * SQLite (run-case.ts says what must be equal), by as many processes as there are cores, or J. What a case is depends on its seed alone. On a difference it prints
+ * the seed, the fewest events that still show it and the command that replays it, and exits with 1; and so it does where 1,000 cases or more have not met some
+ * feature (features.ts). What was pulled is told beside what would have been, were tables always pulled whole.
  */
 import { fork } from "node:child_process";
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { Case } from "./case.js";
 import { makeCase } from "./case-maker.js";
+import { casesEnough, featuresOf, neverMet } from "./features.js";
 import { minimise, tellCase } from "./minimise.js";
-import { count, emptyTally, runCase, type Tally } from "./run-case.js";
+import { addTally, count, emptyTally, runCase, type Tally } from "./run-case.js";
 
 interface Settings {
   readonly cases: number;
@@ -16,13 +20,28 @@ interface Settings {
   readonly jobs: number;
 }
 
-/** What a worker tells: a difference at once, the rest in the end. */
-interface Report {
-  readonly failure: string | null;
-  readonly kinds: readonly (readonly [string, number])[];
-  readonly codes: readonly (readonly [string, number])[];
-  readonly numbers: Omit<Tally, "kinds" | "codes">;
+/** What came of some cases; all that is counted is a sum. */
+interface Batch {
+  readonly tally: Tally;
+  /** By feature. */
+  readonly casesOf: Map<string, number>;
+  cases: number;
+  cpuSeconds: number;
+  readonly failures: string[];
 }
+
+function emptyBatch(): Batch {
+  return { tally: emptyTally(), casesOf: new Map(), cases: 0, cpuSeconds: 0, failures: [] };
+}
+
+/** Cases between two reports of a process. */
+const casesOfBatch = 20;
+
+/** Between two lines of progress, in milliseconds: a minute of silence would look like a hang. */
+const progressMs = 30_000;
+
+/** A case makes many short-lived objects: with room for them, V8 spends a tenth less on a case. In MiB. */
+const youngSpaceMiB = 64;
 
 /** Differences told in full; each is minimised, which takes as long as hundreds of cases. */
 const failuresToldMax = 10;
@@ -30,7 +49,11 @@ const failuresToldMax = 10;
 function settingsOf(args: readonly string[]): Settings {
   const { values } = parseArgs({
     args: [...args],
-    options: { cases: { type: "string", default: "1000" }, from: { type: "string", default: "1" }, jobs: { type: "string", default: "2" } },
+    options: {
+      cases: { type: "string", default: "1000" },
+      from: { type: "string", default: "1" },
+      jobs: { type: "string", default: String(availableParallelism()) },
+    },
   });
   return { cases: numberOf("cases", values.cases), from: numberOf("from", values.from), jobs: Math.max(1, numberOf("jobs", values.jobs)) };
 }
@@ -42,8 +65,7 @@ function numberOf(name: string, text: string): number {
 }
 
 /** What differs, made small; null: nothing does. */
-function failureOf(seed: number, tally: Tally, tellsInFull: boolean): string | null {
-  const made = makeCase(seed);
+function failureOf(seed: number, made: Case, tally: Tally, tellsInFull: boolean): string | null {
   const difference = runCase(made, tally);
   if (difference === null) return null;
   const replay = `  replay: npm run differential -- --cases 1 --from ${seed}`;
@@ -52,48 +74,92 @@ function failureOf(seed: number, tally: Tally, tellsInFull: boolean): string | n
   return `DIFFERS seed ${seed}: ${least.difference.label}\n${tellCase(least.made)}\n  ${least.difference.text}\n${replay}`;
 }
 
-function runPlace({ cases, from, jobs }: Settings, place: number, onFailure: (text: string) => void): Tally {
-  const tally = emptyTally();
-  let failures = 0;
+/** Every `jobs`th case from `place` on. */
+async function runPlace({ cases, from, jobs }: Settings, place: number, tell: (batch: Batch) => Promise<void>): Promise<void> {
+  let failuresTold = 0;
+  let batch = emptyBatch();
+  let cpu = process.cpuUsage();
+  const end = async (): Promise<void> => {
+    const used = process.cpuUsage(cpu);
+    cpu = process.cpuUsage();
+    batch.cpuSeconds = (used.user + used.system) / 1e6;
+    await tell(batch);
+    batch = emptyBatch();
+  };
   for (let seed = from + place; seed < from + cases; seed += jobs) {
-    const failure = failureOf(seed, tally, failures < failuresToldMax);
-    if (failure === null) continue;
-    failures++;
-    onFailure(failure);
+    const [made, tally] = [makeCase(seed), emptyTally()];
+    const failure = failureOf(seed, made, tally, failuresTold < failuresToldMax);
+    for (const feature of featuresOf(made, [...tally.kinds.keys(), ...tally.codes.keys()])) count(batch.casesOf, feature);
+    addTally(batch.tally, tally);
+    batch.cases++;
+    if (failure !== null) batch.failures.push(failure);
+    if (failure !== null) failuresTold++;
+    if (failure !== null || batch.cases === casesOfBatch) await end();
   }
-  return tally;
+  await end();
 }
 
-function add(total: Tally, { kinds, codes, numbers }: Report): void {
-  for (const [name, by] of kinds) count(total.kinds, name, by);
-  for (const [name, by] of codes) count(total.codes, name, by);
-  total.rowsPulled += numbers.rowsPulled;
-  total.chunksRead += numbers.chunksRead;
-  total.rowsIfWhole += numbers.rowsIfWhole;
-  total.rangesPulled += numbers.rangesPulled;
-  total.wholeTablesPulled += numbers.wholeTablesPulled;
+function statementsOf({ kinds }: Tally): number {
+  return [...kinds.values()].reduce((sum, times) => sum + times, 0);
 }
 
-function reportOf({ kinds, codes, ...numbers }: Tally, failure: string | null): Report {
-  return { failure, kinds: [...kinds], codes: [...codes], numbers };
+/** All that has been told so far, and what is printed of it. */
+class Progress {
+  readonly #total = emptyBatch();
+  readonly #cases: number;
+  readonly #beganMs = performance.now();
+  #toldMs = performance.now();
+
+  constructor(cases: number) {
+    this.#cases = cases;
+  }
+
+  add({ tally, casesOf, cases, cpuSeconds, failures }: Batch): void {
+    addTally(this.#total.tally, tally);
+    for (const [name, by] of casesOf) count(this.#total.casesOf, name, by);
+    this.#total.cases += cases;
+    this.#total.cpuSeconds += cpuSeconds;
+    this.#total.failures.push(...failures);
+    for (const failure of failures) process.stdout.write(`${failure}\n`);
+    if (performance.now() - this.#toldMs < progressMs) return;
+    this.#toldMs = performance.now();
+    process.stdout.write(`${this.#summary()}\n`);
+  }
+
+  #summary(): string {
+    const { tally, cases, cpuSeconds, failures } = this.#total;
+    const seconds = (performance.now() - this.#beganMs) / 1000;
+    const rate = `${(cases / seconds).toFixed(1)} cases per second, ${((1000 * cpuSeconds) / Math.max(1, cases)).toFixed(0)} ms of CPU each`;
+    return `${cases} of ${this.#cases} cases, ${statementsOf(tally)} statements, ${tally.rowsPulled} rows pulled, in ${seconds.toFixed(0)} s; ${rate}; ${failures.length} differ`;
+  }
+
+  /** Whether all is well. */
+  end(): boolean {
+    const { tally, casesOf, cases, failures } = this.#total;
+    for (const [name, inCases] of [...casesOf].sort()) {
+      const times = tally.kinds.get(name) ?? tally.codes.get(name);
+      process.stdout.write(`${String(inCases).padStart(10)} cases  ${name}${times === undefined ? "" : `, ${times} times`}\n`);
+    }
+    const share = ((100 * tally.rowsPulled) / Math.max(1, tally.rowsIfWhole)).toFixed(0);
+    process.stdout.write(`pulled ${tally.rowsPulled} rows, ${share} % of ${tally.rowsIfWhole} by whole tables; `);
+    process.stdout.write(`${tally.rangesPulled} ranges and ${tally.wholeTablesPulled} whole tables asked for\n`);
+    const missed = cases >= casesEnough ? neverMet(casesOf) : [];
+    if (missed.length > 0) process.stdout.write(`met by no case: ${missed.join(", ")}\n`);
+    process.stdout.write(`${this.#summary()}\n`);
+    return failures.length === 0 && missed.length === 0 && cases === this.#cases;
+  }
 }
 
-function tellTally(tally: Tally): void {
-  for (const of of [tally.kinds, tally.codes])
-    for (const [name, times] of [...of].sort()) process.stdout.write(`${String(times).padStart(10)}  ${name}\n`);
-  const share = ((100 * tally.rowsPulled) / Math.max(1, tally.rowsIfWhole)).toFixed(0);
-  process.stdout.write(`pulled ${tally.rowsPulled} rows, ${share} % of ${tally.rowsIfWhole} by whole tables; `);
-  process.stdout.write(`${tally.rangesPulled} ranges and ${tally.wholeTablesPulled} whole tables asked for\n`);
-}
-
-function child(args: readonly string[], place: number, total: Tally, onFailure: (text: string) => void): Promise<void> {
+function child(args: readonly string[], place: number, tell: (batch: Batch) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const one = fork(fileURLToPath(import.meta.url), [...args], { env: { ...process.env, ATOMCAST_DIFFERENTIAL_PLACE: String(place) } });
-    one.on("message", (report: Report) => {
-      if (report.failure !== null) onFailure(report.failure);
-      else add(total, report);
+    const one = fork(fileURLToPath(import.meta.url), [...args], {
+      env: { ...process.env, ATOMCAST_DIFFERENTIAL_PLACE: String(place) },
+      execArgv: [`--max-semi-space-size=${youngSpaceMiB}`],
+      // Maps go as they are.
+      serialization: "advanced",
     });
-    one.on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`a process ended with code ${code}`))));
+    one.on("message", (batch: Batch) => tell(batch));
+    one.on("exit", (code, signal) => (code === 0 ? resolve() : reject(new Error(`a process ended with ${signal ?? `code ${code}`}`))));
   });
 }
 
@@ -101,28 +167,15 @@ async function main(args: readonly string[]): Promise<void> {
   const settings = settingsOf(args);
   const place = process.env.ATOMCAST_DIFFERENTIAL_PLACE;
   if (place !== undefined && process.send !== undefined) {
-    const tell = (report: Report): void => void process.send?.(report);
-    const tally = runPlace(settings, Number(place), (failure) => tell(reportOf(emptyTally(), failure)));
-    tell(reportOf(tally, null));
+    await runPlace(settings, Number(place), (batch) => new Promise((resolve) => process.send?.(batch, () => resolve())));
     process.disconnect();
     return;
   }
-  const beganMs = performance.now();
-  const total = emptyTally();
-  let failures = 0;
-  const onFailure = (text: string): void => {
-    failures++;
-    process.stdout.write(`${text}\n`);
-  };
-  if (settings.jobs === 1) add(total, reportOf(runPlace(settings, 0, onFailure), null));
-  else await Promise.all(Array.from({ length: settings.jobs }, (_, index) => child(args, index, total, onFailure)));
-  tellTally(total);
-  const seconds = (performance.now() - beganMs) / 1000;
-  const statements = [...total.kinds.values()].reduce((sum, times) => sum + times, 0);
-  process.stdout.write(
-    `${settings.cases} cases, ${statements} statements in ${seconds.toFixed(1)} s, ${(settings.cases / seconds).toFixed(1)} cases per second, ${failures} differ\n`,
-  );
-  if (failures > 0) process.exitCode = 1;
+  const progress = new Progress(settings.cases);
+  const all = Array.from({ length: settings.jobs }, (_, index) => child(args, index, (batch) => progress.add(batch)));
+  for (const { status, reason } of (await Promise.allSettled(all)).map((one) => ({ reason: null, ...one })))
+    if (status === "rejected") process.stdout.write(`${String(reason)}\n`);
+  if (!progress.end()) process.exitCode = 1;
 }
 
 await main(process.argv.slice(2));

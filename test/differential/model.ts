@@ -33,6 +33,9 @@ export class Model {
   #idle = 0;
   /** When the transaction began that is open. */
   #orphansBefore: ReadonlySet<string> = new Set();
+  /** As they are; null: not looked at since something may have changed. */
+  #rows: RowImage | null = null;
+  #orphansFound: ReadonlySet<string> | null = null;
 
   constructor(content: Buffer | null = null) {
     this.#database = this.#opened(content ?? ":memory:");
@@ -45,7 +48,19 @@ export class Model {
   }
 
   rows(): RowImage {
-    return readRows(this.#database);
+    this.#rows ??= readRows(this.#database);
+    return this.#rows;
+  }
+
+  #orphansNow(): ReadonlySet<string> {
+    this.#orphansFound ??= orphansOf(this.#database);
+    return this.#orphansFound;
+  }
+
+  /** To be called by whatever may change a row. */
+  #forget(): void {
+    this.#rows = null;
+    this.#orphansFound = null;
   }
 
   /**
@@ -57,6 +72,7 @@ export class Model {
     for (const row of changedRows(before, after)) if (others.has(row)) return `${row} was changed by another transaction since its snapshot`;
     const orphans = this.#orphans("all");
     try {
+      this.#forget();
       applyChanges(this.#database, before, after);
     } catch (error) {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
@@ -87,7 +103,7 @@ export class Model {
    * succeeds, and what SQLite complains of are rows that keep what they had.
    */
   run(statement: Statement, ids: readonly bigint[], code: string | null): Answer {
-    if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT|UPDATE)/i.test(statement.sql)) this.#orphansBefore = orphansOf(this.#database);
+    if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT|UPDATE)/i.test(statement.sql)) this.#orphansBefore = this.#orphansNow();
     if (code !== refused.code) {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
@@ -102,6 +118,7 @@ export class Model {
     const answer = this.#run(statement, ids);
     if (!this.inTransaction) return answer;
     const isWrong = answer.code === null && this.#orphans("immediate") > before;
+    if (isWrong) this.#forget();
     this.#database.exec(isWrong ? "ROLLBACK TO _model; RELEASE _model" : "RELEASE _model");
     return isWrong ? refused : answer;
   }
@@ -111,10 +128,11 @@ export class Model {
     if (isCommit(statement)) return this.#commitKeeping();
     if (!/^UPDATE/i.test(statement.sql)) return null;
     const isAlone = !this.inTransaction;
-    const before = orphansOf(this.#database);
+    const before = this.#orphansNow();
     this.#database.exec("SAVEPOINT _model; PRAGMA defer_foreign_keys = ON");
     const answer = this.#run(statement, ids);
-    const isKept = answer.code === null && isSubset(orphansOf(this.#database), before);
+    const isKept = answer.code === null && isSubset(this.#orphansNow(), before);
+    if (!isKept) this.#forget();
     this.#database.exec(isKept ? "PRAGMA defer_foreign_keys = OFF" : "ROLLBACK TO _model; PRAGMA defer_foreign_keys = OFF");
     if (!isAlone || !isKept) this.#database.exec("RELEASE _model");
     else this.#commitKeeping();
@@ -123,21 +141,24 @@ export class Model {
 
   /** SQLite counts what it complains of, and would refuse the COMMIT: what the transaction has changed is done again without foreign keys. Not where it has changed the schema. */
   #commitKeeping(): Answer | null {
-    if (!isSubset(orphansOf(this.#database), this.#orphansBefore)) return null;
+    if (!isSubset(this.#orphansNow(), this.#orphansBefore)) return null;
     const objects = (): string => JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema").raw().all());
     const [after, objectsAfter] = [this.rows(), objects()];
     this.#database.exec("ROLLBACK");
+    this.#forget();
     if (objects() !== objectsAfter) return null;
     applyChanges(this.#database, this.rows(), after);
+    this.#forget();
     return nothing;
   }
 
   /** Without a savepoint around it, which would be a transaction, and put off what is checked at its end. */
   #runAlone(statement: Statement, ids: readonly bigint[]): Answer {
-    const before = orphansOf(this.#database);
+    const before = this.#orphansNow();
     const copy = this.#database.serialize();
     const answer = this.#run(statement, ids);
-    if (answer.code !== null || this.inTransaction || isSubset(orphansOf(this.#database), before)) return answer;
+    if (answer.code !== null || this.inTransaction || isSubset(this.#orphansNow(), before)) return answer;
+    this.#forget();
     this.#database.close();
     this.#database = this.#opened(copy);
     this.#addIdleTriggers();
@@ -162,6 +183,8 @@ export class Model {
     this.#told = told === null ? [] : ids.filter((id) => !this.#exists(told.table, told.idColumn, id));
     try {
       const statement = this.#database.prepare<unknown[], SqlValue[]>(told?.sql ?? sql);
+      // A ROLLBACK itself writes nothing.
+      if (!statement.readonly || /^\s*ROLLBACK/i.test(sql)) this.#forget();
       const bound = args.length === 0 ? [] : [Object.fromEntries(args.map((value, index) => [String(index + 1), value]))];
       if (kind === "ddl" || kind === "schema") return this.#change(statement);
       if (!statement.reader) return { ...nothing, affected: statement.run(...bound).changes };

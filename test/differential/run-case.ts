@@ -48,6 +48,16 @@ export function count(of: Map<string, number>, name: string, by = 1): void {
   of.set(name, (of.get(name) ?? 0) + by);
 }
 
+export function addTally(into: Tally, { kinds, codes, ...numbers }: Tally): void {
+  for (const [name, by] of kinds) count(into.kinds, name, by);
+  for (const [name, by] of codes) count(into.codes, name, by);
+  into.rowsPulled += numbers.rowsPulled;
+  into.rowsIfWhole += numbers.rowsIfWhole;
+  into.rangesPulled += numbers.rangesPulled;
+  into.wholeTablesPulled += numbers.wholeTablesPulled;
+  into.chunksRead += numbers.chunksRead;
+}
+
 export function runCase(made: Case, tally: Tally = emptyTally()): Difference | null {
   return new CaseRun(made, tally).run();
 }

@@ -31,10 +31,43 @@ import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
 
-export interface Engine {
-  readonly id: EngineId;
-  readonly store: LocalStore;
-  settings: SessionSettings;
+/** Its store applies what has been committed when it is looked at next, in one go, as an engine's own follows in batches. */
+export class Engine {
+  settings: SessionSettings = freshSettings;
+  readonly #log: Cluster["log"];
+  /** Of the log. */
+  #applied = 0;
+
+  constructor(
+    readonly id: EngineId,
+    /** As far as it has come. */
+    readonly behind: LocalStore,
+    log: Cluster["log"],
+  ) {
+    this.#log = log;
+  }
+
+  get store(): LocalStore {
+    const pending = this.#log.slice(this.#applied);
+    const last = pending.at(-1);
+    if (last === undefined) return this.behind;
+    this.#applied = this.#log.length;
+    this.behind.apply(pending, last.seq);
+    return this.behind;
+  }
+
+  /** It starts over with what the log has made. */
+  reset(seq: Seq, schema: Parameters<LocalStore["reset"]>[1]): void {
+    this.#applied = this.#log.length;
+    this.behind.reset(seq, schema);
+    this.behind.become(this.id, this.id as number as Life);
+  }
+}
+
+interface NewestRow {
+  readonly seq: Seq;
+  readonly key: Uint8Array;
+  readonly row: Uint8Array | null;
 }
 
 export interface Client {
@@ -72,6 +105,8 @@ export class Cluster {
   /** What an Archive has, and what it remembers of the past. */
   readonly archive = createMemoryAtomStore();
   #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]> = new Map();
+  /** By table and key, those that were deleted too. */
+  readonly #rows = new Map<SpaceId, Map<string, NewestRow>>();
   readonly #recent = new RecentKeys(0 as Seq);
   #seq = 100;
   #nextIds = new Map<SpaceId, bigint>();
@@ -98,10 +133,9 @@ export class Cluster {
 
   constructor(count: number, directories: readonly (string | null)[] = [], watch: StatementWatch = noWatch, memoryBytes?: number) {
     this.engines = Array.from({ length: count }, (_, index) => {
-      const store = openSqliteLocalStore(directories[index] ?? null, memoryBytes, watch);
-      store.reset(100 as Seq, []);
-      store.become((index + 2) as EngineId, (index + 2) as Life);
-      return { id: (index + 2) as EngineId, store, settings: freshSettings };
+      const engine = new Engine((index + 2) as EngineId, openSqliteLocalStore(directories[index] ?? null, memoryBytes, watch), this.log);
+      engine.reset(100 as Seq, []);
+      return engine;
     });
   }
 
@@ -217,8 +251,7 @@ export class Cluster {
   restart(index: number): void {
     const engine = this.engine(index);
     this.#ifWhole.delete(engine);
-    engine.store.reset(this.seq, this.#catalog.inOrder());
-    engine.store.become(engine.id, engine.id as number as Life);
+    engine.reset(this.seq, this.#catalog.inOrder());
   }
 
   /** The engine gives up [low, high), as for a DROP. */
@@ -231,12 +264,16 @@ export class Cluster {
 
   #noteBrought(engine: Engine, space: SpaceId, rows: readonly { readonly key: Uint8Array }[], ranges: readonly BinaryRange[]): void {
     const isIn = (key: string, list: readonly BinaryRange[]): boolean => list.some(({ low, high }) => low <= key && (high === null || key < high));
-    const held = engine.store.heldHash(space)?.ranges ?? [];
+    let held: readonly BinaryRange[] | null = null;
+    const isHeld = (key: string): boolean => {
+      held ??= engine.store.heldHash(space)?.ranges ?? [];
+      return isIn(key, held);
+    };
     const tables = this.#ifWhole.get(engine) ?? new Map<SpaceId, BinaryRange[]>();
     const missing = tables.get(space) ?? [{ low: "", high: null }];
     for (const { key } of rows) {
       const place = Buffer.from(key).toString("latin1");
-      if (isIn(place, ranges) && !isIn(place, held)) this.rowsBrought++;
+      if (isIn(place, ranges) && !isHeld(place)) this.rowsBrought++;
       if (isIn(place, missing)) this.rowsIfWhole++;
     }
     this.#ifWhole.set(engine, tables.set(space, []));
@@ -289,13 +326,9 @@ export class Cluster {
 
   /** When a row of the range last changed, or was deleted. */
   #changedWithin(table: SpaceId, low: string, high: string | null): Seq {
-    for (const { seq, bytes } of this.log.toReversed()) {
-      const entry = decodeEntry(bytes);
-      if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
-      const keys = entry.body.parts.flatMap((part) => (part.kind === "rows" && part.table === table ? part.rows : []));
-      if (keys.map(({ key }) => Buffer.from(key).toString("latin1")).some((key) => key >= low && (high === null || key < high))) return seq;
-    }
-    return 0 as Seq;
+    let last = 0 as Seq;
+    for (const [key, { seq }] of this.#rows.get(table) ?? []) if (seq > last && key >= low && (high === null || key < high)) last = seq;
+    return last;
   }
 
   #lookUp(engine: Engine, space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
@@ -342,22 +375,18 @@ export class Cluster {
     return { low: cuts.findLast((cut) => cut <= low) ?? "", high: high === null ? null : (cuts.find((cut) => cut >= high) ?? null) };
   }
 
-  /** From the log: the newest version of each row. */
-  rowsOf(table: SpaceId): { key: Uint8Array; row: Uint8Array }[] {
-    const rows = new Map<string, { key: Uint8Array; row: Uint8Array }>();
-    for (const { bytes } of this.log) {
-      const entry = decodeEntry(bytes);
-      if (entry.kind !== "proposal" || entry.body.kind !== "transaction") continue;
-      for (const part of entry.body.parts) {
-        if (part.kind !== "rows" || part.table !== table) continue;
-        for (const { key, row } of part.rows) {
-          const name = Buffer.from(key).toString("latin1");
-          if (row === null) rows.delete(name);
-          else rows.set(name, { key, row });
-        }
-      }
+  /** The newest version of each row that was committed. */
+  rowsOf(table: SpaceId): PulledRow[] {
+    return [...(this.#rows.get(table)?.values() ?? [])].flatMap(({ key, row }) => (row === null ? [] : [{ key, row }]));
+  }
+
+  #keepRows({ parts }: TransactionBody, seq: Seq): void {
+    for (const part of parts) {
+      if (part.kind !== "rows") continue;
+      const rows = this.#rows.get(part.table) ?? new Map<string, NewestRow>();
+      for (const { key, row } of part.rows) rows.set(Buffer.from(key).toString("latin1"), { seq, key, row });
+      this.#rows.set(part.table, rows);
     }
-    return [...rows.values()];
   }
 
   commit(engine: EngineId, body: Uint8Array): void {
@@ -373,10 +402,10 @@ export class Cluster {
     };
     const bytes = encodeProposal(header, [body]);
     this.log.push({ seq, bytes });
-    for (const one of this.engines) one.store.apply([{ seq, bytes }], seq);
     const entry = decodeEntry(bytes);
     if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return;
     this.#keepSchema(entry.body, seq);
+    this.#keepRows(entry.body, seq);
     this.#store(entry.body, seq);
     this.#note(entry.body, seq);
   }
@@ -397,7 +426,7 @@ export class Cluster {
       for (const { key, row, oldBytes } of part.rows)
         changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
     }
-    const mark = Math.min(...this.engines.map(({ store }) => store.oldestSnapshot ?? store.appliedSeq)) as Seq;
+    const mark = Math.min(...this.engines.map(({ behind }) => behind.oldestSnapshot ?? behind.appliedSeq)) as Seq;
     // It is done when it returns.
     void this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
   }
@@ -430,7 +459,7 @@ export class Cluster {
   }
 
   close(): void {
-    for (const { store } of this.engines) store.close();
+    for (const { behind } of this.engines) behind.close();
   }
 }
 

@@ -327,8 +327,21 @@ const visitorKeys: Readonly<Partial<Record<string, readonly string[]>>> = parser
 
 /** In the order of the text. */
 export function childrenOf(node: parser.AstNode): parser.AstNode[] {
-  const children = node as unknown as Readonly<Record<string, parser.AstNode | readonly parser.AstNode[] | undefined>>;
-  return (visitorKeys[node.type] ?? []).flatMap((key) => children[key] ?? []);
+  const children: parser.AstNode[] = [];
+  pushChildren(node, children);
+  return children;
+}
+
+function pushChildren(node: parser.AstNode, into: parser.AstNode[]): void {
+  const keys = visitorKeys[node.type];
+  if (keys === undefined) return;
+  const children = node as unknown as Readonly<Record<string, parser.AstNode | readonly parser.AstNode[] | null | undefined>>;
+  for (const key of keys) {
+    const child = children[key];
+    if (child === undefined || child === null) continue;
+    if (!("type" in child)) for (const one of child) into.push(one);
+    else into.push(child);
+  }
 }
 
 /** Every node under `root`, in the order of the text. A loop, not a recursion: a long chain of ORs is a tree as deep as it is long. */
@@ -336,7 +349,13 @@ export function walk(root: parser.AstNode, visit: (node: parser.AstNode) => void
   const stack: parser.AstNode[] = [root];
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     visit(node);
-    const children = childrenOf(node);
-    for (let index = children.length - 1; index >= 0; index -= 1) stack.push(children[index] as parser.AstNode);
+    const first = stack.length;
+    pushChildren(node, stack);
+    // The first comes off first.
+    for (let low = first, high = stack.length - 1; low < high; low += 1, high -= 1) {
+      const swapped = stack[low] as parser.AstNode;
+      stack[low] = stack[high] as parser.AstNode;
+      stack[high] = swapped;
+    }
   }
 }

@@ -22,9 +22,9 @@ export interface Uses {
 }
 
 /** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
-const pageIsRegister = 0x10n;
+const pageIsRegister = 0x10;
 
-type Instruction = readonly [address: bigint, opcode: string, p1: bigint, p2: bigint, p3: bigint, p4: string | null, p5: bigint];
+type Instruction = readonly [address: number, opcode: string, p1: number, p2: number, p3: number, p4: string | null, p5: number];
 
 const triggerName = /^-- TRIGGER (.*)$/s;
 const capturePrefix = "_capture_";
@@ -42,17 +42,19 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
   const program = main
     .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
     .raw()
+    // A program has many instructions, and its operands have 32 bits.
+    .safeIntegers(false)
     .all(...nulls);
   /** Where the section's tables are noted. null: capture's. */
   let section: Set<LocalTable> | null = named;
-  const note = (set: Set<LocalTable>, page: bigint): void => {
-    const table = schema.tablesByRoot.get(Number(page));
+  const note = (set: Set<LocalTable>, page: number): void => {
+    const table = schema.tablesByRoot.get(page);
     if (table === undefined) return;
     set.add(table);
     section?.add(table);
   };
   for (const [index, [address, opcode, p1, p2, p3, p4, p5]] of program.entries()) {
-    if (address === 0n && index > 0) {
+    if (address === 0 && index > 0) {
       const name = triggerName.exec(p4 ?? "")?.[1];
       const isCapture = name?.startsWith(capturePrefix) === true && !schema.objects.has(foldName(name));
       section = isCapture ? null : name === undefined ? acted : triggered;
@@ -60,13 +62,13 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
     switch (opcode) {
       case "OpenRead":
       case "ReopenIdx":
-        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(read, p2);
+        if (p3 === 0 && (p5 & pageIsRegister) === 0) note(read, p2);
         break;
       case "OpenWrite":
-        if (p3 === 0n && (p5 & pageIsRegister) === 0n) note(written, p2);
+        if (p3 === 0 && (p5 & pageIsRegister) === 0) note(written, p2);
         break;
       case "Clear":
-        if (p2 === 0n) note(written, p1);
+        if (p2 === 0) note(written, p1);
         break;
       case "Function":
       case "PureFunc":

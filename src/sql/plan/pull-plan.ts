@@ -281,6 +281,8 @@ class Planner {
   /** What SQLite takes the text for. */
   #literal({ span }: Expr, sign: string): ConstantSource {
     const text = this.#parsed.sql.slice(span.offset, span.offset + span.length);
+    if (/^\d{1,18}$/.test(text)) return { kind: "literal", value: BigInt(`${sign}${text}`) };
+    if (/^'[^'\0]*'$/.test(text)) return { kind: "literal", value: text.slice(1, -1) };
     const value = this.#statement.main.prepare<[], SqlValue>(`SELECT ${sign}${text}`).pluck().get() ?? null;
     return { kind: "literal", value };
   }
