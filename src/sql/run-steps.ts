@@ -420,7 +420,11 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
     return outcome;
   }
   if (isChecked && isPullNeeded(run, missingReferring(run, unit, plan, touches))) return outcome;
-  if (isChecked) {
+  const isUndone = isFault(outcome) && !plan.mayFailInPart;
+  if (isChecked && isUndone) {
+    // What it touched is as it was: its checks would tell of rows that were without their parent before.
+    if (unit.kind !== "implicit") main.exec(`RELEASE ${statementSavepoint}`);
+  } else if (isChecked) {
     const isFine = areForeignKeysFine(run, unit, touches, "statement");
     if (run.interruption !== null) return outcome;
     if (!isFine) {

@@ -45,6 +45,8 @@ export interface RunnablePlan {
   readonly foreignKeys: readonly LocalForeignKey[];
   /** A row may be deleted, with all that follows from it, and another one with its key take its place: REPLACE, here or in what it sets off. */
   readonly replaces: boolean;
+  /** Rows that it wrote before an error may stay: FAIL, here or in what it sets off. Else what fails is undone as a whole. */
+  readonly mayFailInPart: boolean;
   /** It may give many rows. */
   readonly loops: boolean;
   /** It generates ids of the tables that it writes. */
@@ -161,7 +163,8 @@ function makeRunnable(
     hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],
-    replaces: constraints.size > 0 && mayReplace(sql, schema),
+    replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i, sql, schema),
+    mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, schema),
     loops: use.loops,
     usesIds: use.callsNextId,
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
@@ -171,10 +174,10 @@ function makeRunnable(
   };
 }
 
-/** ON CONFLICT REPLACE may stand behind any constraint of a table, and REPLACE in any trigger. */
-function mayReplace(sql: string, schema: LocalSchema): boolean {
-  if (/\breplace\b/i.test(sql)) return true;
-  for (const { object } of schema.objects.values()) if (/\breplace\b/i.test(object.sql)) return true;
+/** ON CONFLICT REPLACE or FAIL may stand behind any constraint of a table, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger. */
+function mayResolveBy(word: RegExp, sql: string, schema: LocalSchema): boolean {
+  if (word.test(sql)) return true;
+  for (const { object } of schema.objects.values()) if (word.test(object.sql)) return true;
   return false;
 }
 

@@ -104,6 +104,41 @@ test.each([
   model.close();
 });
 
+const request = (...sql: readonly string[]): Case["events"][number] => ({ kind: "run", store: 0, statements: sql.map((one) => statement(one)) });
+
+test("a row without its parent keeps what it had also where the UPDATE gives it another key", () => {
+  const events = [
+    request("CREATE TABLE t(id INTEGER PRIMARY KEY, f REFERENCES t(id) ON UPDATE SET DEFAULT DEFERRABLE INITIALLY DEFERRED)"),
+    request("PRAGMA foreign_keys = OFF", "INSERT INTO t VALUES (1, 3)"),
+    request("BEGIN", "UPDATE t SET id = id + 1 WHERE 1", "COMMIT", "ROLLBACK"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
+test("a row that a foreign key's action does not find, since its value is of another kind, stands against DROP TABLE, though not in SQLite", () => {
+  const events = [
+    request("CREATE TABLE p(c TEXT UNIQUE)"),
+    request("CREATE TABLE t(k TEXT PRIMARY KEY, f REFERENCES p(c) ON DELETE CASCADE)"),
+    request("INSERT INTO p VALUES (9)"),
+    request("INSERT INTO t VALUES ('A', 9)"),
+    request("DROP TABLE p"),
+    request("BEGIN", "DROP TABLE p", "COMMIT", "ROLLBACK"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
+test("a column that an ALTER could not add within a transaction is not seen there", () => {
+  const events = [
+    request("CREATE TABLE t(id INTEGER PRIMARY KEY, b)", "INSERT INTO t VALUES (1, 'c')"),
+    request("BEGIN", "ALTER TABLE t ADD COLUMN z CHECK (b <> 'c')", "SELECT * FROM t", "COMMIT"),
+  ].map((event) =>
+    event.kind === "run"
+      ? { ...event, statements: event.statements.map((one) => (/^(CREATE|ALTER)/.test(one.sql) ? { ...one, kind: "ddl" } : one)) }
+      : event,
+  );
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("a case that differs is made as small as it can be", () => {
   const made = caseOf(
     table,

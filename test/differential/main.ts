@@ -167,6 +167,8 @@ async function main(args: readonly string[]): Promise<void> {
   const settings = settingsOf(args);
   const place = process.env.ATOMCAST_DIFFERENTIAL_PLACE;
   if (place !== undefined && process.send !== undefined) {
+    // Whoever asked is gone.
+    process.once("disconnect", () => process.exit());
     await runPlace(settings, Number(place), (batch) => new Promise((resolve) => process.send?.(batch, () => resolve())));
     process.disconnect();
     return;

@@ -1,8 +1,9 @@
 /**
  * What is right: plain SQLite, one connection, fed with the same statements in the order in which the stores commit them, and told the ids that they generated.
- * In two things it is put right itself. Where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
+ * In some things it is put right itself. Where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
  * the new row's parent (its isSetNullAction asks which action was compiled last, not which one is being compiled), and stores a row that its own foreign_key_check complains of.
  * And where an UPDATE sets the foreign key of a row that has no parent to the value that it has, SQLite refuses it, and on a store the row keeps what it had.
+ * And where an ALTER fails within a transaction, SQLite goes on showing the column that it would have added: the schema is read again.
  * And where an UPDATE's conflicts are resolved row by row, it shows in which order it visits the rows: SQLite promises none, and takes an index's where there is no trigger,
  * the rowids' where there is one, as always on a local store. So each table of the model has a trigger that does nothing.
  */
@@ -10,7 +11,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 import type { Statement } from "./case.js";
-import { orphansOf } from "./orphans.js";
+import { areKept, orphansOf } from "./orphans.js";
 import { applyChanges, changedRows, type RowImage, readRows } from "./row-image.js";
 
 /** Of a statement, as texts that can be compared. */
@@ -33,6 +34,8 @@ export class Model {
   #idle = 0;
   /** When the transaction began that is open. */
   #orphansBefore: ReadonlySet<string> = new Set();
+  /** Rows may have got other keys since then. */
+  #movesKeys = false;
   /** As they are; null: not looked at since something may have changed. */
   #rows: RowImage | null = null;
   #orphansFound: ReadonlySet<string> | null = null;
@@ -103,6 +106,8 @@ export class Model {
    * succeeds, and what SQLite complains of are rows that keep what they had.
    */
   run(statement: Statement, ids: readonly bigint[], code: string | null): Answer {
+    if (!this.inTransaction) this.#movesKeys = false;
+    if (movesKeys.test(statement.sql)) this.#movesKeys = true;
     if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT|UPDATE)/i.test(statement.sql)) this.#orphansBefore = this.#orphansNow();
     if (code !== refused.code) {
       const answer = this.#run(statement, ids);
@@ -131,7 +136,7 @@ export class Model {
     const before = this.#orphansNow();
     this.#database.exec("SAVEPOINT _model; PRAGMA defer_foreign_keys = ON");
     const answer = this.#run(statement, ids);
-    const isKept = answer.code === null && isSubset(this.#orphansNow(), before);
+    const isKept = answer.code === null && areKept(this.#orphansNow(), before, this.#movesKeys);
     if (!isKept) this.#forget();
     this.#database.exec(isKept ? "PRAGMA defer_foreign_keys = OFF" : "ROLLBACK TO _model; PRAGMA defer_foreign_keys = OFF");
     if (!isAlone || !isKept) this.#database.exec("RELEASE _model");
@@ -141,7 +146,7 @@ export class Model {
 
   /** SQLite counts what it complains of, and would refuse the COMMIT: what the transaction has changed is done again without foreign keys. Not where it has changed the schema. */
   #commitKeeping(): Answer | null {
-    if (!isSubset(this.#orphansNow(), this.#orphansBefore)) return null;
+    if (!areKept(this.#orphansNow(), this.#orphansBefore, this.#movesKeys)) return null;
     const objects = (): string => JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema").raw().all());
     const [after, objectsAfter] = [this.rows(), objects()];
     this.#database.exec("ROLLBACK");
@@ -157,7 +162,7 @@ export class Model {
     const before = this.#orphansNow();
     const copy = this.#database.serialize();
     const answer = this.#run(statement, ids);
-    if (answer.code !== null || this.inTransaction || isSubset(this.#orphansNow(), before)) return answer;
+    if (answer.code !== null || this.inTransaction || areKept(this.#orphansNow(), before, this.#movesKeys)) return answer;
     this.#forget();
     this.#database.close();
     this.#database = this.#opened(copy);
@@ -199,8 +204,16 @@ export class Model {
 
   /** Columns and counts are of statements that SQLite runs for it, and mean nothing. */
   #change(statement: Sqlite.Statement<unknown[], SqlValue[]>): Answer {
-    if (statement.reader) statement.raw().all();
-    else statement.run();
+    const isWithin = this.inTransaction;
+    if (isWithin) this.#database.exec("SAVEPOINT _change");
+    try {
+      if (statement.reader) statement.raw().all();
+      else statement.run();
+    } catch (error) {
+      if (isWithin && this.inTransaction) this.#database.exec("ROLLBACK TO _change; RELEASE _change");
+      throw error;
+    }
+    if (isWithin) this.#database.exec("RELEASE _change");
     this.#addIdleTriggers();
     return nothing;
   }
@@ -223,9 +236,8 @@ export class Model {
   }
 }
 
-function isSubset(some: ReadonlySet<string>, all: ReadonlySet<string>): boolean {
-  return [...some].every((one) => all.has(one));
-}
+/** What the makers call keys, set by an UPDATE. */
+const movesKeys = /^UPDATE\b.* SET (?:\w+ = .*, )?(?:id|k|n|rowid) = /s;
 
 function isCommit({ sql }: Statement): boolean {
   return /^\s*(COMMIT|END|RELEASE)/i.test(sql);

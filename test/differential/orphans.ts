@@ -23,21 +23,48 @@ export function orphansOf(database: Database): Set<string> {
     references.set(name, [...(references.get(name) ?? []), one]);
   }
   const orphans = new Set<string>();
-  for (const [name, reference] of references) for (const row of orphansBy(database, reference)) orphans.add(`${name}: ${row.map(tell).join(", ")}`);
+  for (const [name, reference] of references)
+    for (const { identity, own } of orphansBy(database, reference))
+      orphans.add(`${name}: ${own.map(tell).join(", ")}${of}${identity.map(tell).join(", ")}`);
   return orphans;
 }
 
-function orphansBy(database: Database, reference: readonly Reference[]): SqlValue[][] {
+/** Between what a row refers to and its key. */
+const of = "\0";
+
+/** Whether none is among them that was not before. `moves`: a row may have another key than before. */
+export function areKept(after: ReadonlySet<string>, before: ReadonlySet<string>, moves: boolean): boolean {
+  if (!moves) return [...after].every((one) => before.has(one));
+  const left = new Map<string, number>();
+  const withoutKey = (one: string): string => one.slice(0, one.indexOf(of));
+  for (const one of before) left.set(withoutKey(one), (left.get(withoutKey(one)) ?? 0) + 1);
+  return [...after].every((one) => {
+    const count = left.get(withoutKey(one)) ?? 0;
+    left.set(withoutKey(one), count - 1);
+    return count > 0;
+  });
+}
+
+interface Orphan {
+  readonly identity: SqlValue[];
+  readonly own: SqlValue[];
+}
+
+function orphansBy(database: Database, reference: readonly Reference[]): Orphan[] {
   const [{ child, wr, parent } = { child: "", wr: 0n, parent: "" }] = reference;
   const keys = database.prepare<[string], { readonly name: string }>("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk");
   const identity = wr === 1n ? keys.all(child).map(({ name }) => `c.${name}`) : ["c.rowid"];
   const own = reference.map((one) => `c.${one.own}`);
+  // Where the parent is gone, every row that refers to it is without.
+  const isThere =
+    database.prepare<[string]>("SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE").get(parent) !== undefined;
   // A value without affinity and collation takes the parent's, as where a foreign key looks for it.
   const same = reference.map((one) => `p.${one.target} = +c.${one.own}`);
   const sql = `SELECT ${[...identity, ...own].join(", ")} FROM ${child} c
-    WHERE ${own.map((column) => `${column} IS NOT NULL`).join(" AND ")} AND NOT EXISTS (SELECT 1 FROM ${parent} p WHERE ${same.join(" AND ")})`;
+    WHERE ${own.map((column) => `${column} IS NOT NULL`).join(" AND ")}${isThere ? ` AND NOT EXISTS (SELECT 1 FROM ${parent} p WHERE ${same.join(" AND ")})` : ""}`;
   try {
-    return database.prepare<[], SqlValue[]>(sql).raw().all();
+    const rows = database.prepare<[], SqlValue[]>(sql).raw().all();
+    return rows.map((row) => ({ identity: row.slice(0, identity.length), own: row.slice(identity.length) }));
   } catch (error) {
     // The foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
     if (!(error instanceof Sqlite.SqliteError)) throw error;

@@ -247,6 +247,39 @@ describe("foreign keys", () => {
     expect(c.rows(0, "SELECT * FROM c")).toEqual([[1n, 9n, null]]);
   });
 
+  test("of a statement that is undone as a whole nothing is checked: its own error is told, also where it had for a while what rows without their parent look for", () => {
+    const c = start();
+    for (const sql of [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, u UNIQUE)",
+      "CREATE TABLE d(id INTEGER PRIMARY KEY, u REFERENCES p(u) DEFERRABLE INITIALLY DEFERRED)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, u REFERENCES p(u))",
+    ])
+      c.sql(0, sql);
+    c.run(0, [
+      step("PRAGMA foreign_keys = OFF"),
+      step("INSERT INTO c VALUES (1, 'A')"),
+      step("INSERT INTO d VALUES (1, 'B')"),
+      step("PRAGMA foreign_keys = ON"),
+    ]);
+    for (const value of ["A", "B"]) {
+      const insert = `INSERT INTO p(u) VALUES ('${value}'), ('${value}')`;
+      for (const store of [0, 1]) {
+        expect(c.fault(store, insert)).toMatchObject({ code: "SQLITE_CONSTRAINT_UNIQUE", message: "UNIQUE constraint failed: p.u" });
+        expect(kinds(c, store, "BEGIN", insert, `INSERT INTO p VALUES (${10 + store}, ${10 + store})`, "COMMIT"), value).toEqual([
+          "ok",
+          "SQLITE_CONSTRAINT_UNIQUE",
+          "ok",
+          "ok",
+        ]);
+        c.sql(store, "DELETE FROM p");
+      }
+    }
+    // What stays of it, as here its first row, is checked.
+    c.sql(0, "CREATE TABLE f(id INTEGER PRIMARY KEY, u UNIQUE, r REFERENCES p(id))");
+    expect(c.fault(1, "INSERT OR FAIL INTO f(u, r) VALUES (1, 77), (1, NULL)").code).toBe("SQLITE_CONSTRAINT_FOREIGNKEY");
+    expect(c.rows(0, "SELECT count(*) FROM f")).toEqual([[0n]]);
+  });
+
   test("a table of more foreign keys than an integer has bits", () => {
     const c = start(1);
     const names = Array.from({ length: 70 }, (_, place) => `f${place}`);

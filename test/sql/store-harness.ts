@@ -31,37 +31,10 @@ import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
 
-/** Its store applies what has been committed when it is looked at next, in one go, as an engine's own follows in batches. */
-export class Engine {
-  settings: SessionSettings = freshSettings;
-  readonly #log: Cluster["log"];
-  /** Of the log. */
-  #applied = 0;
-
-  constructor(
-    readonly id: EngineId,
-    /** As far as it has come. */
-    readonly behind: LocalStore,
-    log: Cluster["log"],
-  ) {
-    this.#log = log;
-  }
-
-  get store(): LocalStore {
-    const pending = this.#log.slice(this.#applied);
-    const last = pending.at(-1);
-    if (last === undefined) return this.behind;
-    this.#applied = this.#log.length;
-    this.behind.apply(pending, last.seq);
-    return this.behind;
-  }
-
-  /** It starts over with what the log has made. */
-  reset(seq: Seq, schema: Parameters<LocalStore["reset"]>[1]): void {
-    this.#applied = this.#log.length;
-    this.behind.reset(seq, schema);
-    this.behind.become(this.id, this.id as number as Life);
-  }
+export interface Engine {
+  readonly id: EngineId;
+  readonly store: LocalStore;
+  settings: SessionSettings;
 }
 
 interface NewestRow {
@@ -133,9 +106,10 @@ export class Cluster {
 
   constructor(count: number, directories: readonly (string | null)[] = [], watch: StatementWatch = noWatch, memoryBytes?: number) {
     this.engines = Array.from({ length: count }, (_, index) => {
-      const engine = new Engine((index + 2) as EngineId, openSqliteLocalStore(directories[index] ?? null, memoryBytes, watch), this.log);
-      engine.reset(100 as Seq, []);
-      return engine;
+      const store = openSqliteLocalStore(directories[index] ?? null, memoryBytes, watch);
+      store.reset(100 as Seq, []);
+      store.become((index + 2) as EngineId, (index + 2) as Life);
+      return { id: (index + 2) as EngineId, store, settings: freshSettings };
     });
   }
 
@@ -251,7 +225,8 @@ export class Cluster {
   restart(index: number): void {
     const engine = this.engine(index);
     this.#ifWhole.delete(engine);
-    engine.reset(this.seq, this.#catalog.inOrder());
+    engine.store.reset(this.seq, this.#catalog.inOrder());
+    engine.store.become(engine.id, engine.id as number as Life);
   }
 
   /** The engine gives up [low, high), as for a DROP. */
@@ -402,6 +377,7 @@ export class Cluster {
     };
     const bytes = encodeProposal(header, [body]);
     this.log.push({ seq, bytes });
+    for (const one of this.engines) one.store.apply([{ seq, bytes }], seq);
     const entry = decodeEntry(bytes);
     if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return;
     this.#keepSchema(entry.body, seq);
@@ -426,7 +402,7 @@ export class Cluster {
       for (const { key, row, oldBytes } of part.rows)
         changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
     }
-    const mark = Math.min(...this.engines.map(({ behind }) => behind.oldestSnapshot ?? behind.appliedSeq)) as Seq;
+    const mark = Math.min(...this.engines.map(({ store }) => store.oldestSnapshot ?? store.appliedSeq)) as Seq;
     // It is done when it returns.
     void this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
   }
@@ -459,7 +435,7 @@ export class Cluster {
   }
 
   close(): void {
-    for (const { behind } of this.engines) behind.close();
+    for (const { store } of this.engines) store.close();
   }
 }
 
