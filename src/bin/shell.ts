@@ -113,8 +113,18 @@ async function converse(shell: Shell, options: ShellOptions): Promise<ExitCode> 
   options.output.write(`Connected to ${options.url}. Statements end with a semicolon; .help tells more.\n`);
   const timer = setInterval(() => void keepAlive(shell), keepAliveMs);
   terminal.on("SIGINT", () => onInterrupt(shell, scanner, terminal));
+  // The input may have ended while its last lines wait to be run: from Node 24 on, who prompts then is told an error.
+  let isClosed = false;
+  terminal.once("close", () => {
+    isClosed = true;
+  });
   const prompt = (): void => {
-    terminal.setPrompt(scanner.isEmpty ? (shell.stream.isAutocommit ? "atomcast> " : "atomcast*> ") : "     ...> ");
+    const text = scanner.isEmpty ? (shell.stream.isAutocommit ? "atomcast> " : "atomcast*> ") : "     ...> ";
+    if (isClosed) {
+      options.output.write(text);
+      return;
+    }
+    terminal.setPrompt(text);
     terminal.prompt();
   };
   try {
