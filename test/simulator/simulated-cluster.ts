@@ -44,7 +44,7 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
   repairDelayMsMax: 5,
   datagramsPerTurnMax: 16,
   windowBytesMax: 32 * 1024,
-  keptBytesMax: 8 * 1024,
+  keptBytesMax: 32 * 1024,
   catchUpBytes: 12 * 1024,
 };
 

@@ -24,7 +24,7 @@ export const simulationLimits: StreamLimits = {
   datagramBytesMax: 512,
   datagramsPerTurnMax: 8,
   windowBytesMax: 16_384,
-  keptBytesMax: 8_192,
+  keptBytesMax: 32_768,
   catchUpBytes: 12_288,
 };
 

@@ -40,7 +40,7 @@ export interface StreamLimits {
   readonly datagramsPerTurnMax: number;
   /** Sent and not yet durable on a majority, in bytes: the sequencer sends no further (voters' flow control). */
   readonly windowBytesMax: number;
-  /** Committed entries kept in memory for repair, in bytes. */
+  /** What committed entries that are kept for repair take of memory, in bytes (`entryOverheadBytes` each, besides their own). */
   readonly keptBytesMax: number;
   /** A receiver further behind than this catches up over TCP. */
   readonly catchUpBytes: number;
