@@ -36,6 +36,7 @@ import {
 } from "../base/ids.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type {
+  AtomSize,
   BootEntry,
   DdlPart,
   Entry,
@@ -345,14 +346,18 @@ export class Catalog {
       this.atoms.countMore(body.space, body.pieces.length);
       return [];
     }
-    const added = body.pieces.reduce((sum, piece) => ({ bytes: sum.bytes + piece.bytes, rows: sum.rows + piece.rows }), { bytes: 0, rows: 0 });
-    const kept = { ...atom, bytes: Math.max(0, atom.bytes - added.bytes), rows: Math.max(0, atom.rows - added.rows), ownershipVersion: seq };
-    this.#setAtom(taken(kept, this.#members, body.firstTaker));
-    for (const piece of body.pieces) {
-      const low = Buffer.from(piece.low);
-      const made = { ...kept, id: piece.atom, low, lowKey: binaryKey(low), bytes: piece.bytes, rows: piece.rows };
-      this.#addAtom(taken(made, this.#members, piece.taker));
+    const [first, ...sizes] = sizesOfPieces(atom, body);
+    if (body.pieces.length === 0 && body.firstTaker === 0) {
+      this.#setAtom({ ...atom, ...first });
+      return [];
     }
+    const kept = { ...atom, ...first, ownershipVersion: seq };
+    this.#setAtom(taken(kept, this.#members, body.firstTaker));
+    body.pieces.forEach((piece, index) => {
+      const low = Buffer.from(piece.low);
+      const made = { ...kept, ...sizes[index], id: piece.atom, low, lowKey: binaryKey(low) };
+      this.#addAtom(taken(made, this.#members, piece.taker));
+    });
     return [{ kind: "split", seq, body }];
   }
 
@@ -522,4 +527,15 @@ function decodeMark(bytes: Uint8Array): Seq {
   const mark = reader.varint() as Seq;
   reader.end();
   return mark;
+}
+
+/** Of the first piece, and of all others in order. What has come since they were measured is the last one's: rows are mostly added at the end. */
+function sizesOfPieces(atom: AtomSize, { pieces, measured }: SplitBody): AtomSize[] {
+  const nothing: AtomSize = { bytes: 0, rows: 0 };
+  const sizes = [measured?.first ?? nothing, ...pieces].map(({ bytes, rows }): AtomSize => ({ bytes, rows }));
+  const counted = measured?.counted ?? pieces.reduce((sum, { bytes, rows }) => ({ bytes: sum.bytes + bytes, rows: sum.rows + rows }), nothing);
+  const place = measured === null ? 0 : pieces.length;
+  const { bytes, rows } = sizes[place] ?? nothing;
+  sizes[place] = { bytes: Math.max(0, bytes + atom.bytes - counted.bytes), rows: Math.max(0, rows + atom.rows - counted.rows) };
+  return sizes;
 }

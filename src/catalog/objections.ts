@@ -50,7 +50,8 @@ export function splitObjection({ atoms, schema }: Catalogs, proposal: ProposalEn
     if (atoms.get(piece.atom) !== undefined || Buffer.compare(piece.low, low) <= 0) return "malformed";
     low = Buffer.from(piece.low);
   }
-  if ((body.pieces.length === 0 && body.firstTaker === 0) || (high !== null && Buffer.compare(low, high) >= 0)) return "malformed";
+  if ((body.pieces.length === 0 && body.firstTaker === 0 && body.measured === null) || (high !== null && Buffer.compare(low, high) >= 0))
+    return "malformed";
   if (body.sequenceNext === 0n) return null;
   const table = schema.tables.get(atom.space);
   const { sequenceFirst: first, sequenceNext: next } = body;

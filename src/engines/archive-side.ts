@@ -19,14 +19,23 @@ const parkedPullsMax = 4096;
  */
 const batchEveryMs = 20;
 const batchChangesMin = 4000;
+/** Changes that a pull is compared with at most: some tenths of a millisecond. Beyond it, it waits for the store. */
+const comparedMax = 4000;
 /** Changes of rows that may wait for the store. */
 const backlogMax = 100_000;
+
+interface Parked {
+  readonly from: Endpoint;
+  readonly request: PullRequestMessage | CutsRequestMessage;
+  isCompared: boolean;
+}
 
 export class ArchiveSide {
   readonly catalogs: CatalogSource;
   readonly #context: CoreContext;
   #changes: StoreChange[] = [];
-  #underWay = false;
+  /** The batch that the store is at. */
+  #underWay: readonly StoreChange[] | null = null;
   #beganMs = Number.NEGATIVE_INFINITY;
   #last: Seq;
   /** By table. */
@@ -34,7 +43,9 @@ export class ArchiveSide {
   stored: Seq;
   /** As the store has told it last. */
   versions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
-  #parked: { readonly from: Endpoint; readonly request: PullRequestMessage | CutsRequestMessage }[] = [];
+  #parked: Parked[] = [];
+  /** Some of them have not been compared with what waits for the store. */
+  #mayBeUnchanged = false;
 
   constructor(context: CoreContext) {
     this.#context = context;
@@ -76,19 +87,21 @@ export class ArchiveSide {
   }
 
   turnEnd(): void {
-    if (this.#underWay || this.#last === this.stored) return;
+    this.#serveUnchanged();
+    if (this.#underWay !== null || this.#last === this.stored) return;
     const { nowMs } = this.#context;
-    if (nowMs - this.#beganMs < batchEveryMs && this.#parked.length === 0 && this.#changes.length < batchChangesMin) return;
+    const isAwaited = this.#parked.some(({ request }) => request.minSeq <= this.#last);
+    if (nowMs - this.#beganMs < batchEveryMs && !isAwaited && this.#changes.length < batchChangesMin) return;
     this.#beganMs = nowMs;
-    this.#underWay = true;
     const changes = this.#changes;
+    this.#underWay = changes;
     this.#changes = [];
     const { catalog, position } = this.#context;
     this.#context.push({ kind: "storeBatch", batch: { changes, mark: catalog.mark, catalog: catalog.takeDirty(), position } });
   }
 
   onStored(seq: Seq): void {
-    this.#underWay = false;
+    this.#underWay = null;
     this.stored = seq;
     if (this.#parked.length === 0) return;
     const ready = this.#parked.filter(({ request }) => request.minSeq <= seq);
@@ -97,8 +110,38 @@ export class ArchiveSide {
   }
 
   #serve(to: Endpoint, request: PullRequestMessage | CutsRequestMessage): void {
-    if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request });
+    if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request, sameThrough: noSeq });
     else this.#context.push({ kind: "serveCuts", to, request });
+  }
+
+  /** A HOLD, and what others write elsewhere, need not be stored first: one transaction of the store takes tens of milliseconds where it is large. */
+  #serveUnchanged(): void {
+    if (!this.#mayBeUnchanged) return;
+    this.#mayBeUnchanged = false;
+    this.#parked = this.#parked.filter((one) => {
+      const { request, from } = one;
+      if (one.isCompared || request.kind !== "pullRequest") return true;
+      if (request.minSeq > this.#last) {
+        this.#mayBeUnchanged = true;
+        return true;
+      }
+      one.isCompared = true;
+      if (!this.#isUnchanged(request)) return true;
+      this.#context.push({ kind: "serveRows", to: from, request, sameThrough: request.minSeq });
+      return false;
+    });
+  }
+
+  /** Nothing that the store has not applied yet touches the range. */
+  #isUnchanged({ space, low, high }: PullRequestMessage): boolean {
+    const underWay = this.#underWay ?? [];
+    if (underWay.length + this.#changes.length > comparedMax) return false;
+    const touches = (change: StoreChange): boolean => {
+      if (change.kind === "index") return change.index.space === space;
+      if (change.space !== space) return change.kind !== "clear" && change.indexes?.some((index) => index.space === space) === true;
+      return change.kind === "clear" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
+    };
+    return !underWay.some(touches) && !this.#changes.some(touches);
   }
 
   /** True where the message was one for an Archive. */
@@ -107,7 +150,10 @@ export class ArchiveSide {
       case "pullRequest":
       case "cutsRequest":
         if (message.minSeq <= this.stored) this.#serve(from, message);
-        else if (this.#parked.length < parkedPullsMax) this.#parked.push({ from, request: message });
+        else if (this.#parked.length < parkedPullsMax) {
+          this.#parked.push({ from, request: message, isCompared: false });
+          this.#mayBeUnchanged = true;
+        }
         return true;
       case "transferRequest":
         this.#context.push({ kind: "serveTransfer", to: from, transfer: message.transfer, cursor: message.cursor });

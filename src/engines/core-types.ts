@@ -51,7 +51,13 @@ export type CoreEffect =
   | { readonly kind: "readJournal"; readonly requestId: number; readonly from: Seq; readonly bytesMax: number }
   | { readonly kind: "storeBatch"; readonly batch: StoreBatch }
   /** Archive: read and answer a peer. */
-  | { readonly kind: "serveRows"; readonly to: Endpoint; readonly request: PullRequestMessage }
+  | {
+      readonly kind: "serveRows";
+      readonly to: Endpoint;
+      readonly request: PullRequestMessage;
+      /** What the store has of the range is as of here, though it has not come as far: nothing of the range has changed since. */
+      readonly sameThrough: Seq;
+    }
   | { readonly kind: "serveCuts"; readonly to: Endpoint; readonly request: CutsRequestMessage }
   | { readonly kind: "serveTransfer"; readonly to: Endpoint; readonly transfer: number; readonly cursor: string }
   | { readonly kind: "local"; readonly call: LocalStoreCall }

@@ -368,7 +368,7 @@ export class EngineCore {
         this.#desk.wantBlock(message.space, message.engine, message.count);
         return;
       case "cutsReply":
-        this.#desk.onCuts(message);
+        this.#desk.splits.onCuts(message);
         return;
       case "removeVoter": {
         const refusal = this.#sequencer?.removeVoter(message.nodeId) ?? "this engine is not the sequencer";

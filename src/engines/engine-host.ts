@@ -278,7 +278,8 @@ export class EngineHost {
       const read = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024), since);
       // An index that is still being made: who asks will ask again, here or elsewhere.
       if (read === null) return;
-      const { seq, next, imagesFrom } = read;
+      const { next, imagesFrom } = read;
+      const seq = Math.max(read.seq, effect.sameThrough) as Seq;
       const rows = read.rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) }));
       const images = read.images.map((image) => ({ seq: image.seq, key: asBuffer(image.key), row: image.row === null ? null : asBuffer(image.row) }));
       this.#reply(effect.to, { kind: "pullReply", pull, seq, rows, next, images, imagesFrom });

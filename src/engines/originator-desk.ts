@@ -2,18 +2,19 @@
  * The originator's side of permission, id blocks and splits: answers for the atoms that this engine originates (design.md §5, §6).
  * Requests of this engine's own transactions come here by a call, those of others by message.
  */
-import { type Atom, atomBytesMax, binaryKey } from "../atoms/atom.js";
+import { type Atom, binaryKey } from "../atoms/atom.js";
 import { compareAge, type PermissionOutcome, type PermissionRequest, PermissionTable } from "../atoms/permission-table.js";
-import { type AtomId, type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import { nextIds } from "../catalog/schema-catalog.js";
-import type { CutsReplyMessage, PermissionRequestMessage } from "../messages/wire/engine-messages.js";
+import type { PermissionRequestMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody, type Fence, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 import { Handoffs } from "./handoffs.js";
 import { Merges } from "./merges.js";
 import type { ProposalQueue } from "./proposal-queue.js";
+import { Splits } from "./splits.js";
 
 export type DeskOutcome =
   | PermissionOutcome
@@ -27,10 +28,6 @@ const parkedMax = 4096;
 export const idMax = 2n ** 63n - 1n;
 /** Ids in one block. Reason: more rows than this hardly fit in one entry. */
 export const largestBlockIds = 1_048_576;
-/** An atom whose cuts were asked for, and that has not been split, is looked at again after this. Milliseconds. */
-const splitAgainMs = 3000;
-/** Atoms that one look may ask cuts for. */
-const splitsAtOnceMax = 16;
 
 interface Asker {
   readonly request: PermissionRequest;
@@ -54,7 +51,7 @@ export class OriginatorDesk {
   readonly #blocksUnderWay = new Set<SpaceId>();
   readonly #handoffs: Handoffs;
   readonly #merges: Merges;
-  readonly #splitsAskedMs = new Map<AtomId, number>();
+  readonly splits: Splits;
   readonly #mergeEveryMs: number;
   #nextLookMs = 0;
 
@@ -64,6 +61,7 @@ export class OriginatorDesk {
     this.#proposals = proposals;
     this.table = new PermissionTable(context.recent);
     this.#handoffs = new Handoffs(context, proposals);
+    this.splits = new Splits(context, proposals);
     this.#merges = new Merges(context, proposals, this.table, this.#handoffs);
   }
 
@@ -223,6 +221,7 @@ export class OriginatorDesk {
         space,
         firstTaker: isWhole ? wish.taker : noEngine,
         pieces,
+        measured: null,
         sequenceFirst: first,
         sequenceNext: end,
       },
@@ -235,58 +234,12 @@ export class OriginatorDesk {
   }
 
   tick(): void {
-    const { nowMs, catalog, engine } = this.#context;
+    const { nowMs, engine } = this.#context;
     if (engine === 0 || nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 50;
     this.#merges.tick(this.#mergeEveryMs);
     this.#handoffs.tick();
     for (const space of [...this.#wishes.keys()]) this.#handOut(space);
-    for (const [id, askedMs] of this.#splitsAskedMs) if (nowMs - askedMs > splitAgainMs) this.#splitsAskedMs.delete(id);
-    for (const id of catalog.oversize) {
-      if (this.#splitsAskedMs.size >= splitsAtOnceMax) return;
-      const atom = catalog.atoms.get(id);
-      if (atom === undefined || atom.originator !== engine || this.#splitsAskedMs.has(id)) continue;
-      this.#splitsAskedMs.set(id, nowMs);
-      this.#askCuts(atom);
-    }
-  }
-
-  #askCuts(atom: Atom): void {
-    const archives = this.#context.archives();
-    const to = archives[this.#context.random.integer(Math.max(1, archives.length))];
-    if (to === undefined) return;
-    const { id, space, low } = atom;
-    const { catalog, appliedSeq: minSeq } = this.#context;
-    this.#context.send(to, { kind: "cutsRequest", atom: id, space, low, high: catalog.atoms.highOf(atom), minSeq });
-  }
-
-  onCuts(message: CutsReplyMessage): void {
-    const { catalog, engine } = this.#context;
-    const atom = catalog.atoms.get(message.atom);
-    if (atom === undefined || atom.originator !== engine || atom.bytes <= atomBytesMax || !this.#splitsAskedMs.has(atom.id)) return;
-    const high = catalog.atoms.highOf(atom);
-    const inside = (cut: Buffer): boolean => Buffer.compare(cut, atom.low) > 0 && (high === null || Buffer.compare(cut, high) < 0);
-    const { length } = message.cuts;
-    if (length === 0 || message.pieces.length < length || message.pieces.length > length + 1 || !message.cuts.every(inside)) return;
-    // The Archive looks at so many rows at a time; what is behind them is cut in its turn.
-    const rest = { bytes: atom.bytes, rows: atom.rows };
-    for (const { bytes, rows } of message.pieces) {
-      rest.bytes = Math.max(0, rest.bytes - bytes);
-      rest.rows = Math.max(0, rest.rows - rows);
-    }
-    const pieces = message.cuts.map((low, index): SplitPiece => {
-      const size = message.pieces[index + 1] ?? rest;
-      return { atom: this.#context.nextAtomId(), low, taker: 0 as EngineId, bytes: size.bytes, rows: size.rows };
-    });
-    const body: SplitBody = {
-      kind: "split",
-      atom: atom.id,
-      space: atom.space,
-      firstTaker: 0 as EngineId,
-      pieces,
-      sequenceFirst: 0n,
-      sequenceNext: 0n,
-    };
-    this.#proposeSplit(atom, body, () => this.#splitsAskedMs.delete(atom.id));
+    this.splits.tick();
   }
 }

@@ -58,7 +58,9 @@ test("sizes that a SPLIT has guessed too small go no further down than to nothin
   const copied = new Copied();
   copied.apply(boot(1, 11), boot(2), proposal(2, 1, createTable()), proposal(2, 2, rows([{ key: 1, bytes: 500, oldBytes: 0 }])));
   const piece = { atom: 77 as AtomId, low: integerKey(100n), taker: 0 as never, bytes: 5000, rows: 50 };
-  copied.apply(proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as never, pieces: [piece], sequenceFirst: 0n, sequenceNext: 0n }));
+  copied.apply(
+    proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as never, pieces: [piece], measured: null, sequenceFirst: 0n, sequenceNext: 0n }),
+  );
   copied.apply(proposal(2, 4, rows([{ key: 1, bytes: 0, oldBytes: 500 }])));
   const restarted = copied.restarted();
   const last = proposal(2, 5, rows([{ key: 2, bytes: 300, oldBytes: 0 }]));
@@ -117,7 +119,16 @@ test("a copy of the root catalog lacks the atoms of tables, and counts them, mov
   expect(root.atoms.lacks(space)).toBe(true);
   expect(root.atoms.total).toBe(2);
   const piece = { atom: 77 as AtomId, low: integerKey(33n), taker: 0 as never, bytes: 0, rows: 0 };
-  const split = proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as never, pieces: [piece], sequenceFirst: 1n, sequenceNext: 33n });
+  const split = proposal(2, 2, {
+    kind: "split",
+    atom,
+    space,
+    firstTaker: 0 as never,
+    pieces: [piece],
+    measured: null,
+    sequenceFirst: 1n,
+    sequenceNext: 33n,
+  });
   copied.apply(split);
   root.apply(copied.seq as Seq, split);
   expect(root.atoms.total).toBe(copied.catalog.atoms.total);

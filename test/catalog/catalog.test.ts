@@ -97,6 +97,7 @@ function splitBlock(taker: number, atom: AtomId, piece: number, first: bigint, n
     space: table,
     firstTaker: (whole ? taker : 0) as EngineId,
     pieces: whole ? [rest] : [block, rest],
+    measured: null,
     sequenceFirst: first,
     sequenceNext: next,
   };

@@ -75,7 +75,7 @@ function block(from: AtomId, taker: number, first: bigint, next: bigint, cuts: r
     }),
   );
   const firstTaker = pieces.some((piece) => piece.taker !== 0) ? 0 : taker;
-  return { kind: "split", atom: from, space, firstTaker: firstTaker as EngineId, pieces, sequenceFirst: first, sequenceNext: next };
+  return { kind: "split", atom: from, space, firstTaker: firstTaker as EngineId, pieces, measured: null, sequenceFirst: first, sequenceNext: next };
 }
 
 const leave = (first: bigint, next: bigint): Entry => ({ kind: "leave", engine: 3 as EngineId, ids: [{ space, first, next }] });

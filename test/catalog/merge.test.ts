@@ -26,7 +26,9 @@ class History {
       bytes: 100,
       rows: index + 1,
     }));
-    this.apply(proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n }));
+    this.apply(
+      proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, measured: null, sequenceFirst: 0n, sequenceNext: 0n }),
+    );
   }
 
   apply(entry: Entry): Seq {

@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, NodeId, Nonce, Seq, SpaceId } from "../../src/base/ids.js";
+import type { LogEntry } from "../../src/base/log-entry.js";
 import { seededRandom } from "../../src/base/random.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { ArchiveSide } from "../../src/engines/archive-side.js";
 import { CoreContext } from "../../src/engines/core-context.js";
+import type { Entry } from "../../src/messages/wire/entry.js";
 import { genesis } from "./engine-parts.js";
 
 const asker = "e2" as Endpoint;
@@ -22,7 +24,73 @@ test("pulls and cuts are answered from a store that has come as far as the asker
   archive.onStored(5 as Seq);
   expect(context.take()).toEqual([{ kind: "serveCuts", to: asker, request: cuts }]);
   archive.onStored(7 as Seq);
-  expect(context.take()).toEqual([{ kind: "serveRows", to: asker, request: pull }]);
+  expect(context.take()).toEqual([{ kind: "serveRows", to: asker, request: pull, sameThrough: 0 }]);
   archive.onMessage(asker, cuts);
   expect(context.take()).toEqual([{ kind: "serveCuts", to: asker, request: cuts }]);
+});
+
+/** What an entry changes: keys of the table that DDL has made. */
+function unstored(): {
+  context: CoreContext;
+  archive: ArchiveSide;
+  ask(minSeq: number, low: number, high: number | null, space?: number): readonly unknown[];
+} {
+  const self = { kind: "archive", nodeId: 1 as NodeId, nonce: 1 as Nonce, endpoint: "e1" as Endpoint, http: "-", pid: 1 } as const;
+  const context = new CoreContext(self, new Catalog(), seededRandom(1), genesis, 0);
+  const archive = new ArchiveSide(context);
+  const rows = [{ key: Buffer.from([5]), row: Buffer.from([1]), oldBytes: 0, indexKeys: [] }];
+  const body = { kind: "transaction", exists: [], parts: [{ kind: "rows", table: 7, rows }] };
+  const entry = { kind: "proposal", engine: 2, proposalSeq: 1, transactions: [], snapshot: 0, fences: [], schemaVersions: [], body };
+  archive.onEntry({ seq: 1 as Seq } as LogEntry, entry as unknown as Entry, []);
+  return {
+    context,
+    archive,
+    ask(minSeq, low, high, space = 7) {
+      const bounds = { low: Buffer.from([low]), high: high === null ? null : Buffer.from([high]) };
+      const request = {
+        kind: "pullRequest",
+        pull: 1,
+        space: space as SpaceId,
+        ...bounds,
+        minSeq: minSeq as Seq,
+        since: 0 as Seq,
+        bytesMax: 1000,
+      } as const;
+      archive.onMessage(asker, request);
+      archive.turnEnd();
+      return context.take().filter(({ kind }) => kind === "serveRows");
+    },
+  };
+}
+
+test("a range that nothing unstored touches is served as of the asker's seq, before the store has come so far", () => {
+  expect(unstored().ask(1, 6, null)).toMatchObject([{ sameThrough: 1 }]);
+  expect(unstored().ask(1, 0, 5)).toMatchObject([{ sameThrough: 1 }]);
+  expect(unstored().ask(1, 5, 6, 8)).toMatchObject([{ sameThrough: 1 }]);
+});
+
+test("a range with a change that waits for the store, or that the store is at, is served when it is stored", () => {
+  const u = unstored();
+  expect(u.ask(1, 5, 6)).toEqual([]);
+  // The batch is under way by now.
+  expect(u.ask(1, 0, null)).toEqual([]);
+  u.archive.onStored(1 as Seq);
+  expect(u.context.take()).toMatchObject([
+    { kind: "serveRows", sameThrough: 0 },
+    { kind: "serveRows", sameThrough: 0 },
+  ]);
+});
+
+test("a range of a dropped space is not served as it was before", () => {
+  const u = unstored();
+  u.archive.onEntry({ seq: 2 as Seq } as LogEntry, { kind: "noop" }, [{ kind: "spaceGone", space: 8 as SpaceId }]);
+  expect(u.ask(2, 0, null, 8)).toEqual([]);
+});
+
+test("an asker that is ahead of this Archive is served when the entries have come", () => {
+  const u = unstored();
+  expect(u.ask(2, 6, null)).toEqual([]);
+  u.archive.onEntry({ seq: 2 as Seq } as LogEntry, { kind: "noop" }, []);
+  u.archive.turnEnd();
+  expect(u.context.take().filter(({ kind }) => kind === "serveRows")).toMatchObject([{ sameThrough: 2 }]);
 });

@@ -44,7 +44,7 @@ class Source {
 /** Where to split the table's first atom. */
 function split(piece: number, low: number): ProposalBody {
   const pieces = [{ atom: (atom + piece) as AtomId, low: integerKey(BigInt(low)), taker: 0 as EngineId, bytes: 0, rows: 0 }];
-  return { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n };
+  return { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, measured: null, sequenceFirst: 0n, sequenceNext: 0n };
 }
 
 function row(key: number, bytes: number): ProposalBody {

@@ -32,7 +32,9 @@ class Scene extends CacheParts {
     const pieces = Array.from({ length: atomCount - 1 }, (_, index): SplitPiece => {
       return { atom: idOf(index + 1), low: integerKey(BigInt((index + 1) * 100)), taker: 0 as EngineId, bytes: 0, rows: 0 };
     });
-    this.apply(proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n }));
+    this.apply(
+      proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, measured: null, sequenceFirst: 0n, sequenceNext: 0n }),
+    );
     const rows = Array.from({ length: atomCount }, (_, place) => {
       return { key: integerKey(BigInt(place * 100)), row: Buffer.alloc(atomBytes - 11, 1), oldBytes: 0, indexKeys: [] };
     });

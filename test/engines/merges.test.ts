@@ -27,7 +27,7 @@ function cut(...bytes: number[]): CacheParts {
     bytes: size,
     rows: 1,
   }));
-  parts.apply(proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n }));
+  parts.apply(proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, measured: null, sequenceFirst: 0n, sequenceNext: 0n }));
   parts.take();
   return parts;
 }
@@ -131,6 +131,7 @@ test("the block whose ids this engine gives out itself is not handed over", () =
       space,
       firstTaker: 0 as EngineId,
       pieces,
+      measured: null,
       sequenceFirst: first,
       sequenceNext: first + 32n,
     }),

@@ -218,7 +218,7 @@ function inPieces(count: number): CacheParts {
     bytes: 0,
     rows: 0,
   }));
-  parts.apply(proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, sequenceFirst: 0n, sequenceNext: 0n }));
+  parts.apply(proposal(2, 2, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces, measured: null, sequenceFirst: 0n, sequenceNext: 0n }));
   parts.take();
   return parts;
 }
@@ -303,6 +303,7 @@ test("an atom that is split before its HOLD is applied is held where the key lie
     space,
     firstTaker: 0 as EngineId,
     pieces: [piece],
+    measured: null,
     sequenceFirst: 0n,
     sequenceNext: 0n,
   } as const;
@@ -320,7 +321,18 @@ test("a block of ids is held from its SPLIT on, without a pull", () => {
   const { engine } = parts.context;
   const block = { atom: (atom + 1) as AtomId, low: integerKey(5n), taker: engine, bytes: 0, rows: 0 };
   const rest = { atom: (atom + 2) as AtomId, low: integerKey(37n), taker: 0 as EngineId, bytes: 0, rows: 0 };
-  parts.apply(proposal(2, 3, { kind: "split", atom, space, firstTaker: 0 as EngineId, pieces: [block, rest], sequenceFirst: 5n, sequenceNext: 37n }));
+  parts.apply(
+    proposal(2, 3, {
+      kind: "split",
+      atom,
+      space,
+      firstTaker: 0 as EngineId,
+      pieces: [block, rest],
+      measured: null,
+      sequenceFirst: 5n,
+      sequenceNext: 37n,
+    }),
+  );
   const calls = parts.take().flatMap((effect) => (effect.kind === "local" ? [effect.call] : []));
   expect(calls.map((call) => call.kind)).toEqual(["apply", "holdEmpty", "grantIds"]);
   expect(calls[1]).toMatchObject({ low: new Uint8Array(integerKey(5n)), high: new Uint8Array(integerKey(37n)) });

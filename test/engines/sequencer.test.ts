@@ -136,6 +136,7 @@ test("a SPLIT whose pieces have one id is refused: applied, it would end every e
     space,
     firstTaker: 0 as EngineId,
     pieces: [piece(77, 10), piece(77, 20)],
+    measured: null,
     sequenceFirst: 0n,
     sequenceNext: 0n,
   };

@@ -51,8 +51,19 @@ const bodies = [
     atom: 9,
     firstTaker: 5,
     pieces: [{ atom: 10, low: key, taker: 6, bytes: 3, rows: 1 }],
+    measured: null,
     sequenceFirst: 1n,
     sequenceNext: 33n,
+  },
+  {
+    kind: "split",
+    space: 7,
+    atom: 9,
+    firstTaker: 0,
+    pieces: [],
+    measured: { first: { bytes: 70_000, rows: 5 }, counted: { bytes: 80_000, rows: 300 } },
+    sequenceFirst: 0n,
+    sequenceNext: 0n,
   },
   { kind: "handoff", to: 6, atoms: [9, 70_000] },
   { kind: "merge", space: 7, into: 11, atoms: [9, 70_000] },
@@ -107,7 +118,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 10, entries: "5cb32932f49193f8", messages: "b60f330a24614e0c" };
+const digests = { formatVersion: 11, entries: "a7e4ac97a5ae912f", messages: "b60f330a24614e0c" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

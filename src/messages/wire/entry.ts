@@ -222,20 +222,32 @@ export interface SplitBody {
   readonly firstTaker: EngineId;
   /** In key order, without the first. */
   readonly pieces: readonly SplitPiece[];
+  /** null: the first piece has what the atom counts less the others. */
+  readonly measured: MeasuredAtom | null;
   /** The block of ids that the split hands out: from here … */
   readonly sequenceFirst: bigint;
   /** … to before here, the table's next free id from now on. Both 0n where it hands out none. */
   readonly sequenceNext: bigint;
 }
 
-export interface SplitPiece {
+/** What an Archive has found: sizes in the catalog are sums of what entries tell, and drift. Without any piece such a SPLIT only puts the atom's size right. */
+export interface MeasuredAtom {
+  readonly first: AtomSize;
+  /** What the atom counted when it was measured: what it counts more when the SPLIT is applied has come since, and goes to the last piece. */
+  readonly counted: AtomSize;
+}
+
+/** Encoded bytes of keys and rows, and rows. */
+export interface AtomSize {
+  readonly bytes: number;
+  readonly rows: number;
+}
+
+export interface SplitPiece extends AtomSize {
   readonly atom: AtomId;
   readonly low: Uint8Array;
   /** An id block's taker: ready and first, before the holders of the atom that is split. 0: those holders alone. */
   readonly taker: EngineId;
-  /** Estimated size, in encoded bytes and rows. */
-  readonly bytes: number;
-  readonly rows: number;
 }
 
 /** The proposer, which originates these atoms, hands them over. A fence names each. */
@@ -257,7 +269,7 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 10;
+export const formatVersion = 11;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
@@ -354,6 +366,8 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
       writeList(writer, body.pieces, (piece) =>
         writer.varint(piece.atom).bytes(piece.low).varint(piece.taker).varint(piece.bytes).varint(piece.rows),
       );
+      writer.bool(body.measured !== null);
+      if (body.measured !== null) for (const size of [body.measured.first, body.measured.counted]) writer.varint(size.bytes).varint(size.rows);
       break;
     case "handoff":
       writer.varint(body.to);
@@ -501,7 +515,9 @@ function readBody(reader: ByteReader): ProposalBody {
         }),
         5,
       );
-      return { kind, atom, space, firstTaker, pieces, sequenceFirst, sequenceNext };
+      const readSize = (): AtomSize => ({ bytes: reader.varint(), rows: reader.varint() });
+      const measured = reader.bool() ? { first: readSize(), counted: readSize() } : null;
+      return { kind, atom, space, firstTaker, pieces, measured, sequenceFirst, sequenceNext };
     }
     case "handoff":
       return { kind, to: reader.varint() as EngineId, atoms: reader.list((r) => r.varint() as AtomId) };
