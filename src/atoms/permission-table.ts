@@ -5,9 +5,12 @@
  * |---|---|
  * | nothing in its way | granted, all of it |
  * | the same, but a key changed since its snapshot (RecentKeys) | conflict, naming the seq to reach; granted all the same, so that it runs once more and not in vain |
- * | keys granted to others, and it is older than all of those and of all who wait for them | waits |
+ * | keys granted to others, and it is older than all of those and of all who wait for them before it | waits |
  * | the same, and it holds nothing anywhere | waits: who holds nothing closes no circle |
  * | the same, otherwise | refused for its age: it gives up everything and comes back with the same age |
+ *
+ * Those who wait are served by age, except that who holds nothing never passes another such that came before: begin times are of the proposers' clocks, and
+ * an engine whose clock is ahead would wait for as long as it is.
  *
  * A grant ends with the transaction's entry applied, with its release, or with its engine. A release closes its attempt, and an entry its
  * transaction: what arrives late of them is void. A release that is sent again must not end what a later attempt was granted meanwhile.
@@ -57,6 +60,12 @@ export const waitingRequestsMax = 4096;
 /** Closed attempts remembered at most, and as many decided transactions: only a request that was overtaken by its own release or entry needs one. */
 export const closedAttemptsMax = 8192;
 
+interface Waiting {
+  readonly request: PermissionRequest;
+  /** Served in this order: a begin time. */
+  readonly place: number;
+}
+
 interface Lock {
   /** Who writes or deletes. */
   writer: Grant | null;
@@ -92,8 +101,8 @@ export class PermissionTable {
   readonly #grants = new Map<string, Grant>();
   /** Grants with any key in the space. */
   readonly #bySpace = new Map<SpaceId, Set<Grant>>();
-  /** Oldest first. */
-  #waiting: PermissionRequest[] = [];
+  /** In order of place; where that is equal, of arrival. */
+  #waiting: Waiting[] = [];
   readonly #closed = new Remembered<string, number>(closedAttemptsMax);
   /** Of those that had or wanted something here. */
   readonly #decided = new Remembered<string, true>(closedAttemptsMax);
@@ -116,25 +125,41 @@ export class PermissionTable {
   request(request: PermissionRequest): PermissionOutcome | null {
     const id = grantId(request.engine, request.transaction);
     if ((this.#closed.get(id) ?? -1) >= request.attempt || this.#decided.has(id)) return { kind: "tooYoung" };
-    const outcome = this.#decide(request, this.#waiting);
+    const { index, place } = this.#placeOf(request);
+    const outcome = this.#decide(request, this.#waiting.slice(0, index));
     if (outcome !== null) return outcome;
     if (this.#waiting.length >= waitingRequestsMax) return { kind: "tooYoung" };
-    this.#waiting.push(request);
-    this.#waiting.sort((left, right) => compareAge(left.age, right.age));
+    this.#waiting.splice(index, 0, { request, place });
     return null;
   }
 
-  #decide(request: PermissionRequest, queue: readonly PermissionRequest[]): PermissionOutcome | null {
+  /** Where it is to wait. One that asks again has kept its place, and is taken out of the queue. */
+  #placeOf({ engine, transaction, age, holdsNothing }: PermissionRequest): { readonly index: number; readonly place: number } {
+    const former = this.#waiting.findIndex(({ request: one }) => one.engine === engine && one.transaction === transaction);
+    const [kept] = former < 0 ? [] : this.#waiting.splice(former, 1);
+    if (kept !== undefined) return { index: former, place: kept.place };
+    const last = holdsNothing ? this.#waiting.findLast((one) => one.request.holdsNothing) : undefined;
+    const place = Math.max(age.beginMs, last?.place ?? age.beginMs);
+    const behind = this.#waiting.findLastIndex((one) => one.place <= place);
+    return { index: behind + 1, place };
+  }
+
+  /** `before`: those who wait and are served before it. */
+  #decide(request: PermissionRequest, before: readonly Waiting[]): PermissionOutcome | null {
     const blockers = this.#blockers(request);
     // On a hot row many wait, and are looked at after each commit: no more than this is done for each.
     if (request.holdsNothing && blockers.length > 0) return null;
-    const ahead = queue.filter((one) => one !== request && compareAge(one.age, request.age) < 0 && overlaps(one, request));
+    const own = this.#grants.get(grantId(request.engine, request.transaction));
+    // Who waits for what it has already is not waited for in its turn.
+    const waitsForIt = (one: PermissionRequest): boolean => own !== undefined && this.#blockers(one).includes(own);
+    const ahead = before.filter((one) => overlaps(one.request, request) && !waitsForIt(one.request));
     if (blockers.length === 0 && ahead.length === 0) {
       this.#grant(request);
       const reach = this.#newerThan(request);
       return reach > 0 ? { kind: "conflict", reach } : { kind: "granted" };
     }
-    const oldest = ahead.length === 0 && blockers.every((grant) => grant === "block" || compareAge(request.age, grant.age) < 0);
+    const isOlder = (age: Age): boolean => compareAge(request.age, age) < 0;
+    const oldest = ahead.every((one) => isOlder(one.request.age)) && blockers.every((grant) => grant === "block" || isOlder(grant.age));
     return oldest || request.holdsNothing ? null : { kind: "tooYoung" };
   }
 
@@ -243,24 +268,25 @@ export class PermissionTable {
 
   #dropWaiting(engine: EngineId, transaction: number, attempt: number): boolean {
     const before = this.#waiting.length;
-    this.#waiting = this.#waiting.filter((one) => one.engine !== engine || one.transaction !== transaction || one.attempt > attempt);
+    this.#waiting = this.#waiting.filter(({ request: one }) => one.engine !== engine || one.transaction !== transaction || one.attempt > attempt);
     return this.#waiting.length < before;
   }
 
   departed(engine: EngineId): void {
-    this.#waiting = this.#waiting.filter((one) => one.engine !== engine);
+    this.#waiting = this.#waiting.filter((one) => one.request.engine !== engine);
     for (const grant of [...this.#grants.values()]) if (grant.engine === engine) this.#end(grant);
     for (const ids of [this.#closed, this.#decided]) ids.forget((id) => id.startsWith(`${engine}/`));
   }
 
-  /** Decides again for all who wait, oldest first. */
+  /** Decides again for all who wait, in order. */
   answerWaiting(): readonly PermissionAnswer[] {
     if (this.#waiting.length === 0) return [];
     const answers: PermissionAnswer[] = [];
-    const stay: PermissionRequest[] = [];
-    for (const request of this.#waiting) {
+    const stay: Waiting[] = [];
+    for (const one of this.#waiting) {
+      const { request } = one;
       const outcome = this.#decide(request, stay);
-      if (outcome === null) stay.push(request);
+      if (outcome === null) stay.push(one);
       else answers.push({ engine: request.engine, transaction: request.transaction, attempt: request.attempt, outcome });
     }
     this.#waiting = stay;
@@ -269,9 +295,9 @@ export class PermissionTable {
 
   /** Everything that waits is taken out, to be asked again elsewhere (this engine no longer originates the atom, say). */
   takeWaiting(matches: (request: PermissionRequest) => boolean): readonly PermissionRequest[] {
-    const taken = this.#waiting.filter(matches);
-    this.#waiting = this.#waiting.filter((request) => !matches(request));
-    return taken;
+    const taken = this.#waiting.filter(({ request }) => matches(request));
+    this.#waiting = this.#waiting.filter(({ request }) => !matches(request));
+    return taken.map(({ request }) => request);
   }
 
   /** Keeps [low, high) free of grants, while it is split or merged say; null where there are grants in it already. */

@@ -15,9 +15,9 @@ import type { CoreContext } from "./core-context.js";
 const parkedPullsMax = 4096;
 /**
  * A batch of the store waits this long after the one before, unless a pull waits for it or it is large already: one write transaction costs the
- * store as much as many rows, and nobody else waits. Milliseconds.
+ * store as much as many rows, and the disk a flush that the journal's wait behind; nobody else waits. Milliseconds.
  */
-const batchEveryMs = 20;
+const batchEveryMs = 200;
 const batchChangesMin = 4000;
 /** Changes that a pull is compared with at most: some tenths of a millisecond. Beyond it, it waits for the store. */
 const comparedMax = 4000;

@@ -74,7 +74,6 @@ export class OriginatorDesk {
     }
     const key = `${request.engine}/${request.transaction}`;
     const former = this.#askers.get(key);
-    if (former !== undefined) this.table.takeWaiting((one) => one.engine === request.engine && one.transaction === request.transaction);
     this.#askers.delete(key);
     const outcome = this.table.request(request);
     if (outcome?.kind === "granted") this.#handoffs.granted(request.engine, fences);

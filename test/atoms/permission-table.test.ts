@@ -79,15 +79,53 @@ test("row 'refused for its age': younger than the holder and holding elsewhere",
   expect(table.request(ask(9, [item("a")]))).toEqual({ kind: "tooYoung" });
 });
 
-test("row 'it holds nothing anywhere': waits though younger, behind older ones", () => {
+/** Who is granted "a", one after another, once `first` is decided. */
+function served(table: PermissionTable, first: number): number[] {
+  const order: number[] = [];
+  for (let last: number | undefined = first; last !== undefined; last = order.at(-1)) {
+    table.decided(1 as EngineId, last);
+    const answers = table.answerWaiting();
+    if (answers.length === 0) break;
+    order.push(...answers.map(({ transaction }) => transaction));
+  }
+  return order;
+}
+
+test("row 'it holds nothing anywhere': waits though younger, and in the order of arrival, whatever the clocks say", () => {
   const { table } = setUp();
   table.request(ask(3, [item("a")]));
-  expect(table.request(ask(9, [item("a")], { holdsNothing: true }))).toBeNull();
-  expect(table.request(ask(5, [item("a")], { holdsNothing: true }))).toBeNull();
+  for (const transaction of [9, 5, 12, 4]) expect(table.request(ask(transaction, [item("a")], { holdsNothing: true }))).toBeNull();
+  expect(served(table, 3)).toEqual([9, 5, 12, 4]);
+});
+
+test("who has been granted the key asks again in front of all who wait for it, older or not", () => {
+  const { recent, table } = setUp();
+  table.request(ask(3, [item("a")]));
+  for (const transaction of [9, 5, 12]) table.request(ask(transaction, [item("a")], { holdsNothing: true }));
+  recent.note(seq(20), space, "a", "write");
   table.decided(1 as EngineId, 3);
-  expect(table.answerWaiting().map((answer) => answer.transaction)).toEqual([5]);
-  table.decided(1 as EngineId, 5);
-  expect(table.answerWaiting().map((answer) => answer.transaction)).toEqual([9]);
+  expect(table.answerWaiting()).toMatchObject([{ transaction: 9, outcome: { kind: "conflict", reach: 20 } }]);
+  expect(table.request(ask(9, [item("a")], { attempt: 2, snapshot: seq(20) }))).toEqual({ kind: "granted" });
+});
+
+test("who asks again keeps the place", () => {
+  const { table } = setUp();
+  table.request(ask(3, [item("a")]));
+  for (const transaction of [9, 5, 12]) table.request(ask(transaction, [item("a")], { holdsNothing: true }));
+  for (const transaction of [5, 9]) expect(table.request(ask(transaction, [item("a")], { holdsNothing: true, attempt: 2 }))).toBeNull();
+  expect(served(table, 3)).toEqual([9, 5, 12]);
+});
+
+test("who holds something is served before all who are younger, and waits for nobody who is older", () => {
+  const { table } = setUp();
+  table.request(ask(10, [item("a")]));
+  for (const transaction of [12, 6]) table.request(ask(transaction, [item("a")], { holdsNothing: true }));
+  expect(table.request(ask(8, [item("a")]))).toBeNull();
+  expect(served(table, 10)).toEqual([8, 12, 6]);
+  const other = setUp().table;
+  other.request(ask(10, [item("a")]));
+  other.request(ask(6, [item("a")], { holdsNothing: true }));
+  expect(other.request(ask(8, [item("a")]))).toEqual({ kind: "tooYoung" });
 });
 
 test("who waited for a commit conflicts with it afterwards", () => {

@@ -49,10 +49,11 @@ test("a hot row written from 4 Caches makes steady progress with no client-visib
     const total = clients.reduce((sum, { doneMs }) => sum + doneMs.length, 0);
     await c.expectConverged();
     await c.expectRows("C3", "select v from t", [[total]]);
-    expect(total).toBeGreaterThan(storeMsMax > 1 ? 40 : 150);
+    // Nobody waits for what another has applied already: 328 otherwise, in the first case.
+    expect(total).toBeGreaterThan(storeMsMax > 1 ? 200 : 600);
     expect(longestGapMs(clients)).toBeLessThan(250);
-    // Wherever the row's originator is, the others have their turn.
-    for (const { doneMs } of clients) expect(doneMs.length).toBeGreaterThan(total / 100);
+    // Wherever the row's originator is, and whatever the clocks say, all have their turn.
+    for (const { doneMs } of clients) expect(doneMs.length).toBeGreaterThan(total / 12);
   }
 });
 
