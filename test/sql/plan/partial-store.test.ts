@@ -120,6 +120,41 @@ interface Made {
   readonly args: readonly SqlValue[];
 }
 
+/** Rows of local-store.md's rule 18. */
+const narrowings = [
+  "inner join, the inner side",
+  "ON, the side that is not preserved",
+  "WHERE, the preserved side",
+  "ON, the preserved side",
+  "WHERE that NULL passes: OR",
+  "WHERE that NULL passes: IS NULL",
+  "WHERE that NULL passes: coalesce",
+  "WHERE that NULL passes: IS NOT",
+  "WHERE that NULL does not pass",
+  "a later LEFT JOIN's ON",
+  "correlated EXISTS",
+  "correlated NOT EXISTS",
+  "scalar subquery",
+  "NOT IN by outer keys",
+  "HAVING on the group's key",
+  "an outer condition on the group's key",
+  "an outer condition on the partition's key",
+  "an outer condition past a LIMIT",
+  "an outer condition past a window without partitions",
+  "FILTER beside count(*)",
+  "EXCEPT, the right side",
+  "a CTE used twice",
+  "a recursive arm",
+  "row values, less",
+  "row values, IN",
+  "LIKE and GLOB",
+  "a collation that is not the column's",
+  "= between columns of different types",
+  "= between two columns at once",
+  "NATURAL JOIN",
+] as const;
+type Narrowing = (typeof narrowings)[number];
+
 /** Statements, with about half of their values as parameters. */
 class Maker {
   readonly random: Random;
@@ -191,61 +226,73 @@ class Maker {
   }
 
   /** Of each row of local-store.md's rule 18 a statement: what may narrow, and what must not. */
-  narrowing(left: string, right: string, on: (inner: string, outer: string) => string): string {
+  narrowings(left: string, right: string, on: (inner: string, outer: string) => string): Readonly<Record<Narrowing, string>> {
     const [x, y, z] = [this.where(left, "x"), this.where(right, "y"), this.where(left, "")];
     const value = (): string => this.value();
-    return this.pick([
-      // A condition on the preserved side stands in ON: it narrows neither.
-      `SELECT x.a, y.a FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} AND ${x}`,
-      // WHERE on the nullable side that NULL passes.
-      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE y.a IS NULL OR y.a = ${value()}`,
-      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE coalesce(y.a, 3) = ${value()} AND ${x}`,
-      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE y.a IS NOT ${value()} AND ${x}`,
-      // One that NULL does not pass.
-      `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} WHERE ${y}`,
-      // A later LEFT JOIN's ON about an earlier table.
-      `SELECT x.a, y.a, w.a FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} LEFT JOIN i w ON w.id = y.a AND ${y} WHERE ${x}`,
-      `SELECT x.a FROM ${left} x WHERE EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")} AND ${y}) AND ${x}`,
-      `SELECT x.a FROM ${left} x WHERE NOT EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")}) AND ${x}`,
-      `SELECT x.a FROM ${left} x WHERE x.a NOT IN (SELECT a FROM ${right} y WHERE ${y}) AND ${x}`,
-      `SELECT a, count(*) FROM ${left} GROUP BY a HAVING a = ${value()}`,
-      `SELECT * FROM (SELECT a, count(*) FROM ${left} GROUP BY a) WHERE a = ${value()}`,
-      `SELECT * FROM (SELECT a, v FROM ${left} ORDER BY a, v LIMIT 3) WHERE a = ${value()}`,
-      `SELECT * FROM (SELECT a, row_number() OVER (ORDER BY a, v) FROM ${left}) WHERE a = ${value()}`,
-      `SELECT count(*), count(*) FILTER (WHERE a = ${value()}) FROM ${left}`,
-      `SELECT a, v FROM ${left} WHERE ${z} EXCEPT SELECT a, v FROM ${right} y WHERE ${y}`,
-      `WITH c AS (SELECT a, v FROM ${left}) SELECT x.a FROM c x JOIN c y ON x.a = y.v WHERE x.a = ${value()}`,
-      `WITH RECURSIVE c(k, n) AS (SELECT a, 0 FROM ${left} WHERE ${z} UNION SELECT y.v, n + 1 FROM c JOIN ${right} y ON y.a = c.k WHERE n < 3) SELECT * FROM c`,
-      `SELECT a, v FROM ${left} WHERE (a, v) < (${value()}, ${value()})`,
-      `SELECT a, v FROM ${left} WHERE (a, v) IN (VALUES (${value()}, ${value()}))`,
-      `SELECT a, v FROM ${left} WHERE v LIKE 'b%' OR v GLOB 'B*'`,
-      `SELECT a, v FROM ${left} WHERE v = ${value()} COLLATE NOCASE AND a >= ${value()} COLLATE RTRIM`,
-      `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.v AND y.a = x.a WHERE ${x}`,
-      `SELECT x.a, y.a FROM ${left} x NATURAL JOIN ${right} y WHERE ${y}`,
-      `SELECT (SELECT count(*) FROM ${right} y WHERE y.a = x.a AND ${y}) FROM ${left} x WHERE ${x}`,
-    ]);
+    const outer = `SELECT x.a, y.v FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")}`;
+    return {
+      "inner join, the inner side": `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON ${on("y", "x")} AND ${y}`,
+      "ON, the side that is not preserved": `${outer} AND ${y}`,
+      "WHERE, the preserved side": `${outer} WHERE ${x}`,
+      "ON, the preserved side": `${outer} AND ${x}`,
+      "WHERE that NULL passes: OR": `${outer} WHERE y.a IS NULL OR y.a = ${value()}`,
+      "WHERE that NULL passes: IS NULL": `${outer} WHERE y.a IS NULL AND ${x}`,
+      "WHERE that NULL passes: coalesce": `${outer} WHERE coalesce(y.a, 3) = ${value()} AND ${x}`,
+      "WHERE that NULL passes: IS NOT": `${outer} WHERE y.a IS NOT ${value()} AND ${x}`,
+      "WHERE that NULL does not pass": `${outer} WHERE ${y}`,
+      "a later LEFT JOIN's ON": `SELECT x.a, y.a, w.a FROM ${left} x LEFT JOIN ${right} y ON ${on("y", "x")} LEFT JOIN i w ON w.id = y.a AND ${y} WHERE ${x}`,
+      "correlated EXISTS": `SELECT x.a FROM ${left} x WHERE EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")} AND ${y}) AND ${x}`,
+      "correlated NOT EXISTS": `SELECT x.a FROM ${left} x WHERE NOT EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")}) AND ${x}`,
+      "scalar subquery": `SELECT (SELECT count(*) FROM ${right} y WHERE y.a = x.a AND ${y}) FROM ${left} x WHERE ${x}`,
+      "NOT IN by outer keys": `SELECT x.a FROM ${left} x WHERE x.a NOT IN (SELECT a FROM ${right} y WHERE ${y}) AND ${x}`,
+      "HAVING on the group's key": `SELECT a, count(*) FROM ${left} GROUP BY a HAVING a = ${value()}`,
+      "an outer condition on the group's key": `SELECT * FROM (SELECT a, count(*) FROM ${left} GROUP BY a) WHERE a = ${value()}`,
+      "an outer condition on the partition's key": `SELECT * FROM (SELECT a, count(*) OVER (PARTITION BY a) FROM ${left}) WHERE a = ${value()}`,
+      "an outer condition past a LIMIT": `SELECT * FROM (SELECT a, v FROM ${left} ORDER BY a, v LIMIT 3) WHERE a = ${value()}`,
+      "an outer condition past a window without partitions": `SELECT * FROM (SELECT a, row_number() OVER (ORDER BY a, v) FROM ${left}) WHERE a = ${value()}`,
+      "FILTER beside count(*)": `SELECT count(*), count(*) FILTER (WHERE a = ${value()}) FROM ${left}`,
+      "EXCEPT, the right side": `SELECT a, v FROM ${left} WHERE ${z} EXCEPT SELECT a, v FROM ${right} y WHERE ${y}`,
+      "a CTE used twice": `WITH c AS (SELECT a, v FROM ${left}) SELECT x.a FROM c x JOIN c y ON x.a = y.v WHERE x.a = ${value()}`,
+      "a recursive arm": `WITH RECURSIVE c(k, n) AS (SELECT a, 0 FROM ${left} WHERE ${z} UNION SELECT y.v, n + 1 FROM c JOIN ${right} y ON y.a = c.k WHERE n < 3) SELECT * FROM c`,
+      "row values, less": `SELECT a, v FROM ${left} WHERE (a, v) < (${value()}, ${value()})`,
+      "row values, IN": `SELECT a, v FROM ${left} WHERE (a, v) IN (VALUES (${value()}, ${value()}))`,
+      "LIKE and GLOB": `SELECT a, v FROM ${left} WHERE v LIKE 'b%' OR v GLOB 'B*'`,
+      "a collation that is not the column's": `SELECT a, v FROM ${left} WHERE v = ${value()} COLLATE NOCASE AND a >= ${value()} COLLATE RTRIM`,
+      "= between columns of different types": `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.a AND y.v = x.a WHERE ${x}`,
+      "= between two columns at once": `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.v AND y.a = x.a WHERE ${x}`,
+      "NATURAL JOIN": `SELECT x.a, y.a FROM ${left} x NATURAL JOIN ${right} y WHERE ${y}`,
+    };
+  }
+
+  narrowing(only: Narrowing | null = null): string {
+    const [left, right] = [this.pick(names), this.pick(names)];
+    return this.narrowings(left, right, (inner, outer) => this.joined(inner, outer, right))[only ?? this.pick(narrowings)];
+  }
+
+  linked(table: string): string {
+    return this.pick([...(keys[table] ?? []), ...(indexed[table] ?? []), "a", "v"]);
+  }
+
+  joined(inner: string, outer: string, of: string): string {
+    const [one, other] = [`${inner}.${this.linked(of)}`, `${outer}.${this.pick(["a", "v", "a"])}`];
+    return this.below(2) === 0 ? `${one} = ${other}` : `${other} = ${one}`;
   }
 
   select(): string {
     const [left, right] = [this.pick(names), this.pick(names)];
     const key = (table: string): string => keys[table]?.[0] ?? "";
-    const linked = (table: string): string => this.pick([...(keys[table] ?? []), ...(indexed[table] ?? []), "a", "v"]);
-    const joined = (inner: string, outer: string, of: string): string => {
-      const [one, other] = [`${inner}.${linked(of)}`, `${outer}.${this.pick(["a", "v", "a"])}`];
-      return this.below(2) === 0 ? `${one} = ${other}` : `${other} = ${one}`;
-    };
     switch (this.below(14)) {
       case 12:
       case 13:
-        return this.narrowing(left, right, (inner, outer) => joined(inner, outer, right));
+        return this.narrowing();
       case 9:
-        return `SELECT x.a, x.v, y.a, y.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN"])} ${right} y ON ${joined("y", "x", right)}${this.below(3) === 0 ? ` AND ${this.where(right, "y")}` : ""} WHERE ${this.where(left, "x")}`;
+        return `SELECT x.a, x.v, y.a, y.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN"])} ${right} y ON ${this.joined("y", "x", right)}${this.below(3) === 0 ? ` AND ${this.where(right, "y")}` : ""} WHERE ${this.where(left, "x")}`;
       case 10: {
         const third = this.pick(names);
-        return `SELECT x.a, y.a, z.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN"])} ${right} y ON ${joined("y", "x", right)} ${this.pick(["JOIN", "LEFT JOIN"])} ${third} z ON ${joined("z", this.pick(["x", "y"]), third)} WHERE ${this.where(left, "x")}`;
+        return `SELECT x.a, y.a, z.v FROM ${left} x ${this.pick(["JOIN", "LEFT JOIN"])} ${right} y ON ${this.joined("y", "x", right)} ${this.pick(["JOIN", "LEFT JOIN"])} ${third} z ON ${this.joined("z", this.pick(["x", "y"]), third)} WHERE ${this.where(left, "x")}`;
       }
       case 11:
-        return `SELECT x.a, y.v FROM ${left} x, ${right} y WHERE ${joined("y", "x", right)} AND ${this.where(right, "y")} AND ${this.where(left, "x")}`;
+        return `SELECT x.a, y.v FROM ${left} x, ${right} y WHERE ${this.joined("y", "x", right)} AND ${this.where(right, "y")} AND ${this.where(left, "x")}`;
       case 0:
         return `SELECT count(*), max(a) FROM ${left} WHERE ${this.where(left, "")}`;
       case 1:
@@ -327,9 +374,9 @@ class Maker {
     }
   }
 
-  next(kind: "select" | "write"): Made {
+  next(kind: "select" | "write" | Narrowing): Made {
     this.#args = [];
-    const made = this[kind]();
+    const made = kind === "select" || kind === "write" ? this[kind]() : this.narrowing(kind);
     // Of alternatives that were not taken, parameters are left over.
     const used: SqlValue[] = [];
     const sql = made.replace(/\?(\d+)/g, (_, number: string) => `?${used.push(this.#args[Number(number) - 1] ?? null)}`);
@@ -452,4 +499,26 @@ describe("on a store that holds a part of the rows", () => {
       c.close();
     });
   }
+});
+
+test.each(narrowings)("what narrows, and what must not: %s", (label) => {
+  const { c, plain } = start();
+  const maker = new Maker(firstSeed);
+  for (let count = 0; count < 300; count++) {
+    const made = maker.next("write");
+    expect(runHere(c, 0, [made]), made.sql).toEqual([runPlain(plain, made)]);
+  }
+  let found = 0;
+  for (let count = 0; count < seedCount * 20; count++) {
+    if (count % 6 === 0) cutAnew(c, maker.random);
+    // Nothing, or what other statements of the kind have left, or a part of it.
+    if (count % 3 === 0) c.restart(1);
+    else dropSome(c, 1, maker.random);
+    const made = maker.next(label);
+    const wanted = runPlain(plain, made);
+    expect(runHere(c, 1, [made]), `at ${count}: ${made.sql} [${sorted([made.args])}]`).toEqual([wanted]);
+    if (wanted.rows.length > 0) found++;
+  }
+  expect(found, "statements that found something").toBeGreaterThan(0);
+  c.close();
 });
