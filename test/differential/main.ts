@@ -169,11 +169,21 @@ async function main(args: readonly string[]): Promise<void> {
   if (place !== undefined && process.send !== undefined) {
     // Whoever asked is gone.
     process.once("disconnect", () => process.exit());
-    await runPlace(settings, Number(place), (batch) => new Promise((resolve) => process.send?.(batch, () => resolve())));
+    await runPlace(
+      settings,
+      Number(place),
+      (batch) => new Promise((resolve) => process.send?.(batch, (error: Error | null) => (error === null ? resolve() : process.exit()))),
+    );
     process.disconnect();
     return;
   }
   const progress = new Progress(settings.cases);
+  // Who has seen enough is told what came of it; the others notice that nobody listens any more.
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => {
+      progress.end();
+      process.exit(1);
+    });
   const all = Array.from({ length: settings.jobs }, (_, index) => child(args, index, (batch) => progress.add(batch)));
   for (const { status, reason } of (await Promise.allSettled(all)).map((one) => ({ reason: null, ...one })))
     if (status === "rejected") process.stdout.write(`${String(reason)}\n`);
