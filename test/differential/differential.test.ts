@@ -127,6 +127,18 @@ test("a row that a foreign key's action does not find, since its value is of ano
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
+  const events = [
+    request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),
+    request("CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES p(id) ON DELETE CASCADE)"),
+    request("PRAGMA foreign_keys = OFF", "INSERT INTO c VALUES (1, 7)"),
+    request("INSERT INTO p VALUES (1, 8), (7, NULL)"),
+    request("BEGIN", "INSERT INTO p VALUES (1, 8), (7, NULL)", "COMMIT", "ROLLBACK"),
+    request("BEGIN", "INSERT INTO p VALUES (7, 7)", "COMMIT", "ROLLBACK"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("a column that an ALTER could not add within a transaction is not seen there", () => {
   const events = [
     request("CREATE TABLE t(id INTEGER PRIMARY KEY, b)", "INSERT INTO t VALUES (1, 'c')"),

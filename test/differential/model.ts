@@ -73,7 +73,7 @@ export class Model {
   merge(before: RowImage, after: RowImage): string | null {
     const others = changedRows(before, this.rows());
     for (const row of changedRows(before, after)) if (others.has(row)) return `${row} was changed by another transaction since its snapshot`;
-    const orphans = this.#orphans("all");
+    const orphans = this.#orphansCount();
     try {
       this.#forget();
       applyChanges(this.#database, before, after);
@@ -81,7 +81,7 @@ export class Model {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       return error.message;
     }
-    return this.#orphans("all") > orphans ? "it leaves a row without its parent" : null;
+    return this.#orphansCount() > orphans ? "it leaves a row without its parent" : null;
   }
 
   /** A session's; other sessions' are on. */
@@ -113,16 +113,17 @@ export class Model {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
     }
-    if (isCommit(statement)) return this.#orphans("all") > 0 ? refused : this.#run(statement, ids);
+    if (isCommit(statement)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
     return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
   }
 
   #runWithin(statement: Statement, ids: readonly bigint[]): Answer {
-    const before = this.#orphans("immediate");
+    const before = this.#immediateOrphans();
     this.#database.exec("SAVEPOINT _model");
     const answer = this.#run(statement, ids);
     if (!this.inTransaction) return answer;
-    const isWrong = answer.code === null && this.#orphans("immediate") > before;
+    // SQLite counts: a row that has found its parent makes up for another one that has none.
+    const isWrong = answer.code === null && !areKept(this.#immediateOrphans(), before, this.#movesKeys);
     if (isWrong) this.#forget();
     this.#database.exec(isWrong ? "ROLLBACK TO _model; RELEASE _model" : "RELEASE _model");
     return isWrong ? refused : answer;
@@ -170,12 +171,15 @@ export class Model {
     return refused;
   }
 
-  /** How many rows are without their parent: of all foreign keys, or of those that each statement must leave whole. */
-  #orphans(of: "all" | "immediate"): number {
-    if (of === "immediate" && this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n) return 0;
-    const which = of === "all" ? "" : ` JOIN sqlite_schema s ON s.name = c."table" WHERE s.sql NOT LIKE '%DEFERRED%'`;
+  #immediateOrphans(): ReadonlySet<string> {
+    const isPutOff = this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
+    return isPutOff ? new Set() : orphansOf(this.#database, "immediate");
+  }
+
+  /** How many rows are without their parent. */
+  #orphansCount(): number {
     try {
-      return this.#database.prepare(`SELECT 1 FROM pragma_foreign_key_check c${which}`).all().length;
+      return this.#database.prepare("SELECT 1 FROM pragma_foreign_key_check").all().length;
     } catch (error) {
       // Some foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
       if (!(error instanceof Sqlite.SqliteError)) throw error;

@@ -12,10 +12,11 @@ interface Reference {
   readonly target: string;
 }
 
-export function orphansOf(database: Database): Set<string> {
+/** "immediate": of foreign keys that each statement must leave whole. */
+export function orphansOf(database: Database, of: "all" | "immediate" = "all"): Set<string> {
   const columns = database.prepare<[], Reference>(
     `SELECT l.name AS child, l.wr, f.id, f."table" AS parent, f."from" AS own, f."to" AS target
-     FROM pragma_table_list l JOIN pragma_foreign_key_list(l.name) f WHERE l.schema = 'main' AND l.type = 'table'`,
+     FROM pragma_table_list l JOIN pragma_foreign_key_list(l.name) f WHERE l.schema = 'main' AND l.type = 'table'${of === "all" ? "" : immediate}`,
   );
   const references = new Map<string, Reference[]>();
   for (const one of columns.all()) {
@@ -25,18 +26,20 @@ export function orphansOf(database: Database): Set<string> {
   const orphans = new Set<string>();
   for (const [name, reference] of references)
     for (const { identity, own } of orphansBy(database, reference))
-      orphans.add(`${name}: ${own.map(tell).join(", ")}${of}${identity.map(tell).join(", ")}`);
+      orphans.add(`${name}: ${own.map(tell).join(", ")}${beforeKey}${identity.map(tell).join(", ")}`);
   return orphans;
 }
 
+const immediate = " AND (SELECT s.sql NOT LIKE '%DEFERRED%' FROM sqlite_schema s WHERE s.name = l.name)";
+
 /** Between what a row refers to and its key. */
-const of = "\0";
+const beforeKey = "\0";
 
 /** Whether none is among them that was not before. `moves`: a row may have another key than before. */
 export function areKept(after: ReadonlySet<string>, before: ReadonlySet<string>, moves: boolean): boolean {
   if (!moves) return [...after].every((one) => before.has(one));
   const left = new Map<string, number>();
-  const withoutKey = (one: string): string => one.slice(0, one.indexOf(of));
+  const withoutKey = (one: string): string => one.slice(0, one.indexOf(beforeKey));
   for (const one of before) left.set(withoutKey(one), (left.get(withoutKey(one)) ?? 0) + 1);
   return [...after].every((one) => {
     const count = left.get(withoutKey(one)) ?? 0;
