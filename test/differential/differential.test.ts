@@ -127,6 +127,22 @@ test("a row that a foreign key's action does not find, since its value is of ano
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("a row without its parent keeps what it had also where an action of an INSERT updates it", () => {
+  const events = [
+    request(
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, a)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES c(id), g REFERENCES p(id) ON DELETE SET NULL)",
+    ),
+    request("CREATE TRIGGER r AFTER INSERT ON p BEGIN DELETE FROM p WHERE id = new.a; END"),
+    request("INSERT INTO p VALUES (6, NULL)"),
+    request("PRAGMA foreign_keys = OFF", "INSERT INTO c VALUES (1, 3, 6)"),
+    request("BEGIN", "INSERT INTO p VALUES (8, 6)", "SELECT * FROM c", "ROLLBACK"),
+    request("INSERT INTO p VALUES (8, 6)"),
+    request("SELECT * FROM c"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
   const events = [
     request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),

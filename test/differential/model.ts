@@ -2,7 +2,7 @@
  * What is right: plain SQLite, one connection, fed with the same statements in the order in which the stores commit them, and told the ids that they generated.
  * In some things it is put right itself. Where REPLACE, by triggers or foreign keys' actions, leads back to SET NULL on the table that is written, SQLite forgets to look for
  * the new row's parent (its isSetNullAction asks which action was compiled last, not which one is being compiled), and stores a row that its own foreign_key_check complains of.
- * And where an UPDATE sets the foreign key of a row that has no parent to the value that it has, SQLite refuses it, and on a store the row keeps what it had.
+ * And where an UPDATE, be it an action's, sets the foreign key of a row that has no parent to the value that it has, SQLite refuses it, and on a store the row keeps what it had.
  * And where an ALTER fails within a transaction, SQLite goes on showing the column that it would have added: the schema is read again.
  * And where an UPDATE's conflicts are resolved row by row, it shows in which order it visits the rows: SQLite promises none, and takes an index's where there is no trigger,
  * the rowids' where there is one, as always on a local store. So each table of the model has a trigger that does nothing.
@@ -108,7 +108,7 @@ export class Model {
   run(statement: Statement, ids: readonly bigint[], code: string | null): Answer {
     if (!this.inTransaction) this.#movesKeys = false;
     if (movesKeys.test(statement.sql)) this.#movesKeys = true;
-    if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT|UPDATE)/i.test(statement.sql)) this.#orphansBefore = this.#orphansNow();
+    if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT)/i.test(statement.sql)) this.#orphansBefore = this.#orphansNow();
     if (code !== refused.code) {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
@@ -132,9 +132,12 @@ export class Model {
   /** null: it leaves more than rows that keep what they had. */
   #runKeeping(statement: Statement, ids: readonly bigint[]): Answer | null {
     if (isCommit(statement)) return this.#commitKeeping();
-    if (!/^UPDATE/i.test(statement.sql)) return null;
+    // Whatever it is, an action or a trigger may make it an UPDATE of such a row.
+    if (!/^(INSERT|REPLACE|UPDATE|DELETE)/i.test(statement.sql)) return null;
     const isAlone = !this.inTransaction;
+    // What has failed has left nothing.
     const before = this.#orphansNow();
+    if (isAlone) this.#orphansBefore = before;
     this.#database.exec("SAVEPOINT _model; PRAGMA defer_foreign_keys = ON");
     const answer = this.#run(statement, ids);
     const isKept = answer.code === null && areKept(this.#orphansNow(), before, this.#movesKeys);
