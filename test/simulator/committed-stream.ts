@@ -15,6 +15,7 @@ import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, type Entry, type ProposalEntry, type SplitBody, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type { BinaryRange } from "../../src/sql/local-store.js";
+import { recordHash } from "./catalog-hash.js";
 import type { Coverage } from "./coverage.js";
 
 export class InvariantError extends Error {
@@ -50,16 +51,6 @@ export function sumHashes(hashes: Iterable<bigint>): string {
 
 function hashText(sum: bigint): string {
   return (((sum % hashModulus) + hashModulus) % hashModulus).toString(16).padStart(32, "0");
-}
-
-function recordHash(name: string, bytes: Uint8Array): bigint {
-  return createHash("sha1").update(name).update("\0").update(bytes).digest().readBigUInt64BE(0);
-}
-
-export function catalogHash(records: ReadonlyMap<string, Uint8Array>): bigint {
-  let sum = 0n;
-  for (const [name, bytes] of records) sum += recordHash(name, bytes);
-  return sum;
 }
 
 interface SpaceRows {

@@ -149,25 +149,37 @@ export type CoverageRow<T extends CoverageTable> = (typeof coverageRows)[T][numb
 export type CoverageCounts = Readonly<Record<string, number>>;
 
 export class Coverage {
-  readonly #counts = new Map<string, number>();
+  /** Table → row → times: counted with nearly every event. */
+  readonly #counts = new Map<string, Map<string, number>>();
 
   count<T extends CoverageTable>(table: T, row: CoverageRow<T>, times = 1): void {
-    const name = `${table}: ${row}`;
-    this.#counts.set(name, (this.#counts.get(name) ?? 0) + times);
+    this.#count(table, row, times);
+  }
+
+  #count(table: string, row: string, times: number): void {
+    let rows = this.#counts.get(table);
+    if (rows === undefined) {
+      rows = new Map();
+      this.#counts.set(table, rows);
+    }
+    rows.set(row, (rows.get(row) ?? 0) + times);
   }
 
   add(counts: CoverageCounts): void {
-    for (const [name, times] of Object.entries(counts)) this.#counts.set(name, (this.#counts.get(name) ?? 0) + times);
+    for (const [name, times] of Object.entries(counts)) {
+      const end = name.indexOf(": ");
+      this.#count(name.slice(0, end), name.slice(end + 2), times);
+    }
   }
 
   counts(): CoverageCounts {
-    return Object.fromEntries(this.#counts);
+    return Object.fromEntries([...this.#counts].flatMap(([table, rows]) => [...rows].map(([row, times]) => [`${table}: ${row}`, times])));
   }
 
   /** Every row with its count, in the tables' order. */
   all(): { readonly name: string; readonly count: number }[] {
     return Object.entries(coverageRows).flatMap(([table, rows]) =>
-      rows.map((row) => ({ name: `${table}: ${row}`, count: this.#counts.get(`${table}: ${row}`) ?? 0 })),
+      rows.map((row) => ({ name: `${table}: ${row}`, count: this.#counts.get(table)?.get(row) ?? 0 })),
     );
   }
 }

@@ -1,4 +1,4 @@
-/** Whether Caches hold what the catalogs say of them, and what their evictions have done. */
+/** Whether Caches hold what the catalogs say of them. */
 import type { SpaceId } from "../../src/base/ids.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import type { BinaryRange } from "../../src/sql/local-store.js";
@@ -6,35 +6,11 @@ import { check } from "./committed-stream.js";
 import type { Coverage } from "./coverage.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
-interface Seen {
-  proposed: number;
-  refused: number;
-  atoms: number;
-  exceeded: number;
-  again: number;
-}
-
 export class HoldingWatch {
   readonly #coverage: Coverage;
-  readonly #seen = new WeakMap<EngineCore, Seen>();
 
   constructor(coverage: Coverage) {
     this.#coverage = coverage;
-  }
-
-  /** Counters of eviction.ts, and of pull-manager.ts. */
-  count(core: EngineCore): void {
-    const { cache } = core;
-    if (cache === null) return;
-    const { proposed, refused, atoms, exceeded } = cache.eviction.counters;
-    const now: Seen = { proposed, refused, atoms, exceeded, again: cache.pulls.counters.again };
-    const seen = this.#seen.get(core) ?? { proposed: 0, refused: 0, atoms: 0, exceeded: 0, again: 0 };
-    if (now.proposed > seen.proposed) this.#coverage.count("eviction", "above the budget: proposed", now.proposed - seen.proposed);
-    if (now.atoms > seen.atoms) this.#coverage.count("eviction", "DROP applied: atoms given up", now.atoms - seen.atoms);
-    if (now.refused > seen.refused) this.#coverage.count("eviction", "DROP or HANDOFF refused", now.refused - seen.refused);
-    if (now.exceeded > seen.exceeded) this.#coverage.count("eviction", "nothing may go", now.exceeded - seen.exceeded);
-    if (now.again > seen.again) this.#coverage.count("eviction", "pulled again after a DROP", now.again - seen.again);
-    this.#seen.set(core, now);
   }
 
   /**

@@ -10,8 +10,10 @@ import { Catalog } from "../../src/catalog/catalog.js";
 import { indexesOf } from "../../src/catalog/schema-catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
 import type { AtomStore } from "../../src/storage/atom-store.js";
-import { CommittedStream, catalogHash, check, rowHash, sumHashes } from "./committed-stream.js";
-import type { Coverage, CoverageRow, CoverageTable } from "./coverage.js";
+import { catalogHash, passingCatalogHash } from "./catalog-hash.js";
+import { CommittedStream, check, rowHash, sumHashes } from "./committed-stream.js";
+import { CounterWatch } from "./counter-watch.js";
+import type { Coverage } from "./coverage.js";
 import { HoldingWatch } from "./holding-watch.js";
 import type { SimulatedDisk } from "./simulated-disk.js";
 import type { SimulatedProcess } from "./simulated-process.js";
@@ -20,48 +22,23 @@ import type { SimulatedProcess } from "./simulated-process.js";
 const catalogEvery = 150;
 const rowsEvery = 2500;
 
-/** Counters of catalog-pulls.ts, and the rows that they count. */
-const catalogRows = {
-  pulled: "catalog pulled",
-  restarted: "catalog pull restarted",
-  overflowed: "buffer overflow",
-  gone: "space gone during a catalog pull",
-} as const;
-
-/** Likewise of pull-questions.ts. */
-const pullRows = {
-  byArchive: "chunk from an Archive",
-  byCache: "chunk from a Cache",
-  busy: "refused: busy",
-  notHeld: "refused: not held",
-  silent: "source silent",
-  lost: "source lost",
-  elsewhere: "gone on with another source",
-} as const;
-
-interface TransactionCounters {
-  commits: number;
-  conflicts: number;
-  tooYoung: number;
-  refused: number;
-  moved: number;
-}
-
 export class Invariants {
   readonly committed: CommittedStream;
   readonly #holding: HoldingWatch;
+  readonly #counters: CounterWatch;
   readonly #coverage: Coverage;
   readonly #random: Random;
   readonly #disks: ReadonlyMap<NodeId, SimulatedDisk>;
   readonly #leaders = new Map<number, Endpoint>();
-  readonly #counted = new WeakMap<EngineCore, Map<string, number>>();
-  readonly #seen = new WeakMap<EngineCore, { hash: string; counters: TransactionCounters }>();
+  /** Where the core was when it was looked at last: its hash. */
+  readonly #seen = new WeakMap<EngineCore, string>();
   /** (space, seq) → hash of a table's rows, where the first Cache that was looked at had it. */
   readonly #tables = new Map<string, string>();
 
   constructor(coverage: Coverage, random: Random, disks: ReadonlyMap<NodeId, SimulatedDisk>) {
     this.committed = new CommittedStream(coverage);
     this.#holding = new HoldingWatch(coverage);
+    this.#counters = new CounterWatch(coverage);
     this.#coverage = coverage;
     this.#random = random;
     this.#disks = disks;
@@ -74,11 +51,8 @@ export class Invariants {
     this.#lookAtLeader(process, core);
     this.#lookAtPosition(process, core);
     this.#lookAtSnapshots(process, core);
-    this.#countTransactions(core);
-    this.#countNew(core, "catalogs", core.cache?.catalogs.counters, catalogRows);
-    this.#countNew(core, "pulls", core.cache?.pulls.questions.counters, pullRows);
-    this.#holding.count(core);
-    if (this.#random.integer(catalogEvery) === 0) this.compareCatalog(process, core);
+    this.#counters.look(core);
+    if (this.#random.integer(catalogEvery) === 0) this.#compareCatalog(process, core, passingCatalogHash(core.catalog));
     if (this.#random.integer(rowsEvery) === 0) this.compareRows(process);
   }
 
@@ -101,10 +75,8 @@ export class Invariants {
       () => `${process.name}: stored ${stored}, applied ${position.seq}, committed ${core.stream.commitSeq}`,
     );
     this.#coverage.count("invariants", "applied is at most committed");
-    const seen = this.#seen.get(core);
-    if (seen?.hash === position.hash) return;
-    if (seen === undefined) this.#seen.set(core, { hash: position.hash, counters: { commits: 0, conflicts: 0, tooYoung: 0, refused: 0, moved: 0 } });
-    else seen.hash = position.hash;
+    if (this.#seen.get(core) === position.hash) return;
+    this.#seen.set(core, position.hash);
     const isNew = position.seq > this.committed.lastSeq;
     const before = this.committed.voters();
     this.committed.reach(position);
@@ -144,56 +116,15 @@ export class Invariants {
     this.#coverage.count("invariants", "a commit is durable on a majority");
   }
 
-  #countTransactions(core: EngineCore): void {
-    const now = core.cache?.transactions.counters;
-    const seen = this.#seen.get(core);
-    if (now === undefined || seen === undefined) return;
-    const { counters } = seen;
-    const more = (name: keyof TransactionCounters): number => {
-      const count = now[name] - counters[name];
-      counters[name] = now[name];
-      return count;
-    };
-    const tell = (row: Parameters<typeof this.countRow>[0], count: number): void => {
-      if (count > 0) this.countRow(row, count);
-    };
-    tell("proposed: applied", more("commits"));
-    tell("asking: changed since the snapshot", more("conflicts"));
-    tell("asking: refused for its age", more("tooYoung"));
-    tell("asking: originator moved", more("moved"));
-  }
-
-  /** What has come since the last look. */
-  #countNew<T extends CoverageTable>(
-    core: EngineCore,
-    table: T,
-    now: Readonly<Record<string, number>> | undefined,
-    rows: Readonly<Record<string, CoverageRow<T>>>,
-  ): void {
-    if (now === undefined) return;
-    const seen = this.#counted.get(core) ?? new Map<string, number>();
-    this.#counted.set(core, seen);
-    for (const [name, row] of Object.entries(rows)) {
-      const count = now[name] ?? 0;
-      const more = count - (seen.get(row) ?? 0);
-      if (more > 0) this.#coverage.count(table, row, more);
-      seen.set(row, count);
-    }
-  }
-
-  countRow(
-    row: "proposed: applied" | "asking: changed since the snapshot" | "asking: refused for its age" | "asking: originator moved",
-    count: number,
-  ): void {
-    this.#coverage.count("transactions", row, count);
-  }
-
   compareCatalog(process: SimulatedProcess, core: EngineCore): void {
+    this.#compareCatalog(process, core, catalogHash(core.catalog));
+  }
+
+  #compareCatalog(process: SimulatedProcess, core: EngineCore, actual: bigint): void {
     const { seq } = core.context.position;
     const lacking = core.catalog.atoms.lacking();
     check(process.kind === "cache" || lacking.size === 0, "equal catalogs at equal seq", () => `${process.name} lacks catalogs`);
     const expected = this.committed.catalogHashAt(seq, lacking.keys());
-    const actual = catalogHash(core.catalog.dump());
     check(actual === expected, "equal catalogs at equal seq", () => `${process.name} at ${seq} ${this.#catalogDifference(core)}`);
     this.#coverage.count("invariants", "equal catalogs at equal seq");
   }
@@ -294,7 +225,7 @@ export class Invariants {
     }
     this.#compareIndexes(process, store);
     // Records that never changed are not stored.
-    const records = catalogHash(Catalog.load(store.readCatalog()).dump());
+    const records = catalogHash(Catalog.load(store.readCatalog()));
     const expected = this.committed.catalogHashAt(seq);
     if (seq > 0)
       check(

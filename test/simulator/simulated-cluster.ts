@@ -177,7 +177,7 @@ export class SimulatedCluster {
 
   #onEntry(seq: Seq, entry: Entry): void {
     const { coverage } = this;
-    this.trace("", `seq ${seq} ${describeEntry(entry)}`);
+    if (this.options.trace !== undefined) this.trace("", `seq ${seq} ${describeEntry(entry)}`);
     if (entry.kind === "boot") coverage.count("sequencer", "BOOT ordered");
     if (entry.kind === "voters") {
       if (entry.voters.length < this.#voterCount) coverage.count("sequencer", "VOTERS: Archive removed");
