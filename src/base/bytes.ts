@@ -1,6 +1,5 @@
 /** Growing writer and bounds-checked reader for hand-made codecs. Integers are LEB128 varints below 2^53 unless named otherwise. */
 
-const textEncoder = new TextEncoder();
 const textDecoder = new TextDecoder("utf-8", { fatal: true });
 
 /** Bytes that do not decode: cut short, out of range, or not what their header says. */
@@ -92,7 +91,11 @@ export class ByteWriter {
 
   /** Length in bytes, then UTF-8. */
   text(text: string): this {
-    return this.bytes(textEncoder.encode(text));
+    const byteCount = Buffer.byteLength(text);
+    this.varint(byteCount);
+    const at = this.#reserve(byteCount);
+    this.#buffer.write(text, at, "utf8");
+    return this;
   }
 
   bool(value: boolean): this {

@@ -26,8 +26,8 @@ interface TransactionEntry {
 
 export function applyEntries(state: StoreState, entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[], through: Seq): void {
   const transactions = transactionsOf(entries);
-  // Statements are prepared below with the flag that is set now.
-  state.foreignKeyFlag.set(false);
+  // Statements are prepared below with the flag that is set now; the seq's own table has no foreign keys.
+  if (transactions.length > 0) state.foreignKeyFlag.set(false);
   const before = state.schema;
   let changesSchema = false;
   state.applyStatements.get("BEGIN").run();

@@ -176,6 +176,17 @@ interface SchemaRow {
   readonly sql: string | null;
 }
 
+/** Objects are values: those that a change leaves alone stay the same ones. */
+const objectTexts = new WeakMap<SchemaObject, string>();
+
+function textOf(object: SchemaObject): string {
+  const known = objectTexts.get(object);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(object, (_, value) => (typeof value === "bigint" ? `${value}n` : value));
+  objectTexts.set(object, text);
+  return text;
+}
+
 export interface SchemaReader {
   read(objects: SchemaObjects): LocalSchema;
 }
@@ -361,9 +372,7 @@ export function schemaReader(database: Database): SchemaReader {
       const tables = new Map<SpaceId, LocalTable>();
       for (const [folded, stored] of objects) {
         if (stored.object.type !== "table") continue;
-        const signature = JSON.stringify([stored.object, indexSpaces.get(folded), texts.get(folded)], (_, value) =>
-          typeof value === "bigint" ? `${value}n` : value,
-        );
+        const signature = `${textOf(stored.object)}${JSON.stringify([indexSpaces.get(folded), texts.get(folded)])}`;
         const shape = shapes.get(signature) ?? readShape(stored, indexTexts, objects);
         kept.set(signature, shape);
         const table: Linkable = {

@@ -142,7 +142,8 @@ export function installCaptureTriggers(state: StoreState, schema: LocalSchema): 
 const triggerTexts = new WeakMap<readonly LocalColumn[], { readonly links: string; readonly texts: ReadonlyMap<string, string> }>();
 
 function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
-  const links = JSON.stringify([
+  const isAlone = table.foreignKeys.length === 0 && table.referencedNames.length === 0;
+  const links = isAlone ? "" : JSON.stringify([
     table.referencedNames,
     table.referencedBy.some((one) => one.mixesAffinities),
     table.foreignKeys.map((foreignKey) => foreignKey.childNames),
