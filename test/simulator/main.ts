@@ -43,6 +43,8 @@ interface Report {
 /** Failures told in full; a broken build has thousands. */
 const failuresToldMax = 10;
 const progressEveryMs = 10_000;
+/** Each worker has a core to itself: helper threads would only take it from another, and what is short-lived may pile up between collections. In MiB. */
+const workerFlags = ["--single-threaded", "--min-semi-space-size=32", "--max-semi-space-size=64"];
 
 function settingsOf(args: readonly string[]): Settings {
   const { values } = parseArgs({
@@ -143,7 +145,8 @@ async function runAll(args: readonly string[], settings: Settings): Promise<Run>
       places.map(
         (place) =>
           new Promise<void>((resolve, reject) => {
-            const child = fork(fileURLToPath(import.meta.url), [...args], { env: { ...process.env, ATOMCAST_SIM_PLACE: String(place) } });
+            const options = { execArgv: [...process.execArgv, ...workerFlags], env: { ...process.env, ATOMCAST_SIM_PLACE: String(place) } };
+            const child = fork(fileURLToPath(import.meta.url), [...args], options);
             let ended = false;
             child.on("message", (report: Report) => {
               if (report.counts === null) note(report.failure);
