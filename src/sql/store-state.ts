@@ -143,11 +143,13 @@ const triggerTexts = new WeakMap<readonly LocalColumn[], { readonly links: strin
 
 function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
   const isAlone = table.foreignKeys.length === 0 && table.referencedNames.length === 0;
-  const links = isAlone ? "" : JSON.stringify([
-    table.referencedNames,
-    table.referencedBy.some((one) => one.mixesAffinities),
-    table.foreignKeys.map((foreignKey) => foreignKey.childNames),
-  ]);
+  const links = isAlone
+    ? ""
+    : JSON.stringify([
+        table.referencedNames,
+        table.referencedBy.some((one) => one.mixesAffinities),
+        table.foreignKeys.map((foreignKey) => foreignKey.childNames),
+      ]);
   const known = triggerTexts.get(table.columns);
   if (known?.links === links) return known.texts;
   const texts = captureTriggers(table);

@@ -13,6 +13,7 @@ export const faultKinds = [
   "crashSequencer",
   "crashAll",
   "flicker",
+  "flickerVoter",
   "pause",
   "longPause",
   "isolate",
@@ -39,6 +40,9 @@ export interface FaultPlan {
   readonly everyMsMin: number;
   readonly everyMsMax: number;
 }
+
+/** An election begins within this after the sequencer is gone, or not at all. Virtual milliseconds. */
+const votedWithinMs = 300;
 
 export class Faults {
   readonly #cluster: SimulatedCluster;
@@ -121,6 +125,10 @@ export class Faults {
       case "flicker":
         this.#flicker(this.#pick(this.#up("archive")));
         return;
+      case "flickerVoter":
+        this.#flicker(this.#up("archive").find((process) => process.core?.stream.role === "sequencer"));
+        this.#flickerWhoVotes(this.#cluster.nowMs + votedWithinMs);
+        return;
       case "pause":
         this.#pause(this.#pick(this.#up()), 20, 500);
         return;
@@ -197,6 +205,30 @@ export class Faults {
     if (process === undefined) return;
     this.#cluster.crash(process.name);
     this.#later(0.2, 4, () => this.#cluster.restart(process.name));
+  }
+
+  /**
+   * Whoever has just voted is gone and back: what it has told must still count for it when another one asks in the same term. It does more often where the
+   * winner is heard by nobody.
+   */
+  #flickerWhoVotes(untilMs: number): void {
+    const archives = this.#up("archive").flatMap((process) => (process.core === null ? [] : [{ process, stream: process.core.stream }]));
+    const candidates = archives.filter(({ stream }) => stream.role === "candidate");
+    const voted = archives.find(
+      ({ stream }) => stream.role === "follower" && stream.sequencer === null && candidates.some((one) => one.stream.term === stream.term),
+    );
+    if (voted === undefined) {
+      if (this.#cluster.nowMs < untilMs) this.#later(0.5, 1, () => this.#flickerWhoVotes(untilMs));
+      return;
+    }
+    const { term } = voted.stream;
+    const candidate = candidates.find(({ stream }) => stream.term === term)?.process;
+    if (candidate !== undefined && this.#random.integer(2) === 0) {
+      const others = this.#cluster.names().filter((other) => other !== candidate);
+      this.#cluster.cut([candidate], others, true);
+      this.#later(200, 500, () => this.#cluster.heal());
+    }
+    this.#flicker(voted.process);
   }
 
   #pause(process: SimulatedProcess | undefined, minMs: number, maxMs: number): void {

@@ -116,7 +116,7 @@ export const profiles = {
     workMs: 2500,
     thinkMsMax: 100,
     conditions: { ...base.conditions, delayMsMin: 0.1, delayMsMax: 60, lossPerMille: 50 },
-    faults: { weights: { flicker: 8, crashSequencer: 2, isolate: 1, oneWay: 1 }, everyMsMin: 5, everyMsMax: 60 },
+    faults: { weights: { flicker: 8, flickerVoter: 4, crashSequencer: 2, isolate: 1, oneWay: 1 }, everyMsMin: 5, everyMsMax: 60 },
   },
   /** Long silences: engines that live are taken for dead. */
   eviction: {
