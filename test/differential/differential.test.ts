@@ -143,6 +143,16 @@ test("a row without its parent keeps what it had also where an action of an INSE
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("a foreign key that does not fit its parent is told also where a single row is inserted there, which SQLite does not look at", () => {
+  const events = [
+    request("CREATE TABLE p(id INTEGER PRIMARY KEY, c)", "CREATE TABLE t(id INTEGER PRIMARY KEY, f REFERENCES p(c))"),
+    request("INSERT INTO p VALUES (1, 1)"),
+    request("BEGIN", "INSERT INTO p VALUES (2, 1)", "SELECT * FROM p", "ROLLBACK"),
+    request("SELECT * FROM p"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
   const events = [
     request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),

@@ -105,16 +105,26 @@ export class Model {
    * `code`: what the store has told. Where a foreign key fails there, and SQLite would store a row without its parent, the store is right; and so it is where it
    * succeeds, and what SQLite complains of are rows that keep what they had.
    */
-  run(statement: Statement, ids: readonly bigint[], code: string | null): Answer {
+  run(statement: Statement, ids: readonly bigint[], code: string | null, message = ""): Answer {
     if (!this.inTransaction) this.#movesKeys = false;
     if (movesKeys.test(statement.sql)) this.#movesKeys = true;
     if (!this.inTransaction && /^\s*(BEGIN|SAVEPOINT)/i.test(statement.sql)) this.#orphansBefore = this.#orphansNow();
+    if (message.startsWith("foreign key mismatch")) return this.#runDeferring(statement, ids);
     if (code !== refused.code) {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
     }
     if (isCommit(statement)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
     return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
+  }
+
+  /** As on a store, whose foreign keys are all deferred: only then SQLite looks at those that refer to the table of an INSERT of one row. */
+  #runDeferring(statement: Statement, ids: readonly bigint[]): Answer {
+    const was = this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
+    this.#database.pragma("defer_foreign_keys = ON");
+    const answer = this.#run(statement, ids);
+    if (!was) this.#database.pragma("defer_foreign_keys = OFF");
+    return answer;
   }
 
   #runWithin(statement: Statement, ids: readonly bigint[]): Answer {

@@ -200,7 +200,7 @@ class CaseRun {
       const here = answerOf(statement, outcome);
       // An accepted difference: SQLite lets a trigger name what is not there, until its table is written (docs/decisions.md).
       if (here.message?.endsWith("drop that trigger first") === true) continue;
-      const wanted = model.run(statement, toldIds(statement, outcome), here.code);
+      const wanted = model.run(statement, toldIds(statement, outcome), here.code, here.message);
       count(this.#tally.kinds, statement.kind);
       if (wanted.code !== null) count(this.#tally.codes, wanted.code);
       if (isSame(here, wanted)) continue;
