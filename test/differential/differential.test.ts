@@ -153,6 +153,19 @@ test("a foreign key that does not fit its parent is told also where a single row
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("of a trigger and a view that name what is not there the first is told, also after a transaction that stayed open", () => {
+  const open = (sql: string): Case["events"][number] => ({ kind: "request", store: 0, statements: [statement(sql)] });
+  const events = [
+    request("CREATE TABLE t(a)", "CREATE TABLE p(a)"),
+    request("CREATE TRIGGER g AFTER UPDATE ON t BEGIN UPDATE p SET a = 1; END", "CREATE VIEW v AS SELECT a FROM p"),
+    open("BEGIN"),
+    open("COMMIT"),
+    request("DROP TABLE p"),
+    request("ALTER TABLE t RENAME TO s"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
   const events = [
     request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),

@@ -56,12 +56,15 @@ export function changedRows(before: RowImage, after: RowImage): Set<string> {
 
 /** Does to the database what leads from one state to the other, row by row: no trigger fires, and no foreign key's action. */
 export function applyChanges(database: Database, before: RowImage, after: RowImage): void {
-  const triggers = database
-    .prepare<[], { readonly name: string; readonly sql: string }>("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+  // Views as well: what is wrong with several is told of the first of them, in the order in which they were made.
+  const objects = database
+    .prepare<[], { readonly type: string; readonly name: string; readonly sql: string }>(
+      "SELECT type, name, sql FROM main.sqlite_schema WHERE type IN ('trigger', 'view') ORDER BY rowid",
+    )
     .all();
   database.pragma("foreign_keys = OFF");
   database.exec("BEGIN");
-  for (const { name } of triggers) database.exec(`DROP TRIGGER ${name}`);
+  for (const type of ["trigger", "view"]) for (const one of objects) if (one.type === type) database.exec(`DROP ${type} ${one.name}`);
   for (const [name, { columns, rows }] of after) {
     const old = before.get(name)?.rows;
     const gone = [...(old ?? [])].filter(([key, row]) => !isSame(row, rows.get(key)));
@@ -72,7 +75,7 @@ export function applyChanges(database: Database, before: RowImage, after: RowIma
     const insert = database.prepare(`INSERT INTO ${name}(${written.join(", ")}) VALUES (${written.map(() => "?").join(", ")})`);
     for (const [, row] of added) insert.run(...row.slice(columns.length - written.length));
   }
-  for (const { sql } of triggers) database.exec(sql);
+  for (const { sql } of objects) database.exec(sql);
   database.exec("COMMIT");
   database.pragma("foreign_keys = ON");
 }
