@@ -51,6 +51,7 @@ const voters: Voter[] = nodeIds.map((nodeId) => ({
       keptBytesMax: 64 * 1024 * 1024,
       catchUpBytes: 16 * 1024 * 1024,
     },
+    hasMulticast: true,
     nowMs: 0,
   }),
   inputs: [],

@@ -12,7 +12,8 @@ const program = new Command("atomcast")
   .configureOutput({ outputError: (text, write) => write(`atomcast: ${text.replace(/^error: /, "").trimEnd()} (--help says more)\n`) });
 
 // Commander takes a variable of an option without a value as given whatever it says: ATOMCAST_CREATE=0 would create.
-for (const name of ["ATOMCAST_CREATE", "ATOMCAST_JSON"]) if (/^(0|no|false|)$/i.test(process.env[name] ?? "1")) delete process.env[name];
+for (const name of ["ATOMCAST_CREATE", "ATOMCAST_JSON", "ATOMCAST_NO_MULTICAST"])
+  if (/^(0|no|false|)$/i.test(process.env[name] ?? "1")) delete process.env[name];
 
 // A reader that goes away (`atomcast start | head -1`) is no reason for an engine to end.
 process.stdout.on("error", () => {});

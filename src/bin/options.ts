@@ -8,6 +8,9 @@ export interface CommonOptions {
   readonly database: string;
   readonly interface: string;
   readonly group?: string;
+  readonly multicast: boolean;
+  readonly join: readonly string[];
+  readonly port: string;
   readonly voters: string;
   readonly key?: string;
   readonly log: string;
@@ -22,6 +25,12 @@ export function commonOptions(): Option[] {
       .default("127.0.0.1")
       .env("ATOMCAST_INTERFACE"),
     new Option("--group <addr:port>", "multicast group (default: derived from the database's name)").env("ATOMCAST_GROUP"),
+    new Option("--no-multicast", "use no multicast: the stream goes from engine to engine (most clouds have none)").env("ATOMCAST_NO_MULTICAST"),
+    new Option("--join <host:port>", "a live engine of the database, where multicast finds none; may be given several times")
+      .default([])
+      .argParser((text: string, others: string[]) => [...others, ...text.split(/[\s,]+/).filter((one) => one !== "")])
+      .env("ATOMCAST_JOIN"),
+    new Option("--port <n>", "where other engines reach this one, by UDP and TCP; 0: any free port").default("0").env("ATOMCAST_PORT"),
     new Option("--voters <n>", "Archives that vote on what is durable").default("3").env("ATOMCAST_VOTERS"),
     new Option("--key <file>", "the database's key file (default: found under $XDG_STATE_HOME/atomcast)").env("ATOMCAST_KEY"),
     new Option("--log <level>", "what goes to stderr").choices(logLevels).default("info").env("ATOMCAST_LOG"),
@@ -98,6 +107,11 @@ export function multicastGroup(options: CommonOptions): Group {
   if (!/^\d+\.\d+\.\d+\.\d+$/.test(host) || first < 224 || first > 239)
     throw usage(`--group takes an IPv4 multicast address (224.0.0.0 to 239.255.255.255) and a port, not ${options.group}`);
   return { groupAddress: host, groupPort: port };
+}
+
+/** Of the engine; 0: any. */
+export function portOf({ port }: CommonOptions): number {
+  return parseCount("port", port, 0, 65_535);
 }
 
 /** Whether the address is this machine's own loopback. */

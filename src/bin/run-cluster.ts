@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { DatabaseError } from "../base/errors.js";
 import { defaultMemoryBytes, memoryBytesMin } from "../engines/machine-memory.js";
 import { folderState } from "../storage/data-folder.js";
+import { freePorts } from "./contacts.js";
 import { type CommonOptions, multicastGroup, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
 import { onStopSignals } from "./signals.js";
 
@@ -34,6 +35,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   const port = portOf(options, caches);
   votersOf(options);
   multicastGroup(options);
+  const enginePorts = await enginePortsOf(options, archives);
   const memoryBytes = memoryOf(options, caches);
   parseStatementTimeout(options.statementTimeout);
   await mkdir(options.data, { recursive: true });
@@ -51,7 +53,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
     },
   );
   try {
-    await startAll(options, archives, caches, port, memoryBytes, children);
+    await startAll(options, enginePorts, caches, port, memoryBytes, children);
   } catch (error) {
     // A signal while it starts lets children end before they are ready: that is no failure, and the signal's own way leads out.
     if (isStopping) return;
@@ -74,17 +76,20 @@ function memoryOf({ memory }: ClusterCommand, caches: number): number {
 
 async function startAll(
   options: ClusterCommand,
-  archives: number,
+  enginePorts: readonly number[],
   caches: number,
   port: number,
   memoryBytes: number,
   children: Child[],
 ): Promise<void> {
-  const folders = Array.from({ length: archives }, (_, index) => `archive-${index + 1}`);
+  const folders = enginePorts.map((_, index) => `archive-${index + 1}`);
   const states = await Promise.all(folders.map((folder) => folderState(join(options.data, folder))));
   const isMade = folders.map((_, index) => states[index] !== "absent" && states[index] !== "unfinished");
-  const start = (name: string, args: readonly string[]): Promise<void> => startChild(children, name, [...args, ...commonArgs(options)]);
-  const archiveArgs = (folder: string): string[] => ["archive", "--data", join(options.data, folder)];
+  const start = (name: string, args: readonly string[]): Promise<void> => startChild(children, name, [...args, ...commonArgs(options, enginePorts)]);
+  const archiveArgs = (folder: string): string[] => [
+    ...["archive", "--data", join(options.data, folder)],
+    ...["--port", String(enginePorts[folders.indexOf(folder)])],
+  ];
   // The founder comes first where the database is new; else a majority must come up together, and those without a folder join it then.
   const first = folders[0] as string;
   const isNew = !isMade.includes(true);
@@ -99,8 +104,18 @@ async function startAll(
   }
 }
 
-function commonArgs(options: ClusterCommand): string[] {
+/** Of the Archives, from `--port` on. Without multicast they must be known beforehand: each engine is told all of them. */
+async function enginePortsOf(options: ClusterCommand, archives: number): Promise<readonly number[]> {
+  const first = parseCount("port", options.port, 0, 65_536 - archives);
+  if (first !== 0) return Array.from({ length: archives }, (_, index) => first + index);
+  return options.multicast ? new Array<number>(archives).fill(0) : freePorts(options.interface, archives);
+}
+
+function commonArgs(options: ClusterCommand, enginePorts: readonly number[]): string[] {
   const args = ["--database", options.database, "--interface", options.interface, "--voters", options.voters, "--log", options.log];
+  if (!options.multicast) args.push("--no-multicast");
+  const contacts = options.multicast ? [] : enginePorts.map((port) => `${options.interface}:${port}`);
+  for (const contact of [...options.join, ...contacts]) args.push("--join", contact);
   if (options.group !== undefined) args.push("--group", options.group);
   if (options.key !== undefined) args.push("--key", options.key);
   return args;
@@ -112,7 +127,7 @@ function commonArgs(options: ClusterCommand): string[] {
  */
 function startChild(children: Child[], name: string, args: readonly string[]): Promise<void> {
   const environment = { ...process.env };
-  for (const key of ["ATOMCAST_DATA", "ATOMCAST_HTTP", "ATOMCAST_CREATE"]) delete environment[key];
+  for (const key of ["ATOMCAST_DATA", "ATOMCAST_HTTP", "ATOMCAST_CREATE", "ATOMCAST_PORT", "ATOMCAST_JOIN"]) delete environment[key];
   const child: Child = {
     name,
     process: spawn(process.execPath, [fileURLToPath(new URL("./atomcast.js", import.meta.url)), ...args], {

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { DatabaseError } from "../base/errors.js";
-import type { ClusterId } from "../base/ids.js";
+import type { ClusterId, Endpoint } from "../base/ids.js";
 import { ArchiveEngine } from "../engines/archive-engine.js";
 import { CacheEngine } from "../engines/cache-engine.js";
 import type { Environment } from "../engines/environment.js";
@@ -14,6 +14,7 @@ import { openWorkerLocalPort } from "../engines/worker-local-port.js";
 import { openHranaServer } from "../servers/hrana/hrana-server.js";
 import { type DataFolder, folderState, openDataFolder } from "../storage/data-folder.js";
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
+import { contactsOf } from "./contacts.js";
 import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
 import {
@@ -24,6 +25,7 @@ import {
   parseHostPort,
   parseMemory,
   parseStatementTimeout,
+  portOf,
   usage,
   votersOf,
 } from "./options.js";
@@ -56,7 +58,9 @@ export async function runStart(options: StartCommand): Promise<void> {
   stops.push(archive);
   let cache: Running;
   try {
-    cache = await openCache(options, key);
+    // The Archive has the port that was asked for, and the Cache finds it in this process, with multicast and without.
+    const join = archive.endpoint === null ? options.join : [...options.join, archive.endpoint];
+    cache = await openCache({ ...options, join, port: "0" }, key);
     stops.unshift(cache);
   } catch (error) {
     // Without clients it is of no use; it leaves as if it had been told to.
@@ -97,8 +101,16 @@ interface Running extends Stoppable {
   readyLine(): string;
 }
 
-function environmentOf(options: CommonOptions, key: DatabaseKey, logger: Logger): Environment {
-  return nodeEnvironment({ clusterId: key.clusterId, secret: key.secret, interfaceAddress: options.interface, ...multicastGroup(options), logger });
+async function environmentOf(options: CommonOptions, key: DatabaseKey, logger: Logger): Promise<Environment> {
+  const { clusterId, secret } = key;
+  const { interface: interfaceAddress, multicast } = options;
+  const [port, contacts] = [portOf(options), await contactsOf(options)];
+  return nodeEnvironment({ clusterId, secret, interfaceAddress, multicast, port, contacts, ...multicastGroup(options), logger });
+}
+
+/** Why it waits, and at whom it asks: a wrong address shows. */
+function tellWaiting(logger: Logger, what: string, asked: readonly Endpoint[]): void {
+  logger.info(asked.length === 0 ? {} : { asked }, what);
 }
 
 /** Ends the process: a database engine that goes on after a failed fsync, or a bug, does harm; another serves. */
@@ -109,22 +121,25 @@ function fatal(logger: Logger, name: string): (error: Error) => void {
   };
 }
 
-async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running }> {
+async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running & { readonly endpoint: Endpoint | null } }> {
   const voters = votersOf(options);
   multicastGroup(options);
+  portOf(options);
   const logger = openLogger(options.log, "archive");
   const { folder, key } = await openFolder(options);
   const engine = new ArchiveEngine({
-    environment: environmentOf(options, key, logger),
+    environment: await environmentOf(options, key, logger),
     disk: fileArchiveDisk(folder),
     votersTarget: voters,
     onFailure: fatal(logger, "Archive"),
   });
   await engine.start();
-  const progress = setInterval(() => logger.info("waits for the other Archives: a majority of the voters must be up"), 5000);
+  logger.info({ endpoint: engine.endpoint }, "other engines reach it");
+  const progress = setInterval(() => tellWaiting(logger, "waits for the other Archives: a majority of the voters must be up", engine.asked), 5000);
   const id = await engine.whenMember();
   clearInterval(progress);
-  return { key, archive: { readyLine: () => `ready archive id=${id} pid=${process.pid} http=-\n`, stop: () => engine.stop() } };
+  const readyLine = (): string => `ready archive id=${id} pid=${process.pid} http=-\n`;
+  return { key, archive: { endpoint: engine.endpoint, readyLine, stop: () => engine.stop() } };
 }
 
 async function openFolder(options: ArchiveCommand): Promise<{ folder: DataFolder; key: DatabaseKey }> {
@@ -162,10 +177,16 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
       `no key of a database "${database}" is on this machine: make one with "atomcast start", or name its key with --key FILE`,
     );
   }
-  const live = await liveDatabases(keys, options.interface, multicastGroup(options), seekTimeoutMs);
+  const { interface: interfaceAddress, multicast } = options;
+  const contacts = await contactsOf(options);
+  if (!multicast && contacts.length === 0) throw usage("--no-multicast: name a live engine of the database with --join HOST:PORT");
+  const live = await liveDatabases(keys, { interfaceAddress, multicast, contacts, ...multicastGroup(options) }, seekTimeoutMs);
   const [only, another] = live;
   if (only === undefined) {
-    throw new DatabaseError("ATOMCAST_NO_DATABASE", `no engine of a database "${database}" answers on ${options.interface}: start an Archive first`);
+    throw new DatabaseError(
+      "ATOMCAST_NO_DATABASE",
+      `no engine of a database "${database}" answers on ${options.interface}${contacts.length === 0 ? "" : ` nor at ${contacts.join(", ")}`}: start an Archive first`,
+    );
   }
   if (another !== undefined) {
     throw new DatabaseError(
@@ -179,6 +200,7 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
 /** Throws what is wrong with the options of a Cache; gives where it shall serve, and what it may hold. */
 function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: number; readonly statementTimeoutMs: number } {
   multicastGroup(options);
+  portOf(options);
   const memoryBytes = options.memory === undefined ? defaultMemoryBytes() : parseMemory(options.memory);
   const statementTimeoutMs = parseStatementTimeout(options.statementTimeout);
   const address = parseHostPort("http", options.http);
@@ -190,7 +212,7 @@ async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Runni
   const { host, port, memoryBytes, statementTimeoutMs } = checkCache(options);
   const logger = openLogger(options.log, "cache");
   const engine = new CacheEngine({
-    environment: environmentOf(options, key, logger),
+    environment: await environmentOf(options, key, logger),
     database: options.database,
     clusterId: key.clusterId,
     memoryBytes,
@@ -200,7 +222,8 @@ async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Runni
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });
   engine.servesAt(server.url);
   await engine.start();
-  const progress = setInterval(() => logger.info("waits for the database: a majority of its voting Archives must be up"), 5000);
+  logger.info({ endpoint: engine.endpoint }, "other engines reach it");
+  const progress = setInterval(() => tellWaiting(logger, "waits for the database: a majority of its voting Archives must be up", engine.asked), 5000);
   const id = await engine.whenMember();
   clearInterval(progress);
   return {

@@ -23,7 +23,7 @@ import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../s
 import { EngineCore } from "./engine-core.js";
 import { EngineHost } from "./engine-host.js";
 import type { ArchiveDisk, Cancel, Environment } from "./environment.js";
-import { type Acknowledged, Joining, type JoiningEffect } from "./joining.js";
+import { type Acknowledged, contactsOf, Joining, type JoiningEffect } from "./joining.js";
 
 export interface ArchiveOptions {
   readonly environment: Environment;
@@ -77,6 +77,11 @@ export class ArchiveEngine {
     return this.#network?.endpoint ?? null;
   }
 
+  /** Whom it asks where multicast does not reach. */
+  get asked(): readonly Endpoint[] {
+    return contactsOf(this.#options.environment, this.core?.catalog ?? null);
+  }
+
   get network(): Network | null {
     return this.#network;
   }
@@ -91,8 +96,8 @@ export class ArchiveEngine {
     this.#store = await disk.openStore();
     this.#votes = await disk.openVotes();
     this.#network = await environment.openNetwork(this.#nonce, {
-      onDatagram: (from, _nonce, payload) => this.#onMessage(from, payload),
-      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onDatagram: (from, _nonce, payload, byMulticast) => this.#onMessage(from, payload, byMulticast),
+      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload, false),
       onConnected: (endpoint, nonce) => this.#host?.onConnected(endpoint, nonce),
       onDisconnected: (endpoint) => this.#onDisconnected(endpoint),
     });
@@ -143,6 +148,8 @@ export class ArchiveEngine {
       votersTarget: this.#options.votersTarget,
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      hasMulticast: network.hasMulticast,
+      contacts: environment.contacts,
       catalogLimits: environment.catalogLimits,
       memoryBytes: Number.POSITIVE_INFINITY,
       nowMs: environment.clock.nowMs(),
@@ -180,9 +187,9 @@ export class ArchiveEngine {
     return { network, store, votes, journal };
   }
 
-  #onMessage(from: Endpoint, payload: Buffer): void {
+  #onMessage(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
     if (this.#joining !== null) this.#perform(this.#joining.step({ kind: "message", nowMs: this.#options.environment.clock.nowMs(), from, payload }));
-    else this.#host?.onDatagram(from, payload);
+    else this.#host?.onMessage(from, payload, byMulticast);
   }
 
   #onDisconnected(endpoint: Endpoint): void {
@@ -193,10 +200,13 @@ export class ArchiveEngine {
   /** Seeks a peer and takes in its store. */
   #join(acknowledged: Acknowledged): void {
     const { environment } = this.#options;
+    // A store that is too old to go on from still knows who was there.
+    const { store } = this.#ports();
+    const contacts = contactsOf(environment, store.position.seq === noSeq ? null : Catalog.load(store.readCatalog()));
     this.#host = null;
-    const joining = new Joining("archive", environment.random, acknowledged);
+    const joining = new Joining("archive", environment.random, { contacts, acknowledged });
     this.#joining = joining;
-    environment.log("info", "seeks an Archive to copy the database from");
+    environment.log("info", "seeks an Archive to copy the database from", contacts.length === 0 ? {} : { contacts });
     this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
   }
 
@@ -204,6 +214,7 @@ export class ArchiveEngine {
     const network = this.#network;
     for (const effect of effects) {
       if (effect.kind === "multicast") network?.multicast(effect.payload);
+      else if (effect.kind === "send" && effect.channel === "datagram") network?.sendDatagram(effect.to, effect.payload);
       else if (effect.kind === "send") network?.sendReliable(effect.to, effect.payload);
       else if (effect.kind === "part")
         this.#installing = this.#installing.then(() => this.#takeIn(effect)).catch((error: unknown) => this.#fail(error as Error));

@@ -15,7 +15,7 @@ import type { Database, Session, Status } from "./database.js";
 import { EngineCore } from "./engine-core.js";
 import { EngineHost } from "./engine-host.js";
 import type { Cancel, Environment, LocalHandlers, LocalPort } from "./environment.js";
-import { Joining, type JoiningEffect } from "./joining.js";
+import { contactsOf, Joining, type JoiningEffect } from "./joining.js";
 import { CacheSession } from "./session.js";
 import { statusOf, systemTablesOf } from "./system-tables.js";
 
@@ -76,6 +76,11 @@ export class CacheEngine implements Database {
     return this.#network?.endpoint ?? null;
   }
 
+  /** Whom it asks where multicast does not reach. */
+  get asked(): readonly Endpoint[] {
+    return contactsOf(this.#options.environment, this.core?.catalog ?? null);
+  }
+
   get network(): Network | null {
     return this.#network;
   }
@@ -96,8 +101,8 @@ export class CacheEngine implements Database {
 
   async start(): Promise<void> {
     this.#network = await this.#options.environment.openNetwork(this.#nonce, {
-      onDatagram: (from, _nonce, payload) => this.#onMessage(from, payload),
-      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload),
+      onDatagram: (from, _nonce, payload, byMulticast) => this.#onMessage(from, payload, byMulticast),
+      onReliable: (from, _nonce, payload) => this.#onMessage(from, payload, false),
       onConnected: (endpoint, nonce) => this.#host?.onConnected(endpoint, nonce),
       onDisconnected: (endpoint) => this.#onDisconnected(endpoint),
     });
@@ -106,11 +111,12 @@ export class CacheEngine implements Database {
 
   #join(): void {
     const { environment } = this.#options;
+    const contacts = contactsOf(environment, this.#host?.core.catalog ?? null);
     this.#host = null;
     this.#servesAs = noEngine;
     // Its thread starts while the database is sought.
     this.#local = this.#openLocal();
-    const joining = new Joining("cache", environment.random, undefined, environment.catalogLimits.partBytes);
+    const joining = new Joining("cache", environment.random, { contacts, catalogPartBytes: environment.catalogLimits.partBytes });
     this.#joining = joining;
     this.#cancelJoining?.();
     this.#cancelJoining = environment.clock.every(joinTickMs, () => this.#perform(joining.step({ kind: "tick", nowMs: environment.clock.nowMs() })));
@@ -120,6 +126,7 @@ export class CacheEngine implements Database {
   #perform(effects: readonly JoiningEffect[]): void {
     for (const effect of effects) {
       if (effect.kind === "multicast") this.#network?.multicast(effect.payload);
+      else if (effect.kind === "send" && effect.channel === "datagram") this.#network?.sendDatagram(effect.to, effect.payload);
       else if (effect.kind === "send") this.#network?.sendReliable(effect.to, effect.payload);
       else if (effect.kind === "catalog") this.#begin(effect.position, effect.records);
       else if (effect.kind === "otherVersion")
@@ -152,6 +159,8 @@ export class CacheEngine implements Database {
       votersTarget: 0,
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
+      hasMulticast: network.hasMulticast,
+      contacts: environment.contacts,
       catalogLimits: environment.catalogLimits,
       memoryBytes: this.#options.memoryBytes,
       nowMs: environment.clock.nowMs(),
@@ -222,9 +231,9 @@ export class CacheEngine implements Database {
     if (!this.#stopped) this.#join();
   }
 
-  #onMessage(from: Endpoint, payload: Buffer): void {
+  #onMessage(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
     if (this.#joining !== null) this.#perform(this.#joining.step({ kind: "message", nowMs: this.#options.environment.clock.nowMs(), from, payload }));
-    else this.#host?.onDatagram(from, payload);
+    else this.#host?.onMessage(from, payload, byMulticast);
   }
 
   #onDisconnected(endpoint: Endpoint): void {

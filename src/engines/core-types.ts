@@ -10,7 +10,7 @@ import type { KeptVersions } from "../storage/row-versions.js";
 export type CoreInput =
   /** About every 5 ms. */
   | { readonly kind: "tick"; readonly nowMs: number }
-  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer }
+  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer; readonly byMulticast?: boolean }
   | { readonly kind: "connected"; readonly nowMs: number; readonly endpoint: Endpoint }
   | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint }
   | { readonly kind: "probed"; readonly nowMs: number; readonly endpoint: Endpoint; readonly alive: boolean }

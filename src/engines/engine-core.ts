@@ -9,22 +9,17 @@
 import { binaryKey } from "../atoms/atom.js";
 import { MalformedBytesError } from "../base/bytes.js";
 import { assert, unreachable } from "../base/errors.js";
-import { type Endpoint, type EngineId, type Nonce, noEngine, type Seq, schemaSpace, type Term } from "../base/ids.js";
+import { type Endpoint, type EngineId, type Nonce, noEngine, noNode, type Seq, schemaSpace, type Term } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Catalog, CatalogEvent } from "../catalog/catalog.js";
 import { foldName } from "../catalog/schema-catalog.js";
 import { StreamNode } from "../messages/stream/stream-node.js";
 import type { StreamInput, StreamLimits, StreamNodeOptions, StreamView } from "../messages/stream/stream-node-types.js";
-import {
-  type AnnounceMessage,
-  decodeEngineMessage,
-  type EngineMessage,
-  encodeEngineMessage,
-  firstEngineKind,
-} from "../messages/wire/engine-messages.js";
+import { type AnnounceMessage, decodeEngineMessage, type EngineMessage, firstEngineKind } from "../messages/wire/engine-messages.js";
 import { decodeEntry, encodeEntry, formatVersion, type TransactionBody } from "../messages/wire/entry.js";
 import type { HashedSeq } from "../messages/wire/stream-messages.js";
+import { Announcements, type Peer } from "./announcements.js";
 import { ArchiveSide } from "./archive-side.js";
 import { CacheSide } from "./cache-side.js";
 import { CoreContext } from "./core-context.js";
@@ -50,25 +45,18 @@ export interface CoreOptions {
   readonly votersTarget: number;
   readonly random: Random;
   readonly limits: StreamLimits;
+  readonly hasMulticast: boolean;
+  /** Endpoints of engines of this database, named by the user. */
+  readonly contacts: readonly Endpoint[];
   readonly catalogLimits: CatalogLimits;
   /** Of rows that a Cache holds, beyond which it gives some up. */
   readonly memoryBytes: number;
   readonly nowMs: number;
 }
 
-/** What an announcement told of a peer. */
-export interface Peer extends Omit<AnnounceMessage, "kind"> {
-  readonly heardMs: number;
-}
-
-const announceMs = 1000;
-/** Announced this often while not a member, so that joining does not wait. */
-const announceJoiningMs = 200;
 const bootAgainMs = 200;
 /** An engine that leaves waits so long for its local store to say which ids it has left. Reason: a statement that goes on for ever delays no end. Milliseconds. */
 const giveBackMsMax = 500;
-/** Peers remembered from announcements; the one heard longest ago is forgotten first. */
-const peersMax = 4096;
 
 export class EngineCore {
   readonly context: CoreContext;
@@ -78,10 +66,9 @@ export class EngineCore {
   readonly #sequencer: Sequencer | null;
   readonly archive: ArchiveSide | null;
   readonly cache: CacheSide | null;
-  readonly peers = new Map<Endpoint, Peer>();
+  readonly #announcements: Announcements;
   #bootNonce: Nonce;
   #bootAskedMs = -bootAgainMs;
-  #announcedMs = -announceMs;
   #leaving = false;
   #leavingSinceMs = 0;
   /** Nothing is waited for any more before the farewell. */
@@ -110,7 +97,14 @@ export class EngineCore {
       repairThrough: options.repairThrough,
       random,
       limits: options.limits,
+      hasMulticast: options.hasMulticast,
       nowMs,
+    });
+    this.#announcements = new Announcements({
+      context: this.context,
+      hasMulticast: options.hasMulticast,
+      contacts: options.contacts,
+      announcement: () => this.#announcement(),
     });
     this.#proposals = new ProposalQueue(this.context);
     this.#desk = new OriginatorDesk(this.context, this.#proposals, options.catalogLimits.mergeEveryMs);
@@ -127,6 +121,18 @@ export class EngineCore {
     for (const member of catalog.members.values()) {
       if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
     }
+    this.#tellEngines();
+  }
+
+  /** What the relay tree is computed from. */
+  #tellEngines(): void {
+    const engines = [...this.catalog.members.values()].map(({ id, kind, endpoint }) => ({ id, kind, endpoint }));
+    this.#step({ kind: "engines", engines });
+  }
+
+  /** What others have announced. */
+  get peers(): ReadonlyMap<Endpoint, Peer> {
+    return this.#announcements.peers;
   }
 
   get stream(): StreamView {
@@ -163,7 +169,7 @@ export class EngineCore {
         this.#tick(input.nowMs);
         return;
       case "message":
-        this.#onPayload(input.from, input.payload);
+        this.#onPayload(input.from, input.payload, input.byMulticast === true);
         return;
       case "journaled":
         this.#journaled = input;
@@ -250,7 +256,7 @@ export class EngineCore {
     if (this.#leaving && nowMs - this.#leavingSinceMs > giveBackMsMax) this.#goes();
     if (this.context.isWornOut) this.#startOver("it has made as many atoms as one engine can");
     this.#askForBoot();
-    if (nowMs - this.#announcedMs >= (this.context.engine === noEngine ? announceJoiningMs : announceMs)) this.#announce();
+    this.#announcements.tick();
   }
 
   #goes(): void {
@@ -277,7 +283,7 @@ export class EngineCore {
     context.send(context.sequencer, { kind: "bootRequest", entry });
   }
 
-  #announcement(): EngineMessage {
+  #announcement(): AnnounceMessage {
     const { context } = this;
     const { kind, nodeId, nonce } = context.self;
     return {
@@ -307,32 +313,37 @@ export class EngineCore {
     return held;
   }
 
-  #announce(): void {
-    this.#announcedMs = this.context.nowMs;
-    this.context.push({ kind: "multicast", payload: encodeEngineMessage(this.#announcement()) });
-  }
-
-  #onPayload(from: Endpoint, payload: Buffer): void {
+  #onPayload(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
+    const { nowMs } = this.context;
     if ((payload[0] ?? 255) < firstEngineKind) {
-      this.#step({ kind: "message", nowMs: this.context.nowMs, from, payload });
+      this.#step({ kind: "message", nowMs, from, payload, byMulticast });
       return;
     }
+    if (byMulticast) this.#step({ kind: "near", nowMs, endpoint: from });
     try {
-      this.#onMessage(from, decodeEngineMessage(payload));
+      this.#onMessage(from, decodeEngineMessage(payload), byMulticast);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       this.context.log("warn", "a message could not be read", { from, error: error.message });
     }
   }
 
-  #onMessage(from: Endpoint, message: EngineMessage): void {
+  #onMessage(from: Endpoint, message: EngineMessage, byMulticast: boolean): void {
     switch (message.kind) {
       case "seek":
-        this.context.push({ kind: "send", to: from, channel: "datagram", payload: encodeEngineMessage(this.#announcement()) });
+        this.#announcements.onSeek(from, byMulticast);
         return;
       case "announce":
-        this.#heard(from, message);
+        this.#announcements.onAnnounce(from, message, byMulticast);
+        if (message.nodeId !== noNode) this.#step({ kind: "peer", nodeId: message.nodeId, endpoint: from });
         return;
+      case "gossip": {
+        this.#announcements.onGossip(message);
+        const [first] = message.heard;
+        if (first !== undefined && first.endpoint === from && first.announce.nodeId !== noNode)
+          this.#step({ kind: "peer", nodeId: first.announce.nodeId, endpoint: from });
+        return;
+      }
       case "propose":
         this.#sequencer?.propose(from, message);
         return;
@@ -381,18 +392,6 @@ export class EngineCore {
       default:
         if (this.archive?.onMessage(from, message) !== true) this.cache?.onMessage(from, message);
     }
-  }
-
-  #heard(from: Endpoint, message: AnnounceMessage): void {
-    const { kind: _, ...rest } = message;
-    this.peers.delete(from);
-    this.peers.set(from, { ...rest, heardMs: this.context.nowMs });
-    if (this.peers.size > peersMax)
-      for (const oldest of this.peers.keys()) {
-        this.peers.delete(oldest);
-        break;
-      }
-    if (message.nodeId !== 0) this.#step({ kind: "peer", nodeId: message.nodeId, endpoint: from });
   }
 
   /** Who does not wait for a commit hears of it a little later; one that asks, or is asked, about what came of it does so by the question. */
@@ -476,10 +475,11 @@ export class EngineCore {
       if (this.cache !== null) context.catalog.atoms.watch(context.engine);
       this.cache?.local.become(context.engine, context.life);
       context.push({ kind: "member", engine: context.engine });
-      this.#announce();
-    }
-    // A new member has heard no announcement yet: its first status should not take the others for standing still.
-    else if (event.kind === "joined") this.#announcedMs = Math.min(this.#announcedMs, context.nowMs - announceMs + context.random.integer(100));
+      this.#announcements.announce();
+    } else if (event.kind === "joined") this.#announcements.hasten();
+    if (event.kind === "joined" && event.member.nodeId !== noNode)
+      this.#step({ kind: "peer", nodeId: event.member.nodeId, endpoint: event.member.endpoint });
+    if (event.kind === "joined" || event.kind === "departed") this.#tellEngines();
     if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
     if (event.kind === "moved") context.atomChanges[event.by] += event.atoms.length;
     if (event.kind === "merged") context.atomChanges.merge += event.atoms.length;

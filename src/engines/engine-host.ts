@@ -147,8 +147,8 @@ export class EngineHost {
     return this.#ports.environment.clock.nowMs();
   }
 
-  onDatagram(from: Endpoint, payload: Buffer): void {
-    this.input({ kind: "message", nowMs: this.#nowMs, from, payload });
+  onMessage(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
+    this.input({ kind: "message", nowMs: this.#nowMs, from, payload, byMulticast });
   }
 
   onConnected(endpoint: Endpoint, _nonce: Nonce): void {

@@ -1,5 +1,5 @@
 /** What an engine needs of the world, so that the simulator can be another one: time, chance, network, disk, local store. */
-import type { NodeId, Nonce, Seq, SpaceId } from "../base/ids.js";
+import type { Endpoint, NodeId, Nonce, Seq, SpaceId } from "../base/ids.js";
 import type { Random } from "../base/random.js";
 import type { Network, NetworkHandlers } from "../messages/network/network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
@@ -28,6 +28,8 @@ export interface Environment {
   readonly limits: Omit<StreamLimits, "datagramBytesMax">;
   readonly catalogLimits: CatalogLimits;
   readonly pid: number;
+  /** Endpoints of engines of this database, named by the user: asked where multicast does not reach. */
+  readonly contacts: readonly Endpoint[];
   readonly log: Log;
   openNetwork(nonce: Nonce, handlers: NetworkHandlers): Promise<Network>;
 }

@@ -1,5 +1,5 @@
 /**
- * How an engine without a state gets one to begin from: it seeks its database by multicast, and asks an Archive for the root catalog (a Cache;
+ * How an engine without a state gets one to begin from: it seeks its database by multicast, and at the contacts that it was given; asks an Archive for the root catalog (a Cache;
  * the other catalogs it pulls when it needs them, catalog-pulls.ts) or for the whole store (an Archive). Pure; the host carries out what it wants and gives it what arrives.
  *
  * A store is of one seq, whole: parts of another one, or of a source whose numbers of transfers are others, void what was taken in. So is a root
@@ -10,6 +10,7 @@ import { MalformedBytesError } from "../base/bytes.js";
 import { type Endpoint, type EngineKind, noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
+import type { Catalog } from "../catalog/catalog.js";
 import {
   type CatalogMessage,
   decodeEngineMessage,
@@ -19,6 +20,7 @@ import {
   type TransferReplyMessage,
 } from "../messages/wire/engine-messages.js";
 import { formatVersion } from "../messages/wire/entry.js";
+import type { Environment } from "./environment.js";
 
 /**
  * What an Archive may have acknowledged. A voter that took an older store would take back what a majority may count on: a store will do that is of
@@ -31,7 +33,7 @@ export interface Acknowledged {
 
 export type JoiningEffect =
   | { readonly kind: "multicast"; readonly payload: Buffer }
-  | { readonly kind: "send"; readonly to: Endpoint; readonly channel: "reliable"; readonly payload: Buffer }
+  | { readonly kind: "send"; readonly to: Endpoint; readonly channel: "datagram" | "reliable"; readonly payload: Buffer }
   /** Cache: begin here. */
   | { readonly kind: "catalog"; readonly position: LogPosition; readonly records: ReadonlyMap<string, Uint8Array> }
   /** Archive: parts in order; the last one is empty. `restart`: what was taken in before is void. */
@@ -47,6 +49,24 @@ export type JoiningInput =
 const seekAgainMs = 100;
 /** A source that is silent for this long is given up for another. */
 const sourceSilentMs = 3000;
+
+/** Endpoints that are asked for the database, those that were named by others among them. */
+const contactsMax = 64;
+/** Of these, so many at once. */
+const soughtAtOnce = 8;
+
+/** Whom an engine may ask: those that its user named, and the members that it knew, Archives first. */
+export function contactsOf({ contacts }: Pick<Environment, "contacts">, catalog: Catalog | null): readonly Endpoint[] {
+  const members = [...(catalog?.members.values() ?? [])];
+  const known = members.sort((left, right) => Number(right.kind === "archive") - Number(left.kind === "archive"));
+  return [...new Set([...contacts, ...known.map(({ endpoint }) => endpoint)])].slice(0, contactsMax);
+}
+
+export interface JoiningOptions {
+  readonly contacts?: readonly Endpoint[];
+  readonly acknowledged?: Acknowledged;
+  readonly catalogPartBytes?: number;
+}
 
 export class Joining {
   readonly #kind: EngineKind;
@@ -67,13 +87,16 @@ export class Joining {
   #position: LogPosition | null = null;
   #done = false;
   readonly #told = new Set<Endpoint>();
+  readonly #contacts: Endpoint[];
+  #contactsTurn = 0;
   bytes = 0;
 
-  constructor(kind: EngineKind, random: Random, acknowledged: Acknowledged = { seq: noSeq, term: noTerm }, catalogPartBytes = 256 * 1024) {
+  constructor(kind: EngineKind, random: Random, options: JoiningOptions = {}) {
     this.#kind = kind;
-    this.#partBytes = catalogPartBytes;
+    this.#partBytes = options.catalogPartBytes ?? 256 * 1024;
     this.#random = random;
-    this.#acknowledged = acknowledged;
+    this.#acknowledged = options.acknowledged ?? { seq: noSeq, term: noTerm };
+    this.#contacts = [...(options.contacts ?? [])];
   }
 
   /** Whether anybody of the database has answered yet. */
@@ -105,8 +128,20 @@ export class Joining {
     if (this.#source === null) effects.push(...this.#choose(nowMs));
     if (nowMs - this.#soughtMs >= seekAgainMs && (this.#source === null || nowMs - this.#soughtMs > 1000)) {
       this.#soughtMs = nowMs;
-      effects.push({ kind: "multicast", payload: encodeEngineMessage({ kind: "seek" }) });
+      effects.push(...this.#seek());
     }
+    return effects;
+  }
+
+  #seek(): readonly JoiningEffect[] {
+    const payload = encodeEngineMessage({ kind: "seek" });
+    const effects: JoiningEffect[] = [{ kind: "multicast", payload }];
+    const count = this.#contacts.length;
+    for (let index = 0; index < Math.min(count, soughtAtOnce); index++) {
+      const to = this.#contacts[(this.#contactsTurn + index) % count];
+      if (to !== undefined) effects.push({ kind: "send", to, channel: "datagram", payload });
+    }
+    this.#contactsTurn += soughtAtOnce;
     return effects;
   }
 
@@ -154,6 +189,11 @@ export class Joining {
         }
         if (message.canServe && this.#covers({ seq: message.appliedSeq, term: message.term })) this.#sources.set(from, nowMs);
         return this.#source === null ? this.#choose(nowMs) : [];
+      case "contacts":
+        for (const endpoint of message.endpoints) {
+          if (this.#contacts.length < contactsMax && !this.#contacts.includes(endpoint)) this.#contacts.push(endpoint);
+        }
+        return [];
       case "catalog":
         return from === this.#source && this.#kind === "cache" ? this.#onCatalogPart(nowMs, from, message) : [];
       case "transferReply":

@@ -1,7 +1,7 @@
 /** The real world for an engine: the process's clock, its event loop, the system's chance, sockets. */
 import { randomInt } from "node:crypto";
 import type { Logger } from "pino";
-import type { ClusterId } from "../base/ids.js";
+import type { ClusterId, Endpoint } from "../base/ids.js";
 import type { Random } from "../base/random.js";
 import { openNodeNetwork } from "../messages/network/node-network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
@@ -15,6 +15,11 @@ export interface NodeEnvironmentOptions {
   readonly interfaceAddress: string;
   readonly groupAddress: string;
   readonly groupPort: number;
+  /** False: none is used. Default: true. */
+  readonly multicast?: boolean;
+  /** Where other engines reach this one; 0, or none: any free port. */
+  readonly port?: number;
+  readonly contacts?: readonly Endpoint[];
   readonly logger: Logger;
 }
 
@@ -59,6 +64,7 @@ export function nodeEnvironment(options: NodeEnvironmentOptions): Environment {
     limits: streamLimits,
     catalogLimits,
     pid: process.pid,
+    contacts: options.contacts ?? [],
     log: (level, message, fields = {}) => logger[level](fields, message),
     openNetwork: (nonce, handlers) =>
       openNodeNetwork({
@@ -68,6 +74,8 @@ export function nodeEnvironment(options: NodeEnvironmentOptions): Environment {
         interfaceAddress: options.interfaceAddress,
         groupAddress: options.groupAddress,
         groupPort: options.groupPort,
+        multicast: options.multicast ?? true,
+        port: options.port ?? 0,
         handlers,
         log: (level, message) => logger[level](message),
       }),

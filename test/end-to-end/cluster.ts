@@ -1,14 +1,14 @@
 /** A cluster of processes under test, its engines by name, and which of them does what just now. */
 import { query } from "./convergence.js";
-import { type Engine, openSite, type Site } from "./processes.js";
+import { type Engine, openSite, type Site, siteNetwork } from "./processes.js";
 
 export interface Cluster {
   readonly site: Site;
   readonly engines: Map<string, Engine>;
 }
 
-export async function openCluster(archives: number, caches: number): Promise<Cluster> {
-  const site = openSite();
+export async function openCluster(archives: number, caches: number, network = siteNetwork): Promise<Cluster> {
+  const site = openSite(network);
   const engines = new Map<string, Engine>();
   for (let index = 1; index <= archives; index++) engines.set(`archive-${index}`, await site.archive(`archive-${index}`));
   await Promise.all(Array.from({ length: caches }, async (_, index) => engines.set(`cache-${index + 1}`, await site.cache(`cache-${index + 1}`))));

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import type { Status } from "../../src/engines/database.js";
 import { type Cluster, engineOf, openCluster, sequencerOf, urlsOf } from "./cluster.js";
 import { expectConverged } from "./convergence.js";
+import { bothNetworks } from "./processes.js";
 import { openTransferLoad } from "./transfers.js";
 import { eventually, pause } from "./waiting.js";
 
@@ -25,8 +26,8 @@ async function expectVoter(cluster: Cluster, name: string): Promise<void> {
   expect((await statusOf(cluster, url)).voters.map(({ nodeId }) => nodeId)).toContain(nodeOf(cluster, name));
 }
 
-test("a Cache added under load serves at once, and is equal", { timeout: 120_000 }, async () => {
-  const cluster = await openCluster(3, 1);
+test.each(bothNetworks)("a Cache added under load serves at once, and is equal (%s)", { timeout: 120_000 }, async (network) => {
+  const cluster = await openCluster(3, 1, network);
   const load = await openTransferLoad(urlsOf(cluster));
   await load.progress(steady, progressMs);
   for (const name of ["cache-2", "cache-3"]) {

@@ -69,8 +69,13 @@ export interface Site {
   cache(name: string, args?: readonly string[]): Promise<Engine>;
 }
 
+/** What engines reach each other by. `ATOMCAST_TEST_NETWORK=unicast npx vitest run test/end-to-end` runs all tests without multicast. */
+export type SiteNetwork = "multicast" | "unicast";
+export const siteNetwork: SiteNetwork = process.env.ATOMCAST_TEST_NETWORK === "unicast" ? "unicast" : "multicast";
+export const bothNetworks: readonly SiteNetwork[] = ["multicast", "unicast"];
+
 /** To be called within a test, whose end it sees to. */
-export function openSite(): Site {
+export function openSite(network = siteNetwork): Site {
   if (!existsSync(command)) throw new Error(`${command} is not there: npm run build`);
   const directory = mkdtempSync(join(tmpdir(), "atomcast-e2e-"));
   const database = `e2e-${randomBytes(6).toString("hex")}`;
@@ -81,6 +86,8 @@ export function openSite(): Site {
   mkdirSync(temporary, { recursive: true });
   const environment = { ...inherited, XDG_STATE_HOME: state, TMPDIR: temporary, ATOMCAST_DATABASE: database, NO_COLOR: "1" };
   const processes: Running[] = [];
+  /** Of the Archives: without multicast, engines are told where they are. */
+  const contacts: string[] = [];
   let hasArchive = false;
 
   onTestFailed(() => {
@@ -93,7 +100,8 @@ export function openSite(): Site {
   });
 
   const start = (name: string, args: readonly string[], extra: NodeJS.ProcessEnv = {}): Running => {
-    const running = spawnCommand(name, args, { ...environment, ...extra });
+    const unicast = network === "unicast" ? { ATOMCAST_NO_MULTICAST: "1", ATOMCAST_JOIN: contacts.join(",") } : {};
+    const running = spawnCommand(name, args, { ...environment, ...unicast, ...extra });
     processes.push(running);
     return running;
   };
@@ -122,10 +130,12 @@ export function openSite(): Site {
       const exit = await running.ended(60_000);
       return { ...exit, stdout: running.stdout, stderr: running.stderr };
     },
-    archive: (name, args = []) => {
+    archive: async (name, args = []) => {
       const create = hasArchive ? [] : ["--create"];
       hasArchive = true;
-      return engine("archive", name, ["archive", "--data", join(directory, name), ...create, ...args]);
+      const port = network === "unicast" ? await freePort() : 0;
+      if (port !== 0) contacts.push(`127.0.0.1:${port}`);
+      return engine("archive", name, ["archive", "--data", join(directory, name), "--port", String(port), ...create, ...args]);
     },
     cache: (name, args = []) => engine("cache", name, ["cache", ...args]),
   };

@@ -45,7 +45,7 @@ class Transferring {
   nowMs = 0;
 
   constructor(acknowledged = { seq: 0, term: 0 }) {
-    this.joining = new Joining("archive", first, acknowledged as unknown as Acknowledged);
+    this.joining = new Joining("archive", first, { acknowledged: acknowledged as unknown as Acknowledged });
   }
 
   hear(from: Endpoint, message: EngineMessage): readonly JoiningEffect[] {
@@ -130,7 +130,7 @@ class Beginning {
 
   constructor() {
     const random = { integer: (below: number) => (below > 100 ? ++this.#questions : 0) } as unknown as Random;
-    this.joining = new Joining("cache", random, undefined, 500);
+    this.joining = new Joining("cache", random, { catalogPartBytes: 500 });
   }
 
   hear(from: Endpoint, message: EngineMessage): readonly JoiningEffect[] {

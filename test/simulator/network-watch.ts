@@ -33,6 +33,9 @@ export function watchedNetwork(network: Network, coverage: Coverage, sent: Map<n
     get datagramBytesMax() {
       return network.datagramBytesMax;
     },
+    get hasMulticast() {
+      return network.hasMulticast;
+    },
     get counters() {
       return network.counters;
     },

@@ -20,6 +20,10 @@ export interface Profile {
   readonly storeMsMax: number;
   /** Budgets of Caches, in bytes of rows: the seeds take turns. Without it, none. */
   readonly memoryBytes?: readonly number[];
+  /** Where multicast reaches: everybody, nobody, or each only those of its island. Default: everybody. */
+  readonly network?: "unicast" | "islands";
+  /** Every engine computes its relay tree of random engines in a random order. */
+  readonly wrongTrees?: boolean;
   /** Share of the seeds of `all`. */
   readonly share: number;
 }
@@ -71,6 +75,39 @@ const base: Profile = {
 };
 
 export const profiles = {
+  /** No multicast: the stream goes from engine to engine. */
+  unicast: {
+    ...base,
+    network: "unicast",
+    share: 2,
+    caches: 5,
+    workMs: 1200,
+    faults: {
+      weights: {
+        crashArchive: 3,
+        crashCache: 6,
+        crashSequencer: 2,
+        crashAll: 1,
+        pause: 4,
+        isolate: 3,
+        oneWay: 2,
+        badNetwork: 4,
+        leaveCache: 1,
+        reset: 3,
+      },
+      everyMsMin: 60,
+      everyMsMax: 400,
+    },
+  },
+  /** The same, and every engine has a tree of its own, which is wrong. */
+  wrongTrees: {
+    ...base,
+    network: "unicast",
+    wrongTrees: true,
+    caches: 5,
+    workMs: 1000,
+    faults: { weights: { crashCache: 4, crashArchive: 2, crashSequencer: 1, pause: 3, isolate: 2, badNetwork: 3 }, everyMsMin: 80, everyMsMax: 400 },
+  },
   /** One Archive, one Cache, nothing goes wrong. */
   smallest: { ...base, archives: 1, caches: 1, clients: 3, workMs: 500 },
   calm: { ...base, workMs: 800 },

@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly storeMsMax?: number;
   /** Of rows that a Cache holds; without it, all that it has needed. */
   readonly memoryBytes?: number;
+  /** Whose multicast each engine hears, by the engine's name; null: there is none. Default: all hear all. */
+  readonly groupOf?: (name: string) => string | null;
   readonly acksBeforeSync?: boolean;
   readonly forgetsVotes?: boolean;
   readonly coverage?: Coverage;
@@ -50,6 +52,9 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
 
 /** Two or three atoms in a part, so that catalogs take several and change between them. */
 const catalogLimits: CatalogLimits = { partBytes: 100, keptBytesMax: 4000, mergeEveryMs: 200, markEveryMs: 20 };
+
+/** Named to every engine where multicast does not reach all: the first processes, of both kinds. */
+const contacts = [1, 2, 3, 4, 5].map((index) => `10.0.0.${index}:7000` as Endpoint);
 
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.6 };
 /** How long the cluster waits for what must come in the end, in virtual milliseconds. */
@@ -111,6 +116,8 @@ export class SimulatedCluster {
       catalogLimits,
       votersTarget,
       coverage,
+      groupOf: options.groupOf ?? (() => "all"),
+      contacts: options.groupOf === undefined ? [] : contacts,
       storeMsMax: options.storeMsMax ?? 0.5,
       memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
       touched: (process) => this.#touched.add(process),

@@ -24,6 +24,10 @@ export interface ProcessWorld {
   /** Of rows that a Cache holds; Infinity: all that it has needed. */
   readonly memoryBytes: number;
   readonly coverage: Coverage;
+  /** Whose multicast a process hears; null: there is none. */
+  groupOf(name: string): string | null;
+  /** Endpoints that every process is told at its start. */
+  readonly contacts: readonly Endpoint[];
   /** Virtual time that the local store takes for what a turn has posted, in milliseconds. */
   readonly storeMsMax: number;
   /** Something has happened to the process: its state is looked at after this event. */
@@ -118,13 +122,22 @@ export class SimulatedProcess {
       limits: world.limits,
       catalogLimits: world.catalogLimits,
       pid: this.life,
+      contacts: world.contacts,
       log: (level, message, fields) => {
         world.trace(name, fields === undefined ? message : `${message} ${JSON.stringify(fields)}`);
         this.#countLog(level, message, fields);
       },
       openNetwork: async (nonce, handlers) => {
         const watched = watchedHandlers(handlers, () => world.touched(this));
-        const network = world.fabric.open({ clusterId, secret, nonce, endpoint, group: "all", handlers: watched, datagramBytesMax: 1400 });
+        const network = world.fabric.open({
+          clusterId,
+          secret,
+          nonce,
+          endpoint,
+          group: world.groupOf(name),
+          handlers: watched,
+          datagramBytesMax: 1400,
+        });
         return watchedNetwork(network, world.coverage, this.sent, () => this.courier);
       },
     };

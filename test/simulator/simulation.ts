@@ -10,6 +10,7 @@ import { type Profile, type ProfileName, profiles } from "./profiles.js";
 import { SimulatedCluster } from "./simulated-cluster.js";
 import { Workload } from "./workload.js";
 import { audit } from "./workload-audit.js";
+import { withWrongTrees } from "./wrong-trees.js";
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -26,9 +27,12 @@ export const answerMsMax = 10_000;
 export async function simulate(options: SimulationOptions): Promise<void> {
   const unwatch = watchPermissions(options.coverage);
   const mend = withMutant(options.mutant);
+  const profile: Profile = profiles[options.profile];
+  const straighten = profile.wrongTrees === true ? withWrongTrees(seededRandom(options.seed)) : (): void => {};
   try {
-    await run(options, profiles[options.profile]);
+    await run(options, profile);
   } finally {
+    straighten();
     mend();
     unwatch();
   }
@@ -49,6 +53,7 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
     acksBeforeSync: options.mutant === "ack-before-fsync",
     forgetsVotes: options.mutant === "vote-not-saved",
     coverage,
+    ...(profile.network === undefined ? {} : { groupOf: (name: string) => groupOf(profile, name) }),
     ...(trace === undefined ? {} : { trace }),
   });
   try {
@@ -72,6 +77,10 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
   } finally {
     cluster.end();
   }
+}
+
+function groupOf({ network }: Profile, name: string): string | null {
+  return network === "unicast" ? null : `island ${Number(name.slice(1)) % 2}`;
 }
 
 /** Every Cache can list all atoms, also those of tables that it had nothing to do with; and then has their catalogs like everybody. */

@@ -37,6 +37,10 @@ export interface SimulationOptions {
   readonly faults: boolean;
   /** Many short terms: elections ten times as quick, faults ten times as often, most of them at the sequencer. */
   readonly hasty: boolean;
+  /** No multicast: everything goes through the relay tree. */
+  readonly unicast: boolean;
+  /** Each engine computes its tree of random engines in a random order, and of others again and again. */
+  readonly wrongTrees: boolean;
 }
 
 const hastyLimits: StreamLimits = {
@@ -183,8 +187,10 @@ export class StreamSimulation {
       repairThrough: 0 as Seq,
       random: seededRandom(this.random.integer(2 ** 31)),
       limits: this.limits,
+      hasMulticast: !this.options.unicast,
       nowMs: this.nowMs,
     });
+    this.tellTree(member);
     for (const peer of this.members) {
       if (peer.isArchive && peer !== member) this.input(member, { kind: "peer", nodeId: peer.nodeId, endpoint: peer.name });
     }
@@ -194,6 +200,16 @@ export class StreamSimulation {
       this.at(this.between(4, 7), tick);
     };
     this.at(this.between(0, 5), tick);
+  }
+
+  /** What the member computes the relay tree from. */
+  tellTree(member: Member): void {
+    const right = this.members.map(
+      ({ name, isArchive }, index) => ({ id: index + 1, kind: isArchive ? "archive" : "cache", endpoint: name }) as const,
+    );
+    const isWrong = this.options.wrongTrees && this.#faulty;
+    const engines = isWrong ? right.filter(() => this.chance(70)).map((engine) => ({ ...engine, id: this.random.integer(1000) })) : right;
+    this.input(member, { kind: "engines", engines });
   }
 
   /** Set by what is committed up to `seq`. */
@@ -254,6 +270,7 @@ export class StreamSimulation {
     this.#isMulticastDead = false;
     this.#deaf.clear();
     for (const member of this.members) {
+      this.tellTree(member);
       member.pausedUntilMs = this.nowMs;
       if (member.node === null) this.start(member);
     }
@@ -297,7 +314,8 @@ export class StreamSimulation {
         case "multicast":
           datagrams++;
           assert.ok(effect.payload.length <= this.limits.datagramBytesMax, `a frame of ${effect.payload.length} bytes`);
-          if (!this.#isMulticastDead) for (const peer of this.members) if (peer !== member) this.#sendDatagram(member, peer.name, effect.payload);
+          assert.ok(!this.options.unicast, "multicast where there is none");
+          for (const peer of this.members) if (peer !== member && !this.#isMulticastDead) this.#sendDatagram(member, peer.name, effect.payload, true);
           break;
         case "append":
           assert.ok(member.isArchive, "a Cache has no journal");
@@ -369,14 +387,14 @@ export class StreamSimulation {
     });
   }
 
-  #sendDatagram(from: Member, to: Endpoint, payload: Buffer): void {
+  #sendDatagram(from: Member, to: Endpoint, payload: Buffer, byMulticast = false): void {
     this.#checkSent(from, payload);
     const copies = this.#faulty && this.chance(3) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
       if (!this.#areJoined(from.name, to) || this.#deaf.has(to) || (this.#faulty && this.chance(8))) continue;
       const delayMs = this.#faulty && this.chance(10) ? this.between(1, 300) : this.between(0, 2);
       const bytes = this.#faulty && this.chance(1) ? this.#corrupt(payload) : payload;
-      this.at(delayMs, () => this.#deliver(from.name, to, bytes));
+      this.at(delayMs, () => this.#deliver(from.name, to, bytes, byMulticast));
     }
   }
 
@@ -398,9 +416,9 @@ export class StreamSimulation {
     });
   }
 
-  #deliver(from: Endpoint, to: Endpoint, payload: Buffer): void {
+  #deliver(from: Endpoint, to: Endpoint, payload: Buffer, byMulticast = false): void {
     const member = this.members.find((one) => one.name === to);
-    if (member !== undefined) this.input(member, { kind: "message", nowMs: this.nowMs, from, payload });
+    if (member !== undefined) this.input(member, { kind: "message", nowMs: this.nowMs, from, payload, byMulticast });
   }
 
   /** An ack's durable prefix is on disk; a vote is on disk before it is told. */
@@ -585,9 +603,11 @@ function injectFault(simulation: StreamSimulation, untilMs: number): void {
   if (simulation.nowMs >= untilMs) return;
   const unitMs = simulation.limits.electionTimeoutMsMin;
   const lasting = (): number => simulation.between(1, unitMs * 3);
+  const { options } = simulation;
   const anyone = simulation.members[simulation.random.integer(simulation.members.length)] as Member;
   const leader = simulation.members.find((one) => one.node?.role === "sequencer") ?? anyone;
   const member = simulation.chance(50) ? leader : anyone;
+  if (options.wrongTrees) for (const one of simulation.members) if (simulation.chance(50)) simulation.tellTree(one);
   const kind = simulation.random.integer(12);
   if (kind < 4) {
     simulation.crash(member);

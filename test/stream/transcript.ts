@@ -72,7 +72,16 @@ class Story {
     const fields: Fields = Object.fromEntries(words.filter((word) => word.includes("=")).map((word) => word.split("=", 2) as [string, string]));
     const run = commands[command];
     if (run !== undefined) {
-      this.#step({ kind: "message", nowMs: this.#nowMs, from: name, payload: encodeStreamMessage(run(fields)) });
+      const message = run(fields);
+      // `via=a2`: through the relay tree.
+      const from = (fields.via ?? name) as Endpoint;
+      const { term } = message;
+      const payload = encodeStreamMessage(
+        fields.number === undefined
+          ? message
+          : { kind: "relayed", term, origin: name, number: Number(fields.number), frame: encodeStreamMessage(message) },
+      );
+      this.#step({ kind: "message", nowMs: this.#nowMs, from, payload, byMulticast: fields.by === "multicast" });
       return;
     }
     const nowMs = this.#nowMs;
@@ -112,6 +121,19 @@ class Story {
       case "connected":
         this.#step({ kind: command, nowMs, endpoint: name });
         break;
+      case "engines":
+        this.#step({
+          kind: "engines",
+          engines: (fields.of ?? "").split(",").map((endpoint, index) => ({
+            id: index + 1,
+            kind: endpoint.startsWith("a") ? ("archive" as const) : ("cache" as const),
+            endpoint: endpoint as Endpoint,
+          })),
+        });
+        break;
+      case "near":
+        this.#step({ kind: "near", nowMs, endpoint: name });
+        break;
       case "confirm":
         this.#step({ kind: "confirm", nowMs });
         break;
@@ -146,6 +168,7 @@ class Story {
       repairThrough: Number(fields.repairThrough ?? 0) as Seq,
       // The longest wait of its range, always: a transcript's times are exact.
       random: { integer: (below) => below - 1 },
+      hasMulticast: fields.multicast !== "no",
       limits: { ...limits, ...Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, Number(value)])) },
       nowMs: 0,
     });
@@ -231,6 +254,17 @@ const commands: Readonly<Record<string, (fields: Fields) => StreamMessage>> = {
     offset: 0,
     prevHash: place(fields.history ?? "", Number(fields.from) - 1).hash,
     creditBytes: Number(fields.credit ?? 1_000_000),
+  }),
+  subscribes: (fields) => ({
+    kind: "subscribe",
+    term: Number(fields.term ?? 0) as Term,
+    forMs: Number(fields.for ?? 1200),
+    multicast: fields.multicast === "yes",
+  }),
+  full: (fields) => ({
+    kind: "subscribeRefusal",
+    term: Number(fields.term ?? 0) as Term,
+    instead: (fields.instead ?? "").split(",").filter((one) => one !== "") as Endpoint[],
   }),
   ends: (fields) => ({
     kind: "catchUpEnd",
@@ -320,7 +354,13 @@ function showMessage(message: StreamMessage): string {
       return `repair refused ${message.from} term ${message.term}`;
     case "catchUpRequest":
       return `catchUp ${message.requestId} from ${message.from} term ${message.term}`;
-    default:
+    case "catchUpEnd":
       return `catchUpEnd ${message.requestId} ${message.outcome}`;
+    case "relayed":
+      return `relayed ${message.number} of ${message.origin}: ${showMessage(decodeStreamMessage(message.frame))}`;
+    case "subscribe":
+      return `subscribe for ${message.forMs} ms${message.multicast ? " by multicast" : ""}`;
+    case "subscribeRefusal":
+      return `subscribe refused, instead ${message.instead.join(" ") || "-"}`;
   }
 }

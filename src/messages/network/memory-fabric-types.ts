@@ -33,8 +33,8 @@ export interface MemoryNetworkOptions {
   readonly secret: Buffer;
   readonly nonce: Nonce;
   readonly endpoint: Endpoint;
-  /** Engines of one group hear each other's multicast. */
-  readonly group: string;
+  /** Engines of one group hear each other's multicast; null: there is none. */
+  readonly group: string | null;
   readonly handlers: NetworkHandlers;
   /** Default: loopback's. */
   readonly datagramBytesMax?: number;
@@ -44,6 +44,8 @@ export interface MemoryNetworkOptions {
 export interface MemoryProcess {
   readonly options: MemoryNetworkOptions;
   readonly counters: NetworkCounters;
+  /** Whom its multicast reaches just now. */
+  group: string | null;
   alive: boolean;
   paused: boolean;
   /** `resume` has been called, and takes effect with the next `due`. */

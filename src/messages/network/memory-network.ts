@@ -83,7 +83,7 @@ export class MemoryFabric {
   open(options: MemoryNetworkOptions): Network {
     assert(this.#living(options.endpoint) === null, `${options.endpoint} is in use`);
     const counters = { datagramsSent: 0, datagramsReceived: 0, bytesSent: 0, bytesReceived: 0, datagramsRefused: 0, kernelDrops: 0 };
-    const process: MemoryProcess = { options, counters, alive: true, paused: false, resuming: false, kept: [] };
+    const process: MemoryProcess = { options, counters, group: options.group, alive: true, paused: false, resuming: false, kept: [] };
     this.#processes.set(options.endpoint, process);
     return this.#networkOf(process);
   }
@@ -123,6 +123,12 @@ export class MemoryFabric {
     if (process === null || !process.paused) return;
     process.resuming = true;
     this.#after(0, () => this.#goOn(process));
+  }
+
+  /** From now on its multicast reaches those of that group, and theirs it; null: nobody, though it goes on sending. */
+  setGroup(endpoint: Endpoint, group: string | null): void {
+    const process = this.#living(endpoint);
+    if (process !== null) process.group = group;
   }
 
   /** In one event, so that nothing newer reaches the process before what was kept for it. */
@@ -178,8 +184,9 @@ export class MemoryFabric {
       sendDatagram: (to, payload) => {
         checkSize(payload);
         if (to === endpoint) self.sendDatagram(payload);
-        else this.#sendDatagram(process, to, Buffer.from(payload), true);
+        else this.#sendDatagram(process, to, Buffer.from(payload), false);
       },
+      hasMulticast: process.options.group !== null,
       multicast: (payload) => {
         checkSize(payload);
         this.#multicast(process, payload);
@@ -200,18 +207,18 @@ export class MemoryFabric {
   }
 
   #multicast(process: MemoryProcess, payload: Uint8Array): void {
-    if (!process.alive) return;
+    if (!process.alive || process.options.group === null) return;
     process.counters.datagramsSent++;
     process.counters.bytesSent += payload.length;
     for (const other of this.#processes.values()) {
-      if (other === process || other.options.group !== process.options.group) continue;
-      this.#sendDatagram(process, other.options.endpoint, Buffer.from(payload), false);
+      if (other === process || other.group === null || other.group !== process.group) continue;
+      this.#sendDatagram(process, other.options.endpoint, Buffer.from(payload), true);
     }
   }
 
-  #sendDatagram(process: MemoryProcess, to: Endpoint, payload: Buffer, counted: boolean): void {
+  #sendDatagram(process: MemoryProcess, to: Endpoint, payload: Buffer, byMulticast: boolean): void {
     if (!process.alive) return;
-    if (counted) {
+    if (!byMulticast) {
       process.counters.datagramsSent++;
       process.counters.bytesSent += payload.length;
     }
@@ -221,11 +228,11 @@ export class MemoryFabric {
     for (let copy = 0; copy < copies; copy++) {
       const delayMs = this.#delayMs() + (this.#happens(reorderPerMille) ? reorderDelayMs : 0);
       const one = copy === 0 ? payload : Buffer.from(payload);
-      this.#after(delayMs, () => this.#arrive(process.options, to, one));
+      this.#after(delayMs, () => this.#arrive(process.options, to, one, byMulticast));
     }
   }
 
-  #arrive(from: MemoryNetworkOptions, to: Endpoint, payload: Buffer): void {
+  #arrive(from: MemoryNetworkOptions, to: Endpoint, payload: Buffer, byMulticast: boolean): void {
     const receiver = this.#living(to);
     if (receiver === null || this.#isCut(from.endpoint, to)) return;
     if (receiver.options.clusterId !== from.clusterId || !receiver.options.secret.equals(from.secret)) {
@@ -235,7 +242,7 @@ export class MemoryFabric {
     this.#whenAwake(receiver, () => {
       receiver.counters.datagramsReceived++;
       receiver.counters.bytesReceived += payload.length;
-      receiver.options.handlers.onDatagram(from.endpoint, from.nonce, payload);
+      receiver.options.handlers.onDatagram(from.endpoint, from.nonce, payload, byMulticast);
     });
   }
 
@@ -263,7 +270,7 @@ export class MemoryFabric {
 function guarded(process: MemoryProcess): NetworkHandlers {
   const { handlers } = process.options;
   return {
-    onDatagram: (from, nonce, payload) => process.alive && handlers.onDatagram(from, nonce, payload),
+    onDatagram: (from, nonce, payload, byMulticast) => process.alive && handlers.onDatagram(from, nonce, payload, byMulticast),
     onReliable: (from, nonce, payload) => process.alive && handlers.onReliable(from, nonce, payload),
     onConnected: (endpoint, nonce) => process.alive && handlers.onConnected(endpoint, nonce),
     onDisconnected: (endpoint, reason) => process.alive && handlers.onDisconnected(endpoint, reason),

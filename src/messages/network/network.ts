@@ -9,7 +9,9 @@ export interface Network {
   readonly endpoint: Endpoint;
   /** Best effort. Larger than `datagramBytesMax` is a bug. */
   sendDatagram(to: Endpoint, payload: Uint8Array): void;
-  /** To every engine of the group, this one left out. Best effort. */
+  /** Whether `multicast` may reach anybody: false where it was not wanted, or could not be opened. */
+  readonly hasMulticast: boolean;
+  /** To every engine of the group, this one left out. Best effort; nothing happens where there is no multicast. */
   multicast(payload: Uint8Array): void;
   /**
    * In order, at most once, over one connection per pair, opened on demand. What was not delivered when the connection ends is lost, and
@@ -39,7 +41,7 @@ export interface NetworkCounters {
 
 export interface NetworkHandlers {
   /** `from` is the peer's endpoint, also for multicast. The payload may be kept. */
-  onDatagram(from: Endpoint, nonce: Nonce, payload: Buffer): void;
+  onDatagram(from: Endpoint, nonce: Nonce, payload: Buffer, byMulticast: boolean): void;
   onReliable(from: Endpoint, nonce: Nonce, payload: Buffer): void;
   onConnected(endpoint: Endpoint, nonce: Nonce): void;
   /** The connection ended, for whatever reason; also when one could not be opened. */
@@ -54,5 +56,7 @@ export interface NetworkOptions {
   readonly interfaceAddress: string;
   readonly groupAddress: string;
   readonly groupPort: number;
+  /** False: none is sent, nor listened for. Default: true. */
+  readonly multicast?: boolean;
   readonly handlers: NetworkHandlers;
 }

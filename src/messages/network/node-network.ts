@@ -82,6 +82,7 @@ function networkOf(
       if (to === endpoint) self.sendDatagram(payload);
       else udp.send(to, payload);
     },
+    hasMulticast: udp.hasMulticast,
     multicast: (payload) => udp.multicast(payload),
     sendReliable: (to, payload) => (to === endpoint ? state.open && self.sendReliable(payload) : tls.send(to, payload)),
     queuedBytes: (to) => (to === endpoint ? self.queuedBytes : tls.queuedBytes(to)),
@@ -104,7 +105,7 @@ function checkedInterface(address: string): { readonly address: string } {
 /** Nothing is heard before the caller has the network, nor after its close. */
 function guarded(handlers: NetworkHandlers, state: { readonly open: boolean }): NetworkHandlers {
   return {
-    onDatagram: (from, nonce, payload) => state.open && handlers.onDatagram(from, nonce, payload),
+    onDatagram: (from, nonce, payload, byMulticast) => state.open && handlers.onDatagram(from, nonce, payload, byMulticast),
     onReliable: (from, nonce, payload) => state.open && handlers.onReliable(from, nonce, payload),
     onConnected: (endpoint, nonce) => state.open && handlers.onConnected(endpoint, nonce),
     onDisconnected: (endpoint, reason) => state.open && handlers.onDisconnected(endpoint, reason),

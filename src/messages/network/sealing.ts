@@ -20,9 +20,9 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
 import { assert } from "../../base/errors.js";
 import type { ClusterId, Endpoint, Nonce } from "../../base/ids.js";
+import { ReplayWindow } from "../../base/replay-window.js";
 import { formatVersion } from "../wire/entry.js";
 import { endpointAddress, endpointOf } from "./endpoint-address.js";
-import { ReplayWindow } from "./replay-window.js";
 
 export type Channel = "unicast" | "multicast";
 

@@ -51,7 +51,7 @@ export class SelfDelivery {
     for (const { reliable, payload } of due) {
       this.#queuedBytes -= payload.length;
       if (reliable) this.handlers.onReliable(this.endpoint, this.nonce, payload);
-      else this.handlers.onDatagram(this.endpoint, this.nonce, payload);
+      else this.handlers.onDatagram(this.endpoint, this.nonce, payload, false);
     }
   }
 }

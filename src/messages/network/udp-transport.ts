@@ -38,7 +38,7 @@ export interface DatagramFaults {
 
 export interface UdpTransportOptions extends Omit<NetworkOptions, "handlers"> {
   readonly port: number;
-  readonly onDatagram: (from: Endpoint, nonce: Nonce, payload: Buffer) => void;
+  readonly onDatagram: (from: Endpoint, nonce: Nonce, payload: Buffer, byMulticast: boolean) => void;
   readonly counters: Omit<NetworkCounters, "kernelDrops">;
   readonly log: LimitedLog;
   readonly nowMs: () => number;
@@ -46,6 +46,7 @@ export interface UdpTransportOptions extends Omit<NetworkOptions, "handlers"> {
 }
 
 export interface UdpTransport {
+  readonly hasMulticast: boolean;
   send(to: Endpoint, payload: Uint8Array): void;
   multicast(payload: Uint8Array): void;
   kernelDrops(): number;
@@ -68,7 +69,7 @@ export async function openUdpTransport(options: UdpTransportOptions): Promise<Ud
     await closeSocket(unicast);
     throw error;
   }
-  const multicast = await openGroupSocket(unicast, self, group, options.log);
+  const multicast = options.multicast === false ? null : await openGroupSocket(unicast, self, group, options.log);
   const sockets = multicast === null ? [unicast] : [unicast, multicast];
   for (const socket of sockets) askForBuffers(socket, options.log);
   listen(unicast, "unicast", self, group, options);
@@ -123,7 +124,10 @@ function transport(
       if (destination === null) log("endpoint", `no datagram can be sent to ${JSON.stringify(to)}: not an IPv4 address and port`);
       else transmit("unicast", destination, payload);
     },
-    multicast: (payload) => transmit("multicast", group, payload),
+    hasMulticast: sockets.length > 1,
+    multicast(payload) {
+      if (sockets.length > 1) transmit("multicast", group, payload);
+    },
     kernelDrops: () => drops.latest(),
     async close() {
       if (closed) return;
@@ -217,18 +221,18 @@ function listen(socket: Socket, channel: Channel, self: EndpointAddress, group: 
     }
     counters.datagramsReceived++;
     counters.bytesReceived += datagram.length;
-    deliver(opened.from, opened.nonce, opened.payload);
+    deliver(opened.from, opened.nonce, opened.payload, channel === "multicast");
   });
 }
 
 function withFaults(faults: DatagramFaults, onDatagram: UdpTransportOptions["onDatagram"]): UdpTransportOptions["onDatagram"] {
-  return (from, nonce, payload) => {
+  return (from, nonce, payload, byMulticast) => {
     if (faults.drop(payload, from)) return;
     const times = faults.duplicate?.(payload, from) === true ? 2 : 1;
     for (let time = 0; time < times; time++) {
       const delayMs = faults.delayMs?.(payload, from) ?? 0;
-      if (delayMs > 0) setTimeout(onDatagram, delayMs, from, nonce, payload).unref();
-      else onDatagram(from, nonce, payload);
+      if (delayMs > 0) setTimeout(onDatagram, delayMs, from, nonce, payload, byMulticast).unref();
+      else onDatagram(from, nonce, payload, byMulticast);
     }
   };
 }

@@ -16,6 +16,9 @@ import type { StreamLog } from "./stream-log.js";
 import type { StreamNodeOptions } from "./stream-node-types.js";
 
 const noEntries: FrameEntries = { kind: "entries", entries: [] };
+/** So often the parent is asked before others are: it may lack the same frame, and be asking for it. */
+const parentAttempts = 2;
+
 const nothingDurable: HashedSeq = { seq: noSeq, hash: genesisHash };
 
 export interface ReceiverHost {
@@ -24,6 +27,8 @@ export interface ReceiverHost {
   readonly journal: JournalQueue;
   readonly peers: Peers;
   election(): Election;
+  /** From whom it hears the stream, where that is not the sequencer. */
+  parent(): Endpoint | null;
   send(to: Endpoint, channel: "datagram" | "reliable", message: StreamMessage): void;
   needSnapshot(): void;
 }
@@ -220,9 +225,14 @@ export class Receiver {
     this.#host.send(source, "datagram", { kind: "repairRequest", term: this.#host.election().term, from, offset, through });
   }
 
-  /** The sequencer; another engine where there is none, or now and then where it does not answer and the gap is committed. */
+  /**
+   * What is committed, from the parent in the relay tree first: it has just been through this itself. Else the sequencer; another engine where there is
+   * none, or now and then where it does not answer and the gap is committed.
+   */
   #repairSource(attempts: number): Endpoint | null {
     const { sequencer } = this.#host.election();
+    const parent = this.#host.parent();
+    if (parent !== null && attempts < parentAttempts && this.#missingSeq <= this.#heardCommitSeq) return parent;
     const isOthersTurn = attempts >= otherPeersFromAttempt && attempts % 2 === 1 && this.#missingSeq <= this.#heardCommitSeq;
     if (sequencer !== null && !isOthersTurn) return sequencer;
     const others = this.#otherSources(sequencer);
@@ -245,7 +255,7 @@ export class Receiver {
 
   onRepairRefusal(from: Endpoint, refusal: RepairRefusal, nowMs: number): void {
     const { sequencer } = this.#host.election();
-    const isSource = sequencer === null || sequencer === from;
+    const isSource = sequencer === null || sequencer === from || this.#host.parent() === from;
     if (isSource && refusal.from === this.#missingSeq) this.#catchUp.start(from, nowMs);
   }
 

@@ -5,7 +5,7 @@
  * committed, provided its term is this one (an older term's entry can be durable on a majority and still be overwritten; Raft, §3.6.2).
  */
 import type { Endpoint, NodeId, Seq } from "../../base/ids.js";
-import type { AckMessage, FrameHeader } from "../wire/stream-messages.js";
+import { type AckMessage, encodeStreamMessage, type FrameHeader, relayedHeadBytesMax } from "../wire/stream-messages.js";
 import { packEmptyFrame, packFrame, type SendCursor } from "./frame-packing.js";
 import type { StreamLog } from "./stream-log.js";
 import type { StreamLimits } from "./stream-node-types.js";
@@ -45,12 +45,16 @@ interface Voter {
 
 export interface ReplicationHost {
   readonly nodeId: NodeId;
+  readonly self: Endpoint;
+  readonly hasMulticast: boolean;
   readonly limits: StreamLimits;
   readonly log: StreamLog;
   commitSeq(): Seq;
   durableSeq(): Seq;
   frameHeader(): FrameHeader;
   endpointOf(node: NodeId): Endpoint | undefined;
+  /** Engines that are sent to besides the multicast: the tops of the relay tree. */
+  subscribers(): readonly Endpoint[];
   multicast(payload: Buffer): void;
   sendDatagram(to: Endpoint, payload: Buffer): void;
 }
@@ -65,6 +69,8 @@ export class Replication {
   #nowMs: number;
   #round = 0;
   #heartbeatMs: number;
+  /** Counts what was sent through the relay tree. */
+  #relayedNumber = 0;
   /** Rounds of the last heartbeats, oldest first. */
   #heartbeatRounds: number[] = [];
   #isFrameDue = true;
@@ -196,7 +202,7 @@ export class Replication {
     while (this.#cursor.seq <= log.last.seq && this.#isWindowOpen()) {
       if (this.#skipsLarge()) continue;
       if (left <= 0) return null;
-      const payload = packFrame(log, header, this.#cursor, log.last.seq, limits.datagramBytesMax);
+      const payload = packFrame(log, header, this.#cursor, log.last.seq, limits.datagramBytesMax - relayedHeadBytesMax);
       left = this.#send(payload, left, false, nowMs);
       this.#isFrameDue = this.#isFrameDue && !this.#everyoneGets(nowMs);
       this.#allTold(header.commit.seq);
@@ -248,8 +254,17 @@ export class Replication {
 
   /** The entries' frames of this turn were the heartbeat: true unless a voter that hears nothing must have one of its own. */
   #everyoneGets(nowMs: number): boolean {
-    for (const voter of this.#voters.values()) if (voter.copiesUntilMs > nowMs) return false;
+    for (const voter of this.#voters.values()) if (this.#wantsCopies(voter, nowMs) && !this.#isAlive(voter, nowMs)) return false;
     return true;
+  }
+
+  /** It may not hear the multicast, and the relay tree alone is not to be trusted with a voter. */
+  #wantsCopies(voter: Voter, nowMs: number): boolean {
+    return !this.#host.hasMulticast || voter.copiesUntilMs > nowMs;
+  }
+
+  #isAlive(voter: Voter, nowMs: number): boolean {
+    return nowMs - voter.heardMs < this.#host.limits.electionTimeoutMsMin;
   }
 
   /** Entries that no datagrams should carry are passed over; frames that follow show that they are missing. */
@@ -268,18 +283,30 @@ export class Replication {
     return sent - durable < limits.windowBytesMax;
   }
 
-  /** Copies go to voters that do not hear the multicast: heartbeats to all of them, other frames to those that are alive. */
+  /** By multicast, and by unicast to those who ask for that, and to voters who need it. */
   #send(payload: Buffer, budget: number, isHeartbeat: boolean, nowMs: number): number {
-    let left = budget - 1;
-    this.#host.multicast(payload);
-    for (const [node, voter] of this.#voters) {
-      const isAlive = nowMs - voter.heardMs < this.#host.limits.electionTimeoutMsMin;
-      if (node === this.#host.nodeId || voter.copiesUntilMs <= nowMs || !(isHeartbeat || isAlive)) continue;
-      const endpoint = this.#host.endpointOf(node);
-      if (endpoint === undefined) continue;
-      this.#host.sendDatagram(endpoint, payload);
+    let left = budget;
+    if (this.#host.hasMulticast) {
+      this.#host.multicast(payload);
       left--;
     }
-    return left;
+    const targets = this.#unicastTargets(isHeartbeat, nowMs);
+    if (targets.size === 0) return left;
+    const { term } = this.#host.frameHeader();
+    const relayed = encodeStreamMessage({ kind: "relayed", term, origin: this.#host.self, number: ++this.#relayedNumber, frame: payload });
+    for (const endpoint of targets) this.#host.sendDatagram(endpoint, relayed);
+    return left - targets.size;
+  }
+
+  /** Copies go to voters that do not hear the multicast: heartbeats to all of them, other frames to those that are alive. */
+  #unicastTargets(isHeartbeat: boolean, nowMs: number): ReadonlySet<Endpoint> {
+    const targets = new Set(this.#host.subscribers());
+    for (const node of this.#host.log.voters) {
+      const voter = this.#voter(node);
+      if (node === this.#host.nodeId || !this.#wantsCopies(voter, nowMs) || !(isHeartbeat || this.#isAlive(voter, nowMs))) continue;
+      const endpoint = this.#host.endpointOf(node);
+      if (endpoint !== undefined) targets.add(endpoint);
+    }
+    return targets;
   }
 }

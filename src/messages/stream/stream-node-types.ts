@@ -4,6 +4,7 @@ import type { Endpoint, EngineKind, NodeId, Nonce, Seq, Term } from "../../base/
 import type { LogEntry, LogPosition } from "../../base/log-entry.js";
 import type { Random } from "../../base/random.js";
 import type { HashedSeq } from "../wire/stream-messages.js";
+import type { TreeEngine } from "./relay-tree.js";
 
 export interface StreamNodeOptions {
   readonly kind: EngineKind;
@@ -26,6 +27,8 @@ export interface StreamNodeOptions {
   readonly repairThrough: Seq;
   readonly random: Random;
   readonly limits: StreamLimits;
+  /** Whether the network has any. Without it, what is for all goes from engine to engine (relay-tree.ts). */
+  readonly hasMulticast: boolean;
   readonly nowMs: number;
 }
 
@@ -50,7 +53,11 @@ export type StreamInput =
   /** About every 5 ms. */
   | { readonly kind: "tick"; readonly nowMs: number }
   /** A payload whose first byte is a stream message kind (< 64), by UDP or TCP. Malformed ones are counted and dropped. */
-  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer }
+  | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer; readonly byMulticast?: boolean }
+  /** Multicast of another kind has come from there: that engine is within its reach. */
+  | { readonly kind: "near"; readonly nowMs: number; readonly endpoint: Endpoint }
+  /** All members, as applied: what the relay tree is computed from. Before the first, this engine takes no part in it. */
+  | { readonly kind: "engines"; readonly engines: readonly TreeEngine[] }
   | { readonly kind: "connected"; readonly nowMs: number; readonly endpoint: Endpoint }
   | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint }
   /** A voter's whereabouts, by announcement or from the catalog. */

@@ -9,7 +9,8 @@
  * disks that forget what they confirmed.
  *
  * This file joins the parts: election.ts (who orders), replication.ts (the sequencer's end), receiver.ts and delivery.ts (a follower's
- * end), journal-queue.ts (what is durable), repair.ts, repair-server.ts and catch-up.ts (what was lost), stream-log.ts (the log).
+ * end), journal-queue.ts (what is durable), repair.ts, repair-server.ts and catch-up.ts (what was lost), stream-log.ts (the log), relay.ts and
+ * sources.ts (the way from engine to engine where multicast does not reach).
  */
 import { MalformedBytesError } from "../../base/bytes.js";
 import { chainHash } from "../../base/chain-hash.js";
@@ -25,6 +26,7 @@ import {
   encodeStreamMessage,
   type FrameHeader,
   type FrameMessage,
+  type RelayedMessage,
   type StreamMessage,
 } from "../wire/stream-messages.js";
 import { CatchUpServer, type CatchUpSource } from "./catch-up.js";
@@ -33,8 +35,10 @@ import { payloadBytesMin } from "./frame-packing.js";
 import { JournalQueue } from "./journal-queue.js";
 import { Peers } from "./peers.js";
 import { Receiver } from "./receiver.js";
+import { Relay } from "./relay.js";
 import { RepairServer } from "./repair-server.js";
 import { Replication } from "./replication.js";
+import { Sources } from "./sources.js";
 import { StreamLog, votersOf } from "./stream-log.js";
 import type { StreamEffect, StreamInput, StreamNodeOptions, StreamView } from "./stream-node-types.js";
 
@@ -50,6 +54,8 @@ export class StreamNode implements StreamView {
   readonly #peers = new Peers();
   readonly #repairServer: RepairServer;
   readonly #catchUpServer: CatchUpServer;
+  readonly #relay: Relay;
+  readonly #sources: Sources;
   #replication: Replication | null = null;
   #effects: StreamEffect[] = [];
   #nowMs: number;
@@ -79,6 +85,7 @@ export class StreamNode implements StreamView {
         journal: this.#journal,
         peers: this.#peers,
         election: () => this.#election,
+        parent: () => this.#sources.parent,
         send: (to, channel, message) => this.#send(to, channel, message),
         needSnapshot: () => this.#effects.push({ kind: "needSnapshot" }),
       },
@@ -86,6 +93,30 @@ export class StreamNode implements StreamView {
     );
     const send = (to: Endpoint, message: StreamMessage) => this.#send(to, "datagram", message);
     const sendDatagram = (to: Endpoint, payload: Buffer) => this.#sendPayload(to, "datagram", payload);
+    const { endpoint: self, hasMulticast } = options;
+    const { heartbeatMs } = limits;
+    this.#relay = new Relay({
+      self,
+      heartbeatMs,
+      hasMulticast,
+      term: () => this.term,
+      servesVoter: (endpoint) => this.#replication !== null && this.voters.some((node) => this.#peers.endpointOf(node) === endpoint),
+      send,
+      sendDatagram,
+      multicast: (payload) => this.#effects.push({ kind: "multicast", payload }),
+    });
+    this.#sources = new Sources(
+      {
+        self,
+        heartbeatMs,
+        hasMulticast,
+        random,
+        isVoter: () => this.voters.includes(options.nodeId),
+        sequencer: () => (this.sequencer === self ? null : this.sequencer),
+        subscribe: (to, forMs, multicast, opens) => this.#subscribe(to, forMs, multicast, opens),
+      },
+      options.nowMs,
+    );
     const frameHeader = () => this.#frameHeader();
     this.#repairServer = new RepairServer(this.#log, limits, { send, sendDatagram, frameHeader });
     this.#catchUpServer = new CatchUpServer({
@@ -197,7 +228,13 @@ export class StreamNode implements StreamView {
         this.#onTick();
         break;
       case "message":
-        this.#onPayload(input.from, input.payload);
+        this.#onPayload(input.from, input.payload, input.byMulticast === true);
+        break;
+      case "near":
+        this.#sources.onNear(input.endpoint, input.nowMs);
+        break;
+      case "engines":
+        this.#sources.onEngines(input.engines);
         break;
       case "connected":
         break;
@@ -253,6 +290,7 @@ export class StreamNode implements StreamView {
     this.#election.tick(nowMs);
     this.#catchUpServer.tick(nowMs);
     if (this.#replication === null) {
+      this.#sources.tick(nowMs);
       this.#receiver.tick(nowMs);
       return;
     }
@@ -338,16 +376,20 @@ export class StreamNode implements StreamView {
   #onWon(): void {
     this.#peers.forgetHeard();
     this.#repairServer.clear();
+    this.#sources.stop();
     const noop = this.#append(noopBytes);
     this.#replication = new Replication(
       {
         nodeId: this.#options.nodeId,
+        self: this.#options.endpoint,
+        hasMulticast: this.#options.hasMulticast,
         limits: this.#options.limits,
         log: this.#log,
         commitSeq: () => this.commitSeq,
         durableSeq: () => this.#journal.durableSeq,
         frameHeader: () => this.#frameHeader(),
         endpointOf: (node) => this.#peers.endpointOf(node),
+        subscribers: () => this.#relay.subscribers(this.#nowMs),
         multicast: (payload) => this.#effects.push({ kind: "multicast", payload }),
         sendDatagram: (to, payload) => this.#sendPayload(to, "datagram", payload),
       },
@@ -400,29 +442,56 @@ export class StreamNode implements StreamView {
 
   #onDisconnected(endpoint: Endpoint): void {
     this.#receiver.onDisconnected(endpoint);
+    this.#relay.onDisconnected(endpoint);
+    this.#sources.onDisconnected(endpoint, this.#nowMs);
     this.#election.onDisconnected(endpoint, this.#nowMs);
     this.#catchUpServer.onDisconnected(endpoint);
   }
 
-  #onPayload(from: Endpoint, payload: Buffer): void {
-    let message: StreamMessage;
+  #onPayload(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
+    if (byMulticast) this.#sources.onNear(from, this.#nowMs);
     try {
-      message = decodeStreamMessage(payload);
+      const message = decodeStreamMessage(payload);
+      if (message.kind === "relayed") this.#onRelayed(from, message, payload, byMulticast);
+      else this.#onMessage(from, message, byMulticast);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       this.#malformedCount++;
-      return;
     }
-    this.#onMessage(from, message);
   }
 
-  #onMessage(from: Endpoint, message: StreamMessage): void {
+  #onRelayed(from: Endpoint, message: RelayedMessage, payload: Buffer, byMulticast: boolean): void {
+    const frame = decodeStreamMessage(message.frame);
+    if (frame.kind !== "frame" || frame.committed || frame.term !== message.term) throw new MalformedBytesError("what was relayed is no frame");
+    this.#election.raiseTerm(frame.term, this.#nowMs);
+    if (frame.term < this.term) {
+      this.#receiver.onStaleSequencer(message.origin);
+      return;
+    }
+    this.#sources.onRelayed(from, byMulticast, this.#nowMs);
+    if (this.#relay.take(from, message, payload, byMulticast, this.#nowMs)) this.#onFrame(message.origin, frame);
+  }
+
+  #subscribe(to: Endpoint, forMs: number, multicast: boolean, opens: boolean): void {
+    const message: StreamMessage = { kind: "subscribe", term: this.term, forMs, multicast };
+    this.#send(to, "datagram", message);
+    if (opens) this.#send(to, "reliable", message);
+  }
+
+  #onMessage(from: Endpoint, message: Exclude<StreamMessage, RelayedMessage>, byMulticast: boolean): void {
     const nowMs = this.#nowMs;
     // Votes judge terms by their own rules: a pre-vote changes none, and a lease keeps a disturber's away.
     if (message.kind !== "voteRequest" && message.kind !== "voteReply") this.#election.raiseTerm(message.term, nowMs);
     switch (message.kind) {
       case "frame":
+        if (byMulticast && message.term === this.term) this.#sources.onRoot(nowMs);
         this.#onFrame(from, message);
+        break;
+      case "subscribe":
+        this.#relay.onSubscribe(from, message, nowMs);
+        break;
+      case "subscribeRefusal":
+        this.#sources.onRefusal(from, message.instead, nowMs);
         break;
       case "ack":
         this.#onAck(from, message);

@@ -1,6 +1,6 @@
 /**
  * Messages between engines besides the stream's own (stream-messages.ts has the kinds below 64). The first byte is the kind; numbers are
- * append-only. All but `seek` and `announce` go over reliable connections.
+ * append-only. All but `seek`, `announce`, `gossip` and `contacts` go over reliable connections.
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
 import type { ChainHash } from "../../base/chain-hash.js";
@@ -36,6 +36,18 @@ export interface AnnounceMessage {
   /** Old versions of rows that it keeps, and their bytes; 0: a Cache. */
   readonly versions: number;
   readonly versionBytes: number;
+}
+
+/** What an engine has lately heard of others, and of itself first: in place of announcements, to those whom multicast does not reach. */
+export interface GossipMessage {
+  readonly kind: "gossip";
+  readonly heard: readonly { readonly endpoint: Endpoint; readonly ageMs: number; readonly announce: Omit<AnnounceMessage, "kind"> }[];
+}
+
+/** Answer to a seek that came by unicast: who else may be asked, Archives first. */
+export interface ContactsMessage {
+  readonly kind: "contacts";
+  readonly endpoints: readonly Endpoint[];
 }
 
 /** To the sequencer, strictly in proposalSeq. */
@@ -276,7 +288,9 @@ export type EngineMessage =
   | RemoveVoterMessage
   | RemoveVoterReplyMessage
   | FarewellMessage
-  | SilentOriginatorMessage;
+  | SilentOriginatorMessage
+  | GossipMessage
+  | ContactsMessage;
 
 export const firstEngineKind = 64;
 const uses = ["write", "delete", "exist"] as const;
@@ -291,37 +305,39 @@ interface Codec<M> {
 
 const nothing = { write: (): void => {}, read: (): object => ({}) };
 
+function writeAnnounce(w: ByteWriter, m: Omit<AnnounceMessage, "kind">): void {
+  w.bool(m.engineKind === "archive")
+    .varint(m.nodeId)
+    .varint(m.nonce)
+    .varint(m.engine)
+    .text(m.sequencer)
+    .varint(m.term);
+  w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
+  w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes);
+}
+
+function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
+  return {
+    engineKind: r.bool() ? "archive" : "cache",
+    nodeId: r.varint() as NodeId,
+    nonce: r.varint() as Nonce,
+    engine: r.varint() as EngineId,
+    sequencer: r.text() as Endpoint,
+    term: r.varint() as Term,
+    commitSeq: r.varint() as Seq,
+    appliedSeq: r.varint() as Seq,
+    atomsHeld: r.varint(),
+    formatVersion: r.varint(),
+    canServe: r.bool(),
+    oldestSnapshot: r.varint() as Seq,
+    versions: r.varint(),
+    versionBytes: r.varint(),
+  };
+}
+
 const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessage, { kind: K }>> } = {
   seek: { number: 64, ...nothing },
-  announce: {
-    number: 65,
-    write: (w, m) => {
-      w.bool(m.engineKind === "archive")
-        .varint(m.nodeId)
-        .varint(m.nonce)
-        .varint(m.engine)
-        .text(m.sequencer)
-        .varint(m.term);
-      w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
-      w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes);
-    },
-    read: (r) => ({
-      engineKind: r.bool() ? "archive" : "cache",
-      nodeId: r.varint() as NodeId,
-      nonce: r.varint() as Nonce,
-      engine: r.varint() as EngineId,
-      sequencer: r.text() as Endpoint,
-      term: r.varint() as Term,
-      commitSeq: r.varint() as Seq,
-      appliedSeq: r.varint() as Seq,
-      atomsHeld: r.varint(),
-      formatVersion: r.varint(),
-      canServe: r.bool(),
-      oldestSnapshot: r.varint() as Seq,
-      versions: r.varint(),
-      versionBytes: r.varint(),
-    }),
-  },
+  announce: { number: 65, write: writeAnnounce, read: readAnnounce },
   propose: {
     number: 66,
     write: (w, m) => w.varint(m.engine).varint(m.proposalSeq).raw(m.entry),
@@ -527,6 +543,22 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     number: 87,
     write: (w, m) => w.varint(m.pull).u8(refusals.indexOf(m.reason)),
     read: (r) => ({ pull: r.varint(), reason: pick(refusals, r.u8()) }),
+  },
+  gossip: {
+    number: 88,
+    write: (w, m) => {
+      w.varint(m.heard.length);
+      for (const { endpoint, ageMs, announce } of m.heard) writeAnnounce(w.text(endpoint).varint(ageMs), announce);
+    },
+    read: (r) => ({ heard: r.list((one) => ({ endpoint: one.text() as Endpoint, ageMs: one.varint(), announce: readAnnounce(one) }), 16) }),
+  },
+  contacts: {
+    number: 89,
+    write: (w, m) => {
+      w.varint(m.endpoints.length);
+      for (const endpoint of m.endpoints) w.text(endpoint);
+    },
+    read: (r) => ({ endpoints: r.list((one) => one.text() as Endpoint) }),
   },
 };
 

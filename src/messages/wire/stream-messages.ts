@@ -5,10 +5,21 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
 import type { ChainHash } from "../../base/chain-hash.js";
 import { unreachable } from "../../base/errors.js";
-import type { NodeId, Nonce, Seq, Term } from "../../base/ids.js";
+import type { Endpoint, NodeId, Nonce, Seq, Term } from "../../base/ids.js";
 import { entryBytesMax } from "../../base/limits.js";
 
-export type StreamMessage = FrameMessage | AckMessage | VoteRequest | VoteReply | RepairRequest | RepairRefusal | CatchUpRequest | CatchUpEnd;
+export type StreamMessage =
+  | FrameMessage
+  | AckMessage
+  | VoteRequest
+  | VoteReply
+  | RepairRequest
+  | RepairRefusal
+  | CatchUpRequest
+  | CatchUpEnd
+  | RelayedMessage
+  | SubscribeMessage
+  | SubscribeRefusal;
 
 /** A seq and the hash of the entry there: names a whole history. */
 export interface HashedSeq {
@@ -140,6 +151,36 @@ export interface CatchUpEnd {
   readonly outcome: CatchUpOutcome;
 }
 
+/** A frame on its way through the relay tree: relays pass these bytes on as they are. */
+export interface RelayedMessage {
+  readonly kind: "relayed";
+  /** The frame's. */
+  readonly term: Term;
+  /** The term's sequencer, which the frame is from, whoever has sent this. */
+  readonly origin: Endpoint;
+  /** Counts what the sequencer sends through the tree in its term, from 1: tells what is new from what comes twice. */
+  readonly number: number;
+  /** An encoded frame. */
+  readonly frame: Buffer;
+}
+
+/** To a relay: send me what you hear of the stream. */
+export interface SubscribeMessage {
+  readonly kind: "subscribe";
+  readonly term: Term;
+  /** From now on, in milliseconds; 0: no more. */
+  readonly forMs: number;
+  /** The asker hears the relay's multicast: that will do. */
+  readonly multicast: boolean;
+}
+
+/** The relay sends to as many as it can; these may have room. */
+export interface SubscribeRefusal {
+  readonly kind: "subscribeRefusal";
+  readonly term: Term;
+  readonly instead: readonly Endpoint[];
+}
+
 /** Append-only. */
 const kindNumbers = {
   frame: 1,
@@ -150,6 +191,9 @@ const kindNumbers = {
   repairRefusal: 6,
   catchUpRequest: 7,
   catchUpEnd: 8,
+  relayed: 9,
+  subscribe: 10,
+  subscribeRefusal: 11,
 } as const satisfies Record<StreamMessage["kind"], number>;
 
 const kindsByNumber = new Map<number, StreamMessage["kind"]>(
@@ -166,6 +210,12 @@ const smallMessageBytes = 96;
 
 /** Upper bound of what a fragment writes before its bytes: term, total, offset. */
 export const fragmentHeadBytesMax = 24;
+
+/** What `relayed` adds to a frame, in bytes, at most: kind, term, an endpoint as text, number. */
+export const relayedHeadBytesMax = 40;
+
+/** Endpoints that a refusal names. Reason: as many as one engine sends to. */
+export const insteadMax = 16;
 
 export function encodeStreamMessage(message: StreamMessage): Buffer {
   const writer = new ByteWriter(smallMessageBytes);
@@ -201,6 +251,16 @@ export function encodeStreamMessage(message: StreamMessage): Buffer {
       break;
     case "catchUpEnd":
       writer.varint(message.requestId).u8(outcomes.indexOf(message.outcome));
+      break;
+    case "relayed":
+      writer.text(message.origin).varint(message.number).raw(message.frame);
+      break;
+    case "subscribe":
+      writer.varint(message.forMs).bool(message.multicast);
+      break;
+    case "subscribeRefusal":
+      writer.varint(message.instead.length);
+      for (const endpoint of message.instead) writer.text(endpoint);
       break;
     default:
       unreachable(message);
@@ -311,6 +371,12 @@ function readMessage(reader: ByteReader, kind: StreamMessage["kind"]): StreamMes
       };
     case "catchUpEnd":
       return { kind, term, requestId: reader.varint(), outcome: readOutcome(reader) };
+    case "relayed":
+      return { kind, term, origin: reader.text() as Endpoint, number: reader.varint(), frame: reader.raw(reader.remaining) };
+    case "subscribe":
+      return { kind, term, forMs: reader.varint(), multicast: reader.bool() };
+    case "subscribeRefusal":
+      return { kind, term, instead: readInstead(reader) };
     default:
       return unreachable(kind);
   }
@@ -380,6 +446,12 @@ export function readHashedSeq(reader: ByteReader): HashedSeq {
 
 function readHash(reader: ByteReader): ChainHash {
   return reader.raw(hashBytes).toString("hex") as ChainHash;
+}
+
+function readInstead(reader: ByteReader): Endpoint[] {
+  const instead = reader.list((one) => one.text() as Endpoint);
+  if (instead.length > insteadMax) throw new MalformedBytesError(`${instead.length} endpoints to ask instead`);
+  return instead;
 }
 
 function readOutcome(reader: ByteReader): CatchUpOutcome {
