@@ -42,6 +42,25 @@ test.each(bothNetworks)("a Cache added under load serves at once, and is equal (
   await expectConverged(urlsOf(cluster), cluster.engines.size);
 });
 
+test("without multicast, an Archive finds its database by its folder when whom it was to join is gone", { timeout: 120_000 }, async () => {
+  const cluster = await openCluster(3, 1, "unicast");
+  const load = await openTransferLoad(urlsOf(cluster));
+  await load.progress(steady, progressMs);
+  engineOf(cluster, "archive-1").kill("SIGKILL");
+  engineOf(cluster, "archive-2").kill("SIGKILL");
+  await engineOf(cluster, "archive-1").ended();
+  await engineOf(cluster, "archive-2").ended();
+  const { site } = cluster;
+
+  // Nobody is there: what it remembers of archive-3 and the Cache must do.
+  const again = await site.archive("archive-2", ["--join", "127.0.0.1:9"]);
+  cluster.engines.set("archive-2", again);
+  await load.progress(steady, progressMs);
+  await load.stop();
+  cluster.engines.set("archive-1", await engineOf(cluster, "archive-1").restart());
+  await expectConverged(urlsOf(cluster), cluster.engines.size);
+});
+
 test("Archives join a database that has stood alone for a while", async () => {
   const cluster = await openCluster(1, 1);
   const load = await openTransferLoad(urlsOf(cluster));

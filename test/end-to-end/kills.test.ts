@@ -2,12 +2,14 @@
 import { describe, expect, test } from "vitest";
 import { type Cluster, engineOf, openCluster, originatorOf, sequencerOf, urlsOf } from "./cluster.js";
 import { expectConverged } from "./convergence.js";
+import { bothNetworks } from "./processes.js";
 import { openTransferLoad, type TransferLoad } from "./transfers.js";
 
 const isLong = process.env.ATOMCAST_LONG === "1";
 /** Transfers acknowledged before and after each fault. */
 const steady = isLong ? 400 : 100;
 const progressMs = isLong ? 120_000 : 30_000;
+const timeout = isLong ? 1_800_000 : 120_000;
 const rounds = isLong ? 6 : 1;
 
 async function killAndRestart(cluster: Cluster, name: string, load: TransferLoad): Promise<void> {
@@ -29,8 +31,8 @@ async function expectWhole(cluster: Cluster, load: TransferLoad): Promise<void> 
 }
 
 describe("kill -9 under load", () => {
-  test("the originating Cache, an Archive, the sequencer; each comes back", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
-    const cluster = await openCluster(3, 2);
+  test.each(bothNetworks)("the originating Cache, an Archive, the sequencer; each comes back (%s)", { timeout }, async (network) => {
+    const cluster = await openCluster(3, 2, network);
     const load = await openTransferLoad(urlsOf(cluster));
     await load.progress(steady, progressMs);
     for (let round = 0; round < rounds; round++) {
@@ -47,8 +49,8 @@ describe("kill -9 under load", () => {
     await expectWhole(cluster, load);
   });
 
-  test("all engines at once", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
-    const cluster = await openCluster(3, 2);
+  test.each(bothNetworks)("all engines at once (%s)", { timeout }, async (network) => {
+    const cluster = await openCluster(3, 2, network);
     const load = await openTransferLoad(urlsOf(cluster));
     for (let round = 0; round < rounds; round++) {
       await load.progress(steady, progressMs);
@@ -59,7 +61,7 @@ describe("kill -9 under load", () => {
     await expectWhole(cluster, load);
   });
 
-  test("engines that hang are replaced, and welcome back", { timeout: isLong ? 1_800_000 : 120_000 }, async () => {
+  test("engines that hang are replaced, and welcome back", { timeout }, async () => {
     const cluster = await openCluster(3, 2);
     const load = await openTransferLoad(urlsOf(cluster));
     await load.progress(steady, progressMs);

@@ -10,7 +10,7 @@ function optionsOf(seed: number): SimulationOptions {
   return {
     seed,
     voters: 3 + (seed % 3),
-    caches: unicast ? 7 : 2,
+    caches: unicast ? 4 : 2,
     spares: seed % 2,
     faults: true,
     hasty: seed % 4 !== 0,

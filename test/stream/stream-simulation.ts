@@ -64,7 +64,7 @@ type DiskWrite =
   | { readonly kind: "append"; readonly truncateFrom: Seq | null; readonly entries: readonly LogEntry[]; readonly commitSeq: Seq }
   | { readonly kind: "vote"; readonly term: Term; readonly votedFor: NodeId };
 
-interface Member {
+export interface Member {
   readonly name: Endpoint;
   readonly nodeId: NodeId;
   readonly isArchive: boolean;

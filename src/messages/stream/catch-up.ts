@@ -166,7 +166,8 @@ export class CatchUpServer {
 
   #end(to: Endpoint, session: Session, outcome: CatchUpOutcome): void {
     session.cursor = null;
-    if (outcome !== "more") session.read = null;
+    // One that is over must not keep another asker waiting.
+    if (outcome !== "more") this.#sessions.delete(to);
     this.#output.send(to, { kind: "catchUpEnd", term: this.#output.frameHeader().term, requestId: session.request.requestId, outcome });
   }
 }

@@ -27,6 +27,7 @@ import type { Endpoint } from "../../base/ids.js";
 import type { Random } from "../../base/random.js";
 import { subscriptionHeartbeats } from "./relay.js";
 import { ancestorsOf, type TreeEngine, treeOrder } from "./relay-tree.js";
+import type { TreePlace } from "./stream-node-types.js";
 
 /** One lost heartbeat is nothing; with a tick more, a silent parent is left within 300 ms. */
 const silentHeartbeats = 2.2;
@@ -98,6 +99,12 @@ export class Sources {
   get parent(): Endpoint | null {
     if (this.#current === null || this.#current === "root") return null;
     return this.#current === "segment" ? this.#segmentFrom : (this.#current as Endpoint);
+  }
+
+  get by(): TreePlace["by"] {
+    if (this.#current === null) return null;
+    if (!isMulticast(this.#current)) return "unicast";
+    return this.#current === "root" ? "multicast of the sequencer" : "multicast of a relay";
   }
 
   onEngines(engines: readonly TreeEngine[]): void {

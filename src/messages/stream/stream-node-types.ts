@@ -113,6 +113,15 @@ export type StreamEffect =
   /** Work is left (pacing): give another turnEnd soon, without waiting for a tick. */
   | { readonly kind: "again" };
 
+export interface TreePlace {
+  /** What it hears the stream by; null: nothing, or it is the sequencer. */
+  readonly by: "multicast of the sequencer" | "multicast of a relay" | "unicast" | null;
+  /** From whom, where that is not the sequencer's multicast. */
+  readonly parent: Endpoint | null;
+  /** Whom it sends to by unicast. */
+  readonly children: readonly Endpoint[];
+}
+
 /** What the engine may read between steps. */
 export interface StreamView {
   readonly role: "sequencer" | "follower" | "candidate";
@@ -129,6 +138,8 @@ export interface StreamView {
   readonly round: number;
   /** The last round that a majority has answered: a question that came before it began may be answered with the commit seq of then. */
   readonly confirmedRound: number;
+  /** This engine's place in the relay tree. */
+  readonly tree: TreePlace;
   /** Payloads that did not decode. */
   readonly malformedCount: number;
   /** What this engine itself has promised. */

@@ -40,7 +40,7 @@ import { RepairServer } from "./repair-server.js";
 import { Replication } from "./replication.js";
 import { Sources } from "./sources.js";
 import { StreamLog, votersOf } from "./stream-log.js";
-import type { StreamEffect, StreamInput, StreamNodeOptions, StreamView } from "./stream-node-types.js";
+import type { StreamEffect, StreamInput, StreamNodeOptions, StreamView, TreePlace } from "./stream-node-types.js";
 
 const noopBytes = encodeEntry({ kind: "noop" });
 const noEffects: readonly StreamEffect[] = [];
@@ -194,6 +194,11 @@ export class StreamNode implements StreamView {
   get uncommittedBytes(): number {
     const sentSeq = this.#replication === null ? this.commitSeq : this.#replication.unsentSeq - 1;
     return this.#log.bytesBetween(Math.min(this.commitSeq, sentSeq) as Seq, this.#log.last.seq);
+  }
+
+  get tree(): TreePlace {
+    const { by, parent } = this.#sources;
+    return { by, parent, children: this.#relay.subscribers(this.#nowMs) };
   }
 
   get malformedCount(): number {
