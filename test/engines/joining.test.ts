@@ -122,6 +122,22 @@ function catalogRequests(effects: readonly JoiningEffect[]): (CatalogRequestMess
   });
 }
 
+test("an engine that was given contacts seeks there too, and at whom these name", () => {
+  const joining = new Joining("cache", first, { contacts: [s1] });
+  const sought = (nowMs: number) =>
+    joining.step({ kind: "tick", nowMs }).flatMap((effect) => (effect.kind === "send" && effect.channel === "datagram" ? [effect.to] : []));
+  expect(sought(0)).toEqual([s1]);
+  const named = encodeEngineMessage({ kind: "contacts", endpoints: [s2, s1] });
+  joining.step({ kind: "message", nowMs: 10, from: s1, payload: named });
+  expect(sought(200)).toEqual([s1, s2]);
+  // Bounded, however many are named, and a few of them in turn.
+  const many = Array.from({ length: 200 }, (_, index) => `x${index}` as Endpoint);
+  joining.step({ kind: "message", nowMs: 210, from: s1, payload: encodeEngineMessage({ kind: "contacts", endpoints: many }) });
+  const asked = new Set<Endpoint>();
+  for (let nowMs = 400; nowMs < 4000; nowMs += 100) for (const to of sought(nowMs)) asked.add(to);
+  expect(asked.size).toBe(64);
+});
+
 /** A Cache that takes the root catalog, with numbers of questions of its own. */
 class Beginning {
   readonly joining: Joining;

@@ -49,6 +49,7 @@ const pure = [
   "engines/catalog-pulls.ts",
   "engines/catalog-source.ts",
   "engines/joining.ts",
+  "engines/announcements.ts",
 ];
 const impure =
   /\bDate\.now\b|\bnew Date\b|\bMath\.random\b|\bsetTimeout\b|\bsetInterval\b|\bsetImmediate\b|\bperformance\.|\basync\b|\bawait\b|\bprocess\./;

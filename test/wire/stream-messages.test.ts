@@ -2,8 +2,15 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MalformedBytesError } from "../../src/base/bytes.js";
 import type { ChainHash } from "../../src/base/chain-hash.js";
-import type { NodeId, Nonce, Seq, Term } from "../../src/base/ids.js";
-import { decodeStreamMessage, encodeStreamMessage, type FrameMessage, type StreamMessage } from "../../src/messages/wire/stream-messages.js";
+import type { Endpoint, NodeId, Nonce, Seq, Term } from "../../src/base/ids.js";
+import {
+  decodeStreamMessage,
+  encodeStreamMessage,
+  type FrameMessage,
+  insteadMax,
+  relayedHeadBytesMax,
+  type StreamMessage,
+} from "../../src/messages/wire/stream-messages.js";
 
 const seq = fc.integer({ min: 0, max: 2 ** 50 }).map((value) => value as Seq);
 const count = fc.integer({ min: 0, max: 2 ** 50 });
@@ -12,6 +19,8 @@ const node = fc.integer({ min: 0, max: 2 ** 48 - 1 }).map((value) => value as No
 const hash = fc.stringMatching(/^[0-9a-f]{16}$/).map((value) => value as ChainHash);
 const hashed = fc.record({ seq, hash });
 const bytes = fc.uint8Array({ maxLength: 300 }).map((value) => Buffer.from(value));
+
+const endpoint = fc.ipV4().map((address) => `${address}:7000` as Endpoint);
 
 const header = fc
   .record({ term, sender: node, committed: fc.boolean(), round: count, left: hashed, right: hashed })
@@ -78,6 +87,9 @@ const message: fc.Arbitrary<StreamMessage> = fc.oneof(
     requestId: count,
     outcome: fc.constantFrom("more" as const, "done" as const, "gone" as const),
   }),
+  fc.record({ kind: fc.constant("relayed" as const), term, origin: endpoint, number: count, frame: bytes }),
+  fc.record({ kind: fc.constant("subscribe" as const), term, forMs: count, multicast: fc.boolean() }),
+  fc.record({ kind: fc.constant("subscribeRefusal" as const), term, instead: fc.array(endpoint, { maxLength: insteadMax }) }),
 );
 
 /** Whatever the bytes: a message, or MalformedBytesError. */
@@ -98,6 +110,12 @@ describe("stream messages", () => {
       }),
       { numRuns: 1000, seed: 1 },
     );
+  });
+
+  test("what the relay tree adds to a frame is no more than is left free for it", () => {
+    const largest = { origin: "255.255.255.255:65535" as Endpoint, term: (2 ** 48) as Term, number: Number.MAX_SAFE_INTEGER };
+    const payload = encodeStreamMessage({ kind: "relayed", ...largest, frame: Buffer.alloc(100) });
+    expect(payload.length - 100).toBeLessThanOrEqual(relayedHeadBytesMax);
   });
 
   test("random bytes are refused, or are a message", () => {
@@ -135,6 +153,9 @@ describe("stream messages", () => {
       repairRefusal: 6,
       catchUpRequest: 7,
       catchUpEnd: 8,
+      relayed: 9,
+      subscribe: 10,
+      subscribeRefusal: 11,
     });
   });
 

@@ -39,6 +39,9 @@ const multicastSilentHeartbeats = 10;
 const betterAgainHeartbeats = 20;
 const avoidHeartbeats = 10;
 
+/** Better sources that are tried at once: a segment's relay by multicast, and one by unicast. */
+const betterAtOnce = 2;
+
 /** A subscription that brings nothing for so long is given up. */
 const fruitlessHeartbeats = 6;
 
@@ -262,7 +265,8 @@ export class Sources {
     for (const [source, subscription] of [...this.#subscriptions]) if (source !== found && !better.includes(source)) this.#end(source, subscription);
     if (nowMs < this.#betterMs) return;
     this.#betterMs = nowMs + betterAgainHeartbeats * this.#host.heartbeatMs;
-    for (const source of better) if (source !== "root" && !this.#subscriptions.has(source)) this.#subscribe(source, nowMs);
+    const tried = better.filter((source) => source !== "root").slice(0, betterAtOnce);
+    for (const source of tried) if (!this.#subscriptions.has(source)) this.#subscribe(source, nowMs);
   }
 
   #tryNext(sources: readonly Source[], nowMs: number): void {

@@ -20,7 +20,7 @@ interface MemoryHarness extends NetworkHarness {
   begin(seed: number, conditions?: FabricConditions): void;
 }
 
-function memoryHarness(): MemoryHarness {
+function memoryHarness(group: string | null = "g"): MemoryHarness {
   let ports = 1000;
   const harness: MemoryHarness = {
     fabric: new MemoryFabric(seededRandom(1)),
@@ -28,7 +28,7 @@ function memoryHarness(): MemoryHarness {
       harness.fabric = new MemoryFabric(seededRandom(seed), conditions);
       ports = 1000;
     },
-    open: (spec) => Promise.resolve(harness.fabric.open({ ...spec, endpoint: `10.0.0.1:${++ports}` as Endpoint, group: "g" })),
+    open: (spec) => Promise.resolve(harness.fabric.open({ ...spec, endpoint: `10.0.0.1:${++ports}` as Endpoint, group })),
     until(condition) {
       while (!condition()) {
         const atMs = harness.fabric.nextDueMs();
@@ -55,6 +55,7 @@ function memoryHarness(): MemoryHarness {
 }
 
 networkConformance("memory network", memoryHarness());
+networkConformance("memory network without multicast", memoryHarness(null), false);
 
 describe("the fabric", () => {
   const harness = memoryHarness();

@@ -33,7 +33,7 @@ export interface NetworkHarness {
 export interface Engine {
   readonly network: Network;
   readonly nonce: Nonce;
-  readonly datagrams: { readonly from: Endpoint; readonly nonce: Nonce; readonly payload: Buffer }[];
+  readonly datagrams: { readonly from: Endpoint; readonly nonce: Nonce; readonly payload: Buffer; readonly byMulticast: boolean }[];
   readonly messages: { readonly from: Endpoint; readonly nonce: Nonce; readonly payload: Buffer }[];
   /** "connected address:port" and "disconnected address:port", in order. */
   readonly events: string[];
@@ -51,7 +51,7 @@ export function newNonce(): Nonce {
 export async function openEngine(harness: Pick<NetworkHarness, "open">, spec: Partial<OpenSpec> = {}): Promise<Engine> {
   const diary: Omit<Engine, "network" | "nonce"> = { datagrams: [], messages: [], events: [], reasons: [] };
   const handlers: NetworkHandlers = {
-    onDatagram: (from, nonce, payload) => void diary.datagrams.push({ from, nonce, payload }),
+    onDatagram: (from, nonce, payload, byMulticast) => void diary.datagrams.push({ from, nonce, payload, byMulticast }),
     onReliable: (from, nonce, payload) => void diary.messages.push({ from, nonce, payload }),
     onConnected: (endpoint) => void diary.events.push(`connected ${endpoint}`),
     onDisconnected: (endpoint, reason) => {
@@ -73,7 +73,8 @@ function texts(received: readonly { readonly payload: Buffer }[]): string[] {
   return received.map((one) => one.payload.toString());
 }
 
-export function networkConformance(name: string, harness: NetworkHarness): void {
+/** `multicast` false: of a network that has none. */
+export function networkConformance(name: string, harness: NetworkHarness, multicast = true): void {
   afterEach(() => harness.reset());
 
   test(`${name}: a datagram arrives with its sender's endpoint and nonce`, async () => {
@@ -97,11 +98,30 @@ export function networkConformance(name: string, harness: NetworkHarness): void 
     expect(b.datagrams.some((one) => one.payload.equals(largest))).toBe(true);
     const tooLarge = Buffer.alloc(largest.length + 1);
     expect(() => a.network.sendDatagram(b.network.endpoint, tooLarge)).toThrow(/above/);
-    expect(() => a.network.multicast(tooLarge)).toThrow(/above/);
+    if (multicast) expect(() => a.network.multicast(tooLarge)).toThrow(/above/);
     expect(() => a.network.sendDatagram(a.network.endpoint, tooLarge)).toThrow(/above/);
   });
 
-  test(`${name}: multicast is heard by every other engine of the group, and not by its sender`, async () => {
+  test(`${name}: it says whether it has multicast, and what came by that`, async () => {
+    const [a, b] = [await openEngine(harness), await openEngine(harness)];
+    expect([a.network.hasMulticast, b.network.hasMulticast]).toEqual([multicast, multicast]);
+    a.network.multicast(bytes("all"));
+    await harness.pass(30);
+    a.network.sendDatagram(b.network.endpoint, bytes("one"));
+    await harness.until(() => texts(b.datagrams).includes("one"));
+    const heard = b.datagrams.map((one) => [one.payload.toString(), one.byMulticast]);
+    expect(heard).toEqual(
+      multicast
+        ? [
+            ["all", true],
+            ["one", false],
+          ]
+        : [["one", false]],
+    );
+    expect(a.network.counters.datagramsSent).toBe(multicast ? 2 : 1);
+  });
+
+  test.runIf(multicast)(`${name}: multicast is heard by every other engine of the group, and not by its sender`, async () => {
     const [a, b, c] = [await openEngine(harness), await openEngine(harness), await openEngine(harness)];
     a.network.multicast(bytes("all"));
     await harness.until(() => b.datagrams.length > 0 && c.datagrams.length > 0);
@@ -121,7 +141,7 @@ export function networkConformance(name: string, harness: NetworkHarness): void 
       stranger.network.multicast(bytes("let me in"));
       stranger.network.sendReliable(a.network.endpoint, bytes("let me in"));
     }
-    await harness.until(() => a.network.counters.datagramsRefused >= 4 && strangers.every((one) => one.events.length > 0));
+    await harness.until(() => a.network.counters.datagramsRefused >= (multicast ? 4 : 2) && strangers.every((one) => one.events.length > 0));
     await harness.pass(20);
     expect([a.datagrams, a.messages, a.events]).toEqual([[], [], []]);
     expect(strangers.map((one) => one.events)).toEqual(strangers.map(() => [`disconnected ${a.network.endpoint}`]));

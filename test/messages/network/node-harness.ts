@@ -17,7 +17,7 @@ export interface NodeHarness extends NetworkHarness {
 
 const silent = { onDatagram() {}, onReliable() {}, onConnected() {}, onDisconnected() {} };
 
-export function nodeHarness(): NodeHarness {
+export function nodeHarness(always: Partial<NodeNetworkOptions> = {}): NodeHarness {
   const opened: Network[] = [];
   const log: string[] = [];
   const openWith = async (spec: OpenSpec, more: Partial<NodeNetworkOptions>): Promise<Network> => {
@@ -26,6 +26,7 @@ export function nodeHarness(): NodeHarness {
       ...testGroup,
       interfaceAddress: "127.0.0.1",
       log: (_level, message) => void log.push(message),
+      ...always,
       ...more,
     });
     opened.push(network);
