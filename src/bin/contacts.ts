@@ -3,7 +3,7 @@ import { lookup } from "node:dns/promises";
 import { createServer } from "node:net";
 import type { Endpoint } from "../base/ids.js";
 import { endpointOf } from "../messages/network/endpoint-address.js";
-import { type CommonOptions, parseHostPort, usage } from "./options.js";
+import { type CommonOptions, parseHostPort } from "./options.js";
 
 /** A name that is not known just now is told and left out: the others may do, and an Archive knows members by its folder. */
 export async function contactsOf({ join }: CommonOptions): Promise<readonly Endpoint[]> {
@@ -13,7 +13,6 @@ export async function contactsOf({ join }: CommonOptions): Promise<readonly Endp
 
 async function endpointOfName(name: string): Promise<Endpoint | null> {
   const { host, port } = parseHostPort("join", name);
-  if (port === 0) throw usage(`--join ${name}: port 0 is nobody's; name the port that the engine was given by --port`);
   try {
     return endpointOf((await lookup(host, 4)).address, port);
   } catch (error) {

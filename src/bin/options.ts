@@ -109,6 +109,15 @@ export function multicastGroup(options: CommonOptions): Group {
   return { groupAddress: host, groupPort: port };
 }
 
+/** Throws what is wrong with the options of the network, before anything is made. */
+export function checkNetwork(options: CommonOptions): void {
+  multicastGroup(options);
+  portOf(options);
+  for (const name of options.join) {
+    if (parseHostPort("join", name).port === 0) throw usage(`--join ${name}: port 0 is nobody's; name the port that the engine was given by --port`);
+  }
+}
+
 /** Of the engine; 0: any. */
 export function portOf({ port }: CommonOptions): number {
   return parseCount("port", port, 0, 65_535);

@@ -7,7 +7,7 @@ import { DatabaseError } from "../base/errors.js";
 import { defaultMemoryBytes, memoryBytesMin } from "../engines/machine-memory.js";
 import { folderState } from "../storage/data-folder.js";
 import { freePorts } from "./contacts.js";
-import { type CommonOptions, multicastGroup, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
+import { type CommonOptions, checkNetwork, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
 import { onStopSignals } from "./signals.js";
 
 export interface ClusterCommand extends CommonOptions {
@@ -34,7 +34,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   const caches = parseCount("caches", options.caches, 0, 64);
   const port = portOf(options, caches);
   votersOf(options);
-  multicastGroup(options);
+  checkNetwork(options);
   const enginePorts = await enginePortsOf(options, archives);
   const memoryBytes = memoryOf(options, caches);
   parseStatementTimeout(options.statementTimeout);

@@ -19,6 +19,7 @@ import { liveDatabases } from "./discovery.js";
 import { openLogger } from "./logger.js";
 import {
   type CommonOptions,
+  checkNetwork,
   type HostPort,
   isLoopback,
   multicastGroup,
@@ -123,8 +124,7 @@ function fatal(logger: Logger, name: string): (error: Error) => void {
 
 async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running & { readonly endpoint: Endpoint | null } }> {
   const voters = votersOf(options);
-  multicastGroup(options);
-  portOf(options);
+  checkNetwork(options);
   const logger = openLogger(options.log, "archive");
   const { folder, key } = await openFolder(options);
   const engine = new ArchiveEngine({
@@ -199,8 +199,7 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
 
 /** Throws what is wrong with the options of a Cache; gives where it shall serve, and what it may hold. */
 function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: number; readonly statementTimeoutMs: number } {
-  multicastGroup(options);
-  portOf(options);
+  checkNetwork(options);
   const memoryBytes = options.memory === undefined ? defaultMemoryBytes() : parseMemory(options.memory);
   const statementTimeoutMs = parseStatementTimeout(options.statementTimeout);
   const address = parseHostPort("http", options.http);

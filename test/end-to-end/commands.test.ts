@@ -117,6 +117,31 @@ describe("ready, and the end", () => {
     expect(await second.ended()).toEqual({ code: 0, signal: null });
   });
 
+  test("without multicast: start, a Cache that joins it by name, one that is told of that Cache alone, a cluster", async () => {
+    const site = openSite("multicast");
+    const [port, cachePort] = [await freePort(), await freePort()];
+    const unicast = (...args: string[]): string[] => [...args, "--no-multicast"];
+    const first = site.spawn("start", unicast("start", "--data", join(site.directory, "all"), "--http", "127.0.0.1:0", "--port", String(port)));
+    const [, url = ""] = await first.says(/^ready cache id=\d+ pid=\d+ http=(\S+)$/m);
+    await rows(url, "create table kept (id integer primary key)");
+    await rows(url, "insert into kept values (7)");
+    expectRefusal(await site.run(unicast("cache")), /--no-multicast: name a live engine of the database with --join HOST:PORT/);
+    const second = await site.cache("cache", unicast("--join", `localhost:${port}`, "--port", String(cachePort)));
+    expect(await rows(second.url, "select id from kept")).toEqual([[7]]);
+    // A Cache cannot give it the catalogs: it says who can.
+    const third = await site.cache("another", unicast("--join", "127.0.0.1:9", "--join", `127.0.0.1:${cachePort}`));
+    expect(await rows(third.url, "select id from kept")).toEqual([[7]]);
+    await rows(third.url, "insert into kept values (8)");
+    await eventually("all have it", 5000, async () => expect(await rows(second.url, "select count(*) from kept")).toEqual([[2]]));
+    const http = await freePort();
+    const cluster = ["cluster", "--data", join(site.directory, "cluster"), "--archives", "3", "--caches", "1", "--http", String(http)];
+    const fourth = site.spawn("cluster", unicast(...cluster, "--database", `${site.database}-2`));
+    await fourth.says(/^ready cluster$/m);
+    await rows(`http://127.0.0.1:${http}`, "create table kept (id integer primary key)");
+    fourth.kill("SIGINT");
+    expect(await fourth.ended()).toEqual({ code: 0, signal: null });
+  });
+
   test("start: a port that is taken lets the Archive leave cleanly, and the database is there for the next try", async () => {
     const site = openSite();
     const taken = createServer().listen(0, "127.0.0.1");
@@ -207,6 +232,9 @@ describe("wrong uses are one line on stderr and exit 1", () => {
       [["archive", "--data", data, "--create", "--voters", "2"], /--voters 2: an even number/],
       [["archive", "--data", data, "--create", "--voters", "many"], /--voters takes a whole number from 1 to 7, not "many"/],
       [["archive", "--data", data, "--create", "--interface", "203.0.113.9"], /203\.0\.113\.9/],
+      [["archive", "--data", data, "--create", "--join", "nowhere"], /--join takes HOST:PORT, such as 127\.0\.0\.1:8787, not "nowhere"/],
+      [["archive", "--data", data, "--create", "--join", "127.0.0.1:0"], /--join 127\.0\.0\.1:0: port 0 is nobody's/],
+      [["start", "--data", data, "--port", "70000"], /--port takes a whole number from 0 to 65535/],
       [["cluster", "--data", data, "--archives", "0"], /--archives takes a whole number from 1 to 64/],
       [["cluster", "--data", data, "--caches", "-1"], /--caches takes a whole number from 0 to 64/],
       [["cluster", "--data", data, "--http", "65535", "--caches", "2"], /end beyond 65535/],
@@ -264,7 +292,7 @@ describe("wrong uses are one line on stderr and exit 1", () => {
   });
 
   test("no database to join: no key, or nobody who has it", async () => {
-    const site = openSite();
+    const site = openSite("multicast");
     expectRefusal(await site.run(["cache"]), /no key of a database "e2e-[0-9a-f]+" is on this machine/);
     expectRefusal(await site.run(["archive", "--data", join(site.directory, "new")]), /no key of a database/);
     const archive = await site.archive("archive-1");
@@ -282,7 +310,7 @@ describe("wrong uses are one line on stderr and exit 1", () => {
   });
 
   test("two databases of one name: the key decides", async () => {
-    const site = openSite();
+    const site = openSite("multicast");
     await site.archive("archive-1");
     const second = site.spawn("another", ["archive", "--data", join(site.directory, "another"), "--create"]);
     await second.says(/^ready archive/m);
@@ -327,7 +355,7 @@ describe("asking a running engine", () => {
   });
 
   test("engines take their options from ATOMCAST_…", async () => {
-    const site = openSite();
+    const site = openSite("multicast");
     const port = await freePort();
     const variables = {
       ATOMCAST_DATA: join(site.directory, "by-variable"),
