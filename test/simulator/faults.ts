@@ -30,6 +30,7 @@ export const faultKinds = [
   "fallBehind",
   "damage",
   "diskFails",
+  "moveIsland",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export type FaultWeights = Partial<Readonly<Record<FaultKind, number>>>;
@@ -85,6 +86,7 @@ export class Faults {
     cluster.fabric.conditions = this.#calm;
     cluster.heal();
     for (const process of cluster.names()) {
+      cluster.setGroup(process, cluster.groupOf(process.name));
       process.resume();
       cluster.restart(process.name);
     }
@@ -173,6 +175,9 @@ export class Faults {
         return;
       case "damage":
         this.#damage();
+        return;
+      case "moveIsland":
+        this.#moveIsland(this.#pick(this.#up()));
         return;
       case "diskFails":
         this.#diskFails(this.#pick(this.#up("archive")));
@@ -268,6 +273,13 @@ export class Faults {
     this.#later(50, 800, () => {
       fabric.conditions = this.#calm;
     });
+  }
+
+  /** To another island, as far as multicast goes, or out of its reach altogether. */
+  #moveIsland(process: SimulatedProcess | undefined): void {
+    if (process === undefined) return;
+    const islands = [...new Set(this.#cluster.names().map(({ name }) => this.#cluster.groupOf(name))), null];
+    this.#cluster.setGroup(process, islands[this.#random.integer(islands.length)] ?? null);
   }
 
   /** Connections between two that live: what was on its way is lost. */

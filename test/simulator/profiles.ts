@@ -108,6 +108,19 @@ export const profiles = {
     workMs: 1000,
     faults: { weights: { crashCache: 4, crashArchive: 2, crashSequencer: 1, pause: 3, isolate: 2, badNetwork: 3 }, everyMsMin: 80, everyMsMax: 400 },
   },
+  /** Two islands of multicast, between which engines move, and out of which they fall. */
+  islands: {
+    ...base,
+    network: "islands",
+    share: 2,
+    caches: 5,
+    workMs: 1200,
+    faults: {
+      weights: { moveIsland: 8, crashArchive: 2, crashCache: 4, crashSequencer: 2, pause: 3, isolate: 1, badNetwork: 2, leaveCache: 1, crashAll: 1 },
+      everyMsMin: 60,
+      everyMsMax: 300,
+    },
+  },
   /** One Archive, one Cache, nothing goes wrong. */
   smallest: { ...base, archives: 1, caches: 1, clients: 3, workMs: 500 },
   calm: { ...base, workMs: 800 },

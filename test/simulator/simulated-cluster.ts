@@ -332,6 +332,18 @@ export class SimulatedCluster {
     });
   }
 
+  /** Of the process when it starts. */
+  groupOf(name: string): string | null {
+    return this.#world.groupOf(name);
+  }
+
+  /** Whose multicast it hears, and who its own, until it ends. */
+  setGroup(process: SimulatedProcess, group: string | null): void {
+    if (this.options.groupOf === undefined) return;
+    this.trace(process.name, group === null ? "has no multicast" : `is in ${group}`);
+    this.fabric.setGroup(process.endpoint, group);
+  }
+
   /** Nothing passes from these to those; both ways unless `oneWay`. */
   cut(from: readonly SimulatedProcess[], to: readonly SimulatedProcess[], oneWay: boolean): void {
     this.trace("net", `${from.map(({ name }) => name)} cut from ${to.map(({ name }) => name)}${oneWay ? ", one way" : ""}`);

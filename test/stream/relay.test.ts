@@ -7,7 +7,7 @@ import { type Member, StreamSimulation } from "./stream-simulation.js";
 /** design: a relay that dies is replaced without a gap in commits longer than this. */
 const gapMsMax = 300;
 
-function opened(seed: number, caches: number): StreamSimulation {
+function opened(seed: number, caches: number, islands = 0): StreamSimulation {
   const simulation = new StreamSimulation({
     seed,
     voters: 3,
@@ -15,8 +15,9 @@ function opened(seed: number, caches: number): StreamSimulation {
     spares: 0,
     faults: false,
     hasty: false,
-    unicast: true,
+    unicast: islands === 0,
     wrongTrees: false,
+    ...(islands > 0 && { islands }),
   });
   const order = (): void => {
     simulation.order();
@@ -119,5 +120,104 @@ describe("the relay tree", () => {
     const rest = simulation.members.filter((one) => one !== former);
     expect(sequencerOf(simulation)).not.toBe(former);
     expect(longestGapMs(simulation, rest, 1000)).toBeLessThan(gapMsMax);
+  });
+});
+
+/** Members of an island: every so many-th. */
+function islandOf(simulation: StreamSimulation, island: number, islands: number): readonly Member[] {
+  return simulation.members.filter((_, index) => index % islands === island);
+}
+
+function howMany(members: readonly Member[], by: string): number {
+  return members.filter((member) => member.node?.tree.by === by).length;
+}
+
+/** design: multicast that stops is bridged within this. */
+const bridgedMsMax = 2000;
+
+describe("islands of multicast", () => {
+  const islands = 3;
+
+  test("one of each island hears by unicast, and the others hear that one's multicast; voters have the sequencer's frames", () => {
+    const simulation = opened(11, 21, islands);
+    const sequencer = sequencerOf(simulation);
+    const all = membersInOrder(simulation);
+    for (let island = 0; island < islands; island++) {
+      const members = islandOf(simulation, island, islands);
+      if (members.includes(sequencer)) {
+        for (const member of members) if (member !== sequencer) expect(member.node?.tree.by, member.name).toBe("multicast of the sequencer");
+        continue;
+      }
+      // The lowest is an Archive here, and a voter.
+      const relay = all.find((member) => members.includes(member)) as Member;
+      expect(relay.node?.tree).toMatchObject({ by: "unicast", parent: sequencer.name });
+      for (const member of members) if (member !== relay) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
+    }
+    // Two datagrams and a multicast for each frame, whatever the number of engines.
+    expect(sequencer.node?.tree.children).toHaveLength(2);
+    expect(longestGapMs(simulation, all.slice(1), 1000)).toBeLessThan(100);
+  });
+
+  test.each([12, 13, 14])("an island's relay is killed: the next one stands in within 300 ms (seed %i)", (seed) => {
+    const simulation = opened(seed, 21, islands);
+    const sequencer = sequencerOf(simulation);
+    const island = [0, 1, 2].find((one) => !islandOf(simulation, one, islands).includes(sequencer)) ?? 0;
+    const all = membersInOrder(simulation);
+    const members = all.filter((member) => islandOf(simulation, island, islands).includes(member));
+    const [relay, standby, ...others] = members as [Member, Member, ...Member[]];
+    simulation.crash(relay);
+    expect(longestGapMs(simulation, [standby, ...others], 2000)).toBeLessThanOrEqual(gapMsMax);
+    simulation.run(3000);
+    expect(standby.node?.tree.by).toBe("unicast");
+    for (const member of others) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: standby.name });
+    // It comes back, and takes its place again.
+    simulation.start(relay);
+    simulation.run(8000);
+    for (const member of [standby, ...others]) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
+  });
+
+  test("multicast stops in an island, as switches can make it: it is bridged by unicast within 2 s, and used again when it returns", () => {
+    const simulation = opened(15, 21, islands);
+    const sequencer = sequencerOf(simulation);
+    for (let island = 0; island < islands; island++) {
+      const members = islandOf(simulation, island, islands).filter((member) => member !== sequencer);
+      const before = members.map((member) => member.node?.tree.by);
+      for (const member of islandOf(simulation, island, islands)) simulation.setIsland(member, null);
+      expect(longestGapMs(simulation, members, 6000)).toBeLessThanOrEqual(bridgedMsMax);
+      expect(howMany(members, "unicast")).toBe(members.length);
+      for (const member of islandOf(simulation, island, islands)) simulation.setIsland(member, island);
+      expect(longestGapMs(simulation, members, 8000)).toBeLessThanOrEqual(gapMsMax);
+      expect(members.map((member) => member.node?.tree.by)).toEqual(before);
+    }
+  });
+
+  test("islands fall apart and join; an engine moves from one to another", () => {
+    const simulation = opened(16, 21, islands);
+    const sequencer = sequencerOf(simulation);
+    const rest = simulation.members.filter((member) => member !== sequencer);
+    for (const [index, member] of simulation.members.entries()) simulation.setIsland(member, index % 6);
+    expect(longestGapMs(simulation, rest, 10_000)).toBeLessThanOrEqual(bridgedMsMax);
+    // Five islands without the sequencer, one relay each; the other voter of its own island, if any, is with it.
+    expect(howMany(rest, "unicast")).toBeLessThanOrEqual(6);
+    for (const member of simulation.members) simulation.setIsland(member, 0);
+    expect(longestGapMs(simulation, rest, 10_000)).toBeLessThanOrEqual(bridgedMsMax);
+    expect(howMany(rest, "multicast of the sequencer")).toBe(rest.length);
+    expect(sequencer.node?.tree.children).toEqual([]);
+    const moved = rest.at(-1) as Member;
+    simulation.setIsland(moved, 7);
+    expect(longestGapMs(simulation, rest, 6000)).toBeLessThanOrEqual(bridgedMsMax);
+    expect(moved.node?.tree.by).toBe("unicast");
+  });
+
+  test("one island has no multicast: its engines are in the tree by themselves", () => {
+    const simulation = opened(17, 21, islands);
+    const sequencer = sequencerOf(simulation);
+    const island = [0, 1, 2].find((one) => !islandOf(simulation, one, islands).includes(sequencer)) ?? 0;
+    const members = islandOf(simulation, island, islands);
+    for (const member of members) simulation.setIsland(member, null);
+    simulation.run(8000);
+    expect(howMany(members, "unicast")).toBe(members.length);
+    for (const member of simulation.members) expect(member.node?.tree.children.length, member.name).toBeLessThanOrEqual(childrenMax);
+    expect(longestGapMs(simulation, members, 1000)).toBeLessThan(100);
   });
 });

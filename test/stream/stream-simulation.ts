@@ -41,6 +41,8 @@ export interface SimulationOptions {
   readonly unicast: boolean;
   /** Each engine computes its tree of random engines in a random order, and of others again and again. */
   readonly wrongTrees: boolean;
+  /** Multicast reaches those of one's island only: members in turn belong to so many. Default: one. */
+  readonly islands?: number;
 }
 
 const hastyLimits: StreamLimits = {
@@ -101,6 +103,8 @@ export class StreamSimulation {
   #groups = new Map<Endpoint, number>();
   /** Members that hear nothing, and are heard. */
   readonly #deaf = new Set<Endpoint>();
+  /** Whom each member's multicast reaches; null: nobody. */
+  readonly #islands = new Map<Endpoint, number | null>();
   #isMulticastDead = false;
   readonly #sequencers = new Map<Term, Endpoint>();
   /** What was given out as committed, anywhere, ever. */
@@ -134,7 +138,28 @@ export class StreamSimulation {
         deliveredSeq: 0 as Seq,
       });
     }
+    for (const [index, member] of this.members.entries()) this.setIsland(member, index % (options.islands ?? 1));
     for (const member of this.members) this.start(member);
+    if (!options.unicast) this.#announce();
+  }
+
+  /** Once a second engines tell by multicast that they are there. */
+  #announce(): void {
+    for (const from of this.members) {
+      if (from.node === null || this.nowMs < from.pausedUntilMs) continue;
+      for (const to of this.members) if (this.#hearsMulticast(from, to)) this.input(to, { kind: "near", nowMs: this.nowMs, endpoint: from.name });
+    }
+    this.at(1000, () => this.#announce());
+  }
+
+  setIsland(member: Member, island: number | null): void {
+    this.#islands.set(member.name, island);
+  }
+
+  #hearsMulticast(from: Member, to: Member): boolean {
+    const island = this.#islands.get(from.name) ?? null;
+    const isNear = island !== null && island === this.#islands.get(to.name);
+    return from !== to && isNear && !this.#isMulticastDead && this.#areJoined(from.name, to.name) && !this.#deaf.has(to.name);
   }
 
   chance(percent: number): boolean {
@@ -315,7 +340,7 @@ export class StreamSimulation {
           datagrams++;
           assert.ok(effect.payload.length <= this.limits.datagramBytesMax, `a frame of ${effect.payload.length} bytes`);
           assert.ok(!this.options.unicast, "multicast where there is none");
-          for (const peer of this.members) if (peer !== member && !this.#isMulticastDead) this.#sendDatagram(member, peer.name, effect.payload, true);
+          for (const peer of this.members) if (this.#hearsMulticast(member, peer)) this.#sendDatagram(member, peer.name, effect.payload, true);
           break;
         case "append":
           assert.ok(member.isArchive, "a Cache has no journal");
