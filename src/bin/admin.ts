@@ -31,7 +31,7 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
     return;
   }
   process.stdout.write(`database ${status.database} (${status.clusterId}), committed ${status.commitSeq}, ${status.atomCount} atoms\n`);
-  const table = new Table({ head: ["id", "kind", "role", "pid", "http", "applied", "lag", "atoms"], style: { head: [], border: [] } });
+  const table = new Table({ head: ["id", "kind", "role", "pid", "http", "applied", "lag", "atoms", "hears"], style: { head: [], border: [] } });
   for (const engine of status.engines) {
     const voter = status.voters.some((one) => one.engine === engine.id);
     const role = engine.isSequencer ? "sequencer" : voter ? "voter" : "learner";
@@ -44,6 +44,7 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
       engine.appliedSeq,
       Math.max(0, engine.commitSeq - engine.appliedSeq),
       engine.atomsHeld,
+      hearsText(engine, status),
     ]);
   }
   process.stdout.write(`${table.toString()}\n`);
@@ -53,6 +54,14 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
   const lost = status.voters.filter((voter) => voter.engine === null);
   for (const voter of lost)
     process.stdout.write(`voter ${voter.nodeId} is away: start it again, or give it up with "atomcast remove ${voter.nodeId}"\n`);
+}
+
+/** The stream, and from which engine: the relay tree, row by row. */
+function hearsText({ hears, parent }: Status["engines"][number], { engines }: Status): string {
+  if (hears === "") return "-";
+  const from = engines.find((engine) => engine.endpoint === parent);
+  if (hears === "multicast of the sequencer") return "multicast";
+  return `${hears === "unicast" ? "unicast" : "multicast"} of ${from?.id ?? parent}`;
 }
 
 function describeMemory(memory: MemoryStatus): string {

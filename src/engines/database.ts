@@ -82,4 +82,7 @@ export interface EngineStatus {
   readonly appliedSeq: number;
   readonly commitSeq: number;
   readonly atomsHeld: number;
+  /** How it hears the stream, and the endpoint that it hears it from where that is not the sequencer's multicast; "": not told, or it is the sequencer. */
+  readonly hears: string;
+  readonly parent: string;
 }

@@ -302,6 +302,8 @@ export class EngineCore {
       oldestSnapshot: this.#stream.oldestSnapshot,
       versions: this.archive?.versions.count ?? 0,
       versionBytes: this.archive?.versions.bytes ?? 0,
+      by: this.#stream.tree.by ?? "",
+      parent: this.#stream.tree.parent ?? "",
     };
   }
 

@@ -17,6 +17,7 @@ export function systemTablesOf(core: EngineCore): SystemTables {
     memory: tableOf(memoryRows(core)),
     gc: tableOf(gcRows(core)),
     pulls: { columns: pullColumns, rows: pullRows(core) },
+    links: { columns: linkColumns, rows: linkRows(core) },
     transactions: { columns: transactionColumns, rows: transactionRows(core) },
   };
 }
@@ -31,6 +32,8 @@ interface Figures {
   readonly commitSeq: number;
   readonly atomsHeld: number;
   readonly sequencer: string;
+  readonly hears: string;
+  readonly parent: string;
 }
 
 function figuresOf(core: EngineCore, endpoint: string): Figures {
@@ -41,6 +44,8 @@ function figuresOf(core: EngineCore, endpoint: string): Figures {
     commitSeq: own ? core.stream.commitSeq : (peer?.commitSeq ?? 0),
     atomsHeld: own ? heldHere(core) : (peer?.atomsHeld ?? 0),
     sequencer: core.context.sequencer ?? "",
+    hears: own ? (core.stream.tree.by ?? "") : (peer?.by ?? ""),
+    parent: own ? (core.stream.tree.parent ?? "") : (peer?.parent ?? ""),
   };
 }
 
@@ -215,6 +220,43 @@ function transactionRows(core: EngineCore): Row[] {
   }));
 }
 
+const linkColumns = ["from", "to", "kind", "segment", "round_trip_ms", "frames", "repairs", "losses"];
+
+/**
+ * Of this engine: from whom it hears the stream, and whom it sends to by unicast. `segment`: the engine whose multicast it is. `frames`: that came here, or
+ * went from here; `losses`: numbered ones that did not come, or not in their order; `repairs`: requests that went from here.
+ */
+function linkRows(core: EngineCore): Row[] {
+  const own = core.context.self.endpoint;
+  const { by, parent, children, multicasts, links } = core.stream.tree;
+  const idOf = (endpoint: string): bigint | null => {
+    for (const member of core.catalog.members.values()) if (member.endpoint === endpoint) return BigInt(member.id);
+    return null;
+  };
+  const row = (from: string, to: string | null, kind: string, segment: string | null): Row => {
+    const isIn = to === own;
+    const link = links.find(({ endpoint }) => endpoint === (isIn ? from : to));
+    const isCounted = isIn && by !== "multicast of the sequencer";
+    return {
+      from: idOf(from),
+      to: to === null ? null : idOf(to),
+      kind,
+      segment: segment === null ? null : idOf(segment),
+      round_trip_ms: isIn && isCounted ? (link?.roundTripMs ?? null) : null,
+      frames: to === null ? null : BigInt((isIn ? link?.frames : link?.sent) ?? 0),
+      repairs: isIn ? BigInt(link?.repairs ?? 0) : null,
+      losses: isCounted ? BigInt(link?.losses ?? 0) : null,
+    };
+  };
+  const source = by === "multicast of the sequencer" ? core.context.sequencer : parent;
+  const rows: Row[] = [];
+  if (by !== null && source !== null) rows.push(row(source, own, by === "unicast" ? "unicast" : "multicast", by === "unicast" ? null : source));
+  for (const child of children) rows.push(row(own, child, "unicast", null));
+  // To whoever is within hearing.
+  if (multicasts) rows.push(row(own, null, "multicast", own));
+  return rows;
+}
+
 const pullColumns = [
   ...["engine", "kind", "chunks", "bytes", "latency_ms", "busy", "not_held", "silent"],
   ...["given_chunks", "given_bytes", "given_busy", "given_not_held"],
@@ -253,9 +295,9 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     database,
     clusterId,
     engines: [...catalog.members.values()].map((member) => {
-      const { appliedSeq, commitSeq, atomsHeld, sequencer } = figuresOf(core, member.endpoint);
+      const { appliedSeq, commitSeq, atomsHeld, sequencer, hears, parent } = figuresOf(core, member.endpoint);
       const { id, kind, pid, endpoint, http } = member;
-      return { id, kind, isSequencer: sequencer === endpoint, pid, endpoint, http, appliedSeq, commitSeq, atomsHeld };
+      return { id, kind, isSequencer: sequencer === endpoint, pid, endpoint, http, appliedSeq, commitSeq, atomsHeld, hears, parent };
     }),
     voters: catalog.voters.map((nodeId) => ({ nodeId, engine: catalog.memberOfNode(nodeId)?.id ?? null })),
     commitSeq: core.stream.commitSeq,

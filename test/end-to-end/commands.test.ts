@@ -133,6 +133,13 @@ describe("ready, and the end", () => {
     expect(await rows(third.url, "select id from kept")).toEqual([[7]]);
     await rows(third.url, "insert into kept values (8)");
     await eventually("all have it", 5000, async () => expect(await rows(second.url, "select count(*) from kept")).toEqual([[2]]));
+    const engines = await rows(second.url, "select id, kind from system.engines order by id");
+    const archive = engines.find(([, kind]) => kind === "archive")?.[0];
+    // In from the one above; out to those below: both Caches besides are below the Archive.
+    const link = `select l."from", e.kind, l.kind, l.frames > 0, l.losses, l.round_trip_ms > 0 from system.links l join system.engines e on e.id = l."to"`;
+    expect(await rows(second.url, link)).toEqual([[archive, "cache", "unicast", 1, 0, 1]]);
+    const status = await site.run(["status", second.url]);
+    expect(status.stdout.match(new RegExp(`unicast of ${archive} `, "g"))?.length).toBe(3);
     const http = await freePort();
     const cluster = ["cluster", "--data", join(site.directory, "cluster"), "--archives", "3", "--caches", "1", "--http", String(http)];
     const fourth = site.spawn("cluster", unicast(...cluster, "--database", `${site.database}-2`));

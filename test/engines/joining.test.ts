@@ -37,6 +37,8 @@ function announce(appliedSeq: number): EngineMessage {
     oldestSnapshot: 0 as Seq,
     versions: 0,
     versionBytes: 0,
+    by: "",
+    parent: "",
   };
 }
 

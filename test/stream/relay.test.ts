@@ -151,7 +151,8 @@ describe("islands of multicast", () => {
       // The lowest is an Archive here, and a voter.
       const relay = all.find((member) => members.includes(member)) as Member;
       expect(relay.node?.tree).toMatchObject({ by: "unicast", parent: sequencer.name });
-      for (const member of members) if (member !== relay) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
+      for (const member of members)
+        if (member !== relay) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
     }
     // Two datagrams and a multicast for each frame, whatever the number of engines.
     expect(sequencer.node?.tree.children).toHaveLength(2);
@@ -173,7 +174,8 @@ describe("islands of multicast", () => {
     // It comes back, and takes its place again.
     simulation.start(relay);
     simulation.run(8000);
-    for (const member of [standby, ...others]) expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
+    for (const member of [standby, ...others])
+      expect(member.node?.tree, member.name).toMatchObject({ by: "multicast of a relay", parent: relay.name });
   });
 
   test("multicast stops in an island, as switches can make it: it is bridged by unicast within 2 s, and used again when it returns", () => {

@@ -260,6 +260,7 @@ const commands: Readonly<Record<string, (fields: Fields) => StreamMessage>> = {
     term: Number(fields.term ?? 0) as Term,
     forMs: Number(fields.for ?? 1200),
     multicast: fields.multicast === "yes",
+    atUs: 7,
   }),
   full: (fields) => ({
     kind: "subscribeRefusal",
@@ -360,6 +361,8 @@ function showMessage(message: StreamMessage): string {
       return `relayed ${message.number} of ${message.origin}: ${showMessage(decodeStreamMessage(message.frame))}`;
     case "subscribe":
       return `subscribe for ${message.forMs} ms${message.multicast ? " by multicast" : ""}`;
+    case "subscribed":
+      return `subscribed, asked at ${message.atUs}`;
     case "subscribeRefusal":
       return `subscribe refused, instead ${message.instead.join(" ") || "-"}`;
   }

@@ -113,6 +113,8 @@ const messages = [
     oldestSnapshot: 298,
     versions: 7,
     versionBytes: 700,
+    by: "unicast",
+    parent: "e:1",
   },
   { kind: "contacts", endpoints: ["e:1", "e:2"] },
   {
@@ -136,6 +138,8 @@ const messages = [
           oldestSnapshot: 298,
           versions: 0,
           versionBytes: 0,
+          by: "multicast of a relay",
+          parent: "e:2",
         },
       },
     ],
@@ -144,7 +148,7 @@ const messages = [
 ] as unknown as EngineMessage[];
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 11, entries: "a7e4ac97a5ae912f", messages: "54ed947595965bf5" };
+const digests = { formatVersion: 12, entries: "a7e4ac97a5ae912f", messages: "693b76a069f119ca" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -88,7 +88,8 @@ const message: fc.Arbitrary<StreamMessage> = fc.oneof(
     outcome: fc.constantFrom("more" as const, "done" as const, "gone" as const),
   }),
   fc.record({ kind: fc.constant("relayed" as const), term, origin: endpoint, number: count, frame: bytes }),
-  fc.record({ kind: fc.constant("subscribe" as const), term, forMs: count, multicast: fc.boolean() }),
+  fc.record({ kind: fc.constant("subscribe" as const), term, forMs: count, multicast: fc.boolean(), atUs: count }),
+  fc.record({ kind: fc.constant("subscribed" as const), term, atUs: count }),
   fc.record({ kind: fc.constant("subscribeRefusal" as const), term, instead: fc.array(endpoint, { maxLength: insteadMax }) }),
 );
 
@@ -156,6 +157,7 @@ describe("stream messages", () => {
       relayed: 9,
       subscribe: 10,
       subscribeRefusal: 11,
+      subscribed: 12,
     });
   });
 

@@ -29,6 +29,7 @@ export interface ReceiverHost {
   election(): Election;
   /** From whom it hears the stream, where that is not the sequencer. */
   parent(): Endpoint | null;
+  onRepairAsked(of: Endpoint): void;
   send(to: Endpoint, channel: "datagram" | "reliable", message: StreamMessage): void;
   needSnapshot(): void;
 }
@@ -222,6 +223,7 @@ export class Receiver {
     const source = this.#repairSource(attempts);
     if (source === null) return;
     const through = Math.max(from, delivery.gapEnd) as Seq;
+    this.#host.onRepairAsked(source);
     this.#host.send(source, "datagram", { kind: "repairRequest", term: this.#host.election().term, from, offset, through });
   }
 

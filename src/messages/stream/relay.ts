@@ -50,25 +50,34 @@ export class Relay {
     this.#host = host;
   }
 
-  onSubscribe(from: Endpoint, { forMs, multicast }: SubscribeMessage, nowMs: number): void {
+  /** Whether it is taken. */
+  onSubscribe(from: Endpoint, { forMs, multicast }: SubscribeMessage, nowMs: number): boolean {
     const untilMs = nowMs + Math.min(forMs, subscriptionHeartbeats * this.#host.heartbeatMs);
     if (multicast) {
-      if (!this.#host.hasMulticast) this.#refuse(from, nowMs);
-      else if (untilMs > this.#multicastUntilMs) this.#multicastUntilMs = untilMs;
-      return;
+      if (!this.#host.hasMulticast) return this.#refuse(from, nowMs);
+      if (untilMs > this.#multicastUntilMs) this.#multicastUntilMs = untilMs;
+      return true;
     }
-    if (forMs === 0) this.#subscribers.delete(from);
-    else if (this.#subscribers.has(from) || this.#hasRoom(nowMs) || this.#host.servesVoter(from)) this.#subscribers.set(from, untilMs);
-    else this.#refuse(from, nowMs);
+    if (forMs === 0) return this.#subscribers.delete(from);
+    const isTaken = this.#subscribers.has(from) || this.#hasRoom(nowMs) || this.#host.servesVoter(from);
+    if (!isTaken) return this.#refuse(from, nowMs);
+    this.#subscribers.set(from, untilMs);
+    return true;
+  }
+
+  /** Somebody has asked for its multicast lately. */
+  multicasts(nowMs: number): boolean {
+    return this.#multicastUntilMs > nowMs;
   }
 
   #hasRoom(nowMs: number): boolean {
     return this.subscribers(nowMs).filter((endpoint) => !this.#host.servesVoter(endpoint)).length < subscribersMax;
   }
 
-  #refuse(from: Endpoint, nowMs: number): void {
+  #refuse(from: Endpoint, nowMs: number): false {
     const instead = this.subscribers(nowMs).slice(0, insteadMax);
     this.#host.send(from, { kind: "subscribeRefusal", term: this.#host.term(), instead });
+    return false;
   }
 
   onDisconnected(endpoint: Endpoint): void {
@@ -92,7 +101,7 @@ export class Relay {
     for (const endpoint of this.subscribers(nowMs)) {
       if (endpoint !== from && endpoint !== message.origin) this.#host.sendDatagram(endpoint, payload);
     }
-    if (!byMulticast && this.#multicastUntilMs > nowMs) this.#host.multicast(payload);
+    if (!byMulticast && this.multicasts(nowMs)) this.#host.multicast(payload);
     return true;
   }
 }

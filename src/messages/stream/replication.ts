@@ -57,6 +57,8 @@ export interface ReplicationHost {
   subscribers(): readonly Endpoint[];
   multicast(payload: Buffer): void;
   sendDatagram(to: Endpoint, payload: Buffer): void;
+  /** A frame that goes there besides the multicast, or instead of it. */
+  sendLive(to: Endpoint, payload: Buffer): void;
 }
 
 export class Replication {
@@ -294,7 +296,7 @@ export class Replication {
     if (targets.size === 0) return left;
     const { term } = this.#host.frameHeader();
     const relayed = encodeStreamMessage({ kind: "relayed", term, origin: this.#host.self, number: ++this.#relayedNumber, frame: payload });
-    for (const endpoint of targets) this.#host.sendDatagram(endpoint, relayed);
+    for (const endpoint of targets) this.#host.sendLive(endpoint, relayed);
     return left - targets.size;
   }
 

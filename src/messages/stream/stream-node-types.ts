@@ -4,6 +4,7 @@ import type { Endpoint, EngineKind, NodeId, Nonce, Seq, Term } from "../../base/
 import type { LogEntry, LogPosition } from "../../base/log-entry.js";
 import type { Random } from "../../base/random.js";
 import type { HashedSeq } from "../wire/stream-messages.js";
+import type { Link } from "./links.js";
 import type { TreeEngine } from "./relay-tree.js";
 
 export interface StreamNodeOptions {
@@ -120,6 +121,9 @@ export interface TreePlace {
   readonly parent: Endpoint | null;
   /** Whom it sends to by unicast. */
   readonly children: readonly Endpoint[];
+  /** It multicasts what it hears by unicast: others of its segment have asked for that. */
+  readonly multicasts: boolean;
+  readonly links: readonly Link[];
 }
 
 /** What the engine may read between steps. */

@@ -35,12 +35,11 @@ import { payloadBytesMin } from "./frame-packing.js";
 import { JournalQueue } from "./journal-queue.js";
 import { Peers } from "./peers.js";
 import { Receiver } from "./receiver.js";
-import { Relay } from "./relay.js";
 import { RepairServer } from "./repair-server.js";
 import { Replication } from "./replication.js";
-import { Sources } from "./sources.js";
 import { StreamLog, votersOf } from "./stream-log.js";
 import type { StreamEffect, StreamInput, StreamNodeOptions, StreamView, TreePlace } from "./stream-node-types.js";
+import { TreeEnd } from "./tree-end.js";
 
 const noopBytes = encodeEntry({ kind: "noop" });
 const noEffects: readonly StreamEffect[] = [];
@@ -54,8 +53,7 @@ export class StreamNode implements StreamView {
   readonly #peers = new Peers();
   readonly #repairServer: RepairServer;
   readonly #catchUpServer: CatchUpServer;
-  readonly #relay: Relay;
-  readonly #sources: Sources;
+  readonly #tree: TreeEnd;
   #replication: Replication | null = null;
   #effects: StreamEffect[] = [];
   #nowMs: number;
@@ -85,7 +83,8 @@ export class StreamNode implements StreamView {
         journal: this.#journal,
         peers: this.#peers,
         election: () => this.#election,
-        parent: () => this.#sources.parent,
+        parent: () => this.#tree.parent,
+        onRepairAsked: (of) => this.#tree.onRepairAsked(of),
         send: (to, channel, message) => this.#send(to, channel, message),
         needSnapshot: () => this.#effects.push({ kind: "needSnapshot" }),
       },
@@ -93,30 +92,18 @@ export class StreamNode implements StreamView {
     );
     const send = (to: Endpoint, message: StreamMessage) => this.#send(to, "datagram", message);
     const sendDatagram = (to: Endpoint, payload: Buffer) => this.#sendPayload(to, "datagram", payload);
-    const { endpoint: self, hasMulticast } = options;
-    const { heartbeatMs } = limits;
-    this.#relay = new Relay({
-      self,
-      heartbeatMs,
-      hasMulticast,
+    this.#tree = new TreeEnd({
+      self: options.endpoint,
+      heartbeatMs: limits.heartbeatMs,
+      hasMulticast: options.hasMulticast,
+      random,
+      nowMs: () => this.#nowMs,
       term: () => this.term,
+      sequencer: () => this.sequencer,
+      isVoter: () => this.voters.includes(options.nodeId),
       servesVoter: (endpoint) => this.#replication !== null && this.voters.some((node) => this.#peers.endpointOf(node) === endpoint),
-      send,
-      sendDatagram,
-      multicast: (payload) => this.#effects.push({ kind: "multicast", payload }),
+      push: (effect) => this.#effects.push(effect),
     });
-    this.#sources = new Sources(
-      {
-        self,
-        heartbeatMs,
-        hasMulticast,
-        random,
-        isVoter: () => this.voters.includes(options.nodeId),
-        sequencer: () => (this.sequencer === self ? null : this.sequencer),
-        subscribe: (to, forMs, multicast, opens) => this.#subscribe(to, forMs, multicast, opens),
-      },
-      options.nowMs,
-    );
     const frameHeader = () => this.#frameHeader();
     this.#repairServer = new RepairServer(this.#log, limits, { send, sendDatagram, frameHeader });
     this.#catchUpServer = new CatchUpServer({
@@ -197,8 +184,7 @@ export class StreamNode implements StreamView {
   }
 
   get tree(): TreePlace {
-    const { by, parent } = this.#sources;
-    return { by, parent, children: this.#relay.subscribers(this.#nowMs) };
+    return this.#tree.place;
   }
 
   get malformedCount(): number {
@@ -236,10 +222,10 @@ export class StreamNode implements StreamView {
         this.#onPayload(input.from, input.payload, input.byMulticast === true);
         break;
       case "near":
-        this.#sources.onNear(input.endpoint, input.nowMs);
+        this.#tree.onNear(input.endpoint);
         break;
       case "engines":
-        this.#sources.onEngines(input.engines);
+        this.#tree.onEngines(input.engines);
         break;
       case "connected":
         break;
@@ -295,7 +281,7 @@ export class StreamNode implements StreamView {
     this.#election.tick(nowMs);
     this.#catchUpServer.tick(nowMs);
     if (this.#replication === null) {
-      this.#sources.tick(nowMs);
+      this.#tree.tick();
       this.#receiver.tick(nowMs);
       return;
     }
@@ -381,7 +367,7 @@ export class StreamNode implements StreamView {
   #onWon(): void {
     this.#peers.forgetHeard();
     this.#repairServer.clear();
-    this.#sources.stop();
+    this.#tree.stop();
     const noop = this.#append(noopBytes);
     this.#replication = new Replication(
       {
@@ -394,9 +380,13 @@ export class StreamNode implements StreamView {
         durableSeq: () => this.#journal.durableSeq,
         frameHeader: () => this.#frameHeader(),
         endpointOf: (node) => this.#peers.endpointOf(node),
-        subscribers: () => this.#relay.subscribers(this.#nowMs),
+        subscribers: () => this.#tree.subscribers,
         multicast: (payload) => this.#effects.push({ kind: "multicast", payload }),
         sendDatagram: (to, payload) => this.#sendPayload(to, "datagram", payload),
+        sendLive: (to, payload) => {
+          this.#tree.onSent(to);
+          this.#sendPayload(to, "datagram", payload);
+        },
       },
       noop.seq,
       this.#nowMs,
@@ -447,14 +437,13 @@ export class StreamNode implements StreamView {
 
   #onDisconnected(endpoint: Endpoint): void {
     this.#receiver.onDisconnected(endpoint);
-    this.#relay.onDisconnected(endpoint);
-    this.#sources.onDisconnected(endpoint, this.#nowMs);
+    this.#tree.onDisconnected(endpoint);
     this.#election.onDisconnected(endpoint, this.#nowMs);
     this.#catchUpServer.onDisconnected(endpoint);
   }
 
   #onPayload(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
-    if (byMulticast) this.#sources.onNear(from, this.#nowMs);
+    if (byMulticast) this.#tree.onNear(from);
     try {
       const message = decodeStreamMessage(payload);
       if (message.kind === "relayed") this.#onRelayed(from, message, payload, byMulticast);
@@ -466,21 +455,10 @@ export class StreamNode implements StreamView {
   }
 
   #onRelayed(from: Endpoint, message: RelayedMessage, payload: Buffer, byMulticast: boolean): void {
-    const frame = decodeStreamMessage(message.frame);
-    if (frame.kind !== "frame" || frame.committed || frame.term !== message.term) throw new MalformedBytesError("what was relayed is no frame");
+    const frame = this.#tree.open(message);
     this.#election.raiseTerm(frame.term, this.#nowMs);
-    if (frame.term < this.term) {
-      this.#receiver.onStaleSequencer(message.origin);
-      return;
-    }
-    this.#sources.onRelayed(from, byMulticast, this.#nowMs);
-    if (this.#relay.take(from, message, payload, byMulticast, this.#nowMs)) this.#onFrame(message.origin, frame);
-  }
-
-  #subscribe(to: Endpoint, forMs: number, multicast: boolean, opens: boolean): void {
-    const message: StreamMessage = { kind: "subscribe", term: this.term, forMs, multicast };
-    this.#send(to, "datagram", message);
-    if (opens) this.#send(to, "reliable", message);
+    if (frame.term < this.term) this.#receiver.onStaleSequencer(message.origin);
+    else if (this.#tree.take(from, message, payload, byMulticast)) this.#onFrame(message.origin, frame);
   }
 
   #onMessage(from: Endpoint, message: Exclude<StreamMessage, RelayedMessage>, byMulticast: boolean): void {
@@ -489,14 +467,17 @@ export class StreamNode implements StreamView {
     if (message.kind !== "voteRequest" && message.kind !== "voteReply") this.#election.raiseTerm(message.term, nowMs);
     switch (message.kind) {
       case "frame":
-        if (byMulticast && message.term === this.term) this.#sources.onRoot(nowMs);
+        if (byMulticast && message.term === this.term) this.#tree.onRoot(from);
         this.#onFrame(from, message);
         break;
       case "subscribe":
-        this.#relay.onSubscribe(from, message, nowMs);
+        this.#tree.onSubscribe(from, message);
         break;
       case "subscribeRefusal":
-        this.#sources.onRefusal(from, message.instead, nowMs);
+        this.#tree.onRefusal(from, message);
+        break;
+      case "subscribed":
+        this.#tree.onSubscribed(from, message);
         break;
       case "ack":
         this.#onAck(from, message);

@@ -36,7 +36,14 @@ export interface AnnounceMessage {
   /** Old versions of rows that it keeps, and their bytes; 0: a Cache. */
   readonly versions: number;
   readonly versionBytes: number;
+  /** Its place in the relay tree: how it hears the stream, and from whom; "" for nobody in particular. */
+  readonly by: HeardBy;
+  readonly parent: Endpoint | "";
 }
+
+/** "": not at all, or it is the sequencer. */
+export type HeardBy = (typeof heardBys)[number];
+const heardBys = ["", "multicast of the sequencer", "multicast of a relay", "unicast"] as const;
 
 /** What an engine has lately heard of others, and of itself first: in place of announcements, to those whom multicast does not reach. */
 export interface GossipMessage {
@@ -313,7 +320,7 @@ function writeAnnounce(w: ByteWriter, m: Omit<AnnounceMessage, "kind">): void {
     .text(m.sequencer)
     .varint(m.term);
   w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
-  w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes);
+  w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes).u8(heardBys.indexOf(m.by)).text(m.parent);
 }
 
 function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
@@ -332,6 +339,8 @@ function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
     oldestSnapshot: r.varint() as Seq,
     versions: r.varint(),
     versionBytes: r.varint(),
+    by: pick(heardBys, r.u8()),
+    parent: r.text() as Endpoint,
   };
 }
 

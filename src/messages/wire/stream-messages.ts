@@ -19,7 +19,8 @@ export type StreamMessage =
   | CatchUpEnd
   | RelayedMessage
   | SubscribeMessage
-  | SubscribeRefusal;
+  | SubscribeRefusal
+  | SubscribedMessage;
 
 /** A seq and the hash of the entry there: names a whole history. */
 export interface HashedSeq {
@@ -172,6 +173,15 @@ export interface SubscribeMessage {
   readonly forMs: number;
   /** The asker hears the relay's multicast: that will do. */
   readonly multicast: boolean;
+  /** By the asker's clock, in microseconds; the answer names it. */
+  readonly atUs: number;
+}
+
+/** Answer to a subscription that was taken: how long it took shows how far away the relay is. */
+export interface SubscribedMessage {
+  readonly kind: "subscribed";
+  readonly term: Term;
+  readonly atUs: number;
 }
 
 /** The relay sends to as many as it can; these may have room. */
@@ -194,6 +204,7 @@ const kindNumbers = {
   relayed: 9,
   subscribe: 10,
   subscribeRefusal: 11,
+  subscribed: 12,
 } as const satisfies Record<StreamMessage["kind"], number>;
 
 const kindsByNumber = new Map<number, StreamMessage["kind"]>(
@@ -256,7 +267,10 @@ export function encodeStreamMessage(message: StreamMessage): Buffer {
       writer.text(message.origin).varint(message.number).raw(message.frame);
       break;
     case "subscribe":
-      writer.varint(message.forMs).bool(message.multicast);
+      writer.varint(message.forMs).bool(message.multicast).varint(message.atUs);
+      break;
+    case "subscribed":
+      writer.varint(message.atUs);
       break;
     case "subscribeRefusal":
       writer.varint(message.instead.length);
@@ -374,7 +388,9 @@ function readMessage(reader: ByteReader, kind: StreamMessage["kind"]): StreamMes
     case "relayed":
       return { kind, term, origin: reader.text() as Endpoint, number: reader.varint(), frame: reader.raw(reader.remaining) };
     case "subscribe":
-      return { kind, term, forMs: reader.varint(), multicast: reader.bool() };
+      return { kind, term, forMs: reader.varint(), multicast: reader.bool(), atUs: reader.varint() };
+    case "subscribed":
+      return { kind, term, atUs: reader.varint() };
     case "subscribeRefusal":
       return { kind, term, instead: readInstead(reader) };
     default:
