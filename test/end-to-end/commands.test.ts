@@ -136,7 +136,7 @@ describe("ready, and the end", () => {
     const engines = await rows(second.url, "select id, kind from system.engines order by id");
     const archive = engines.find(([, kind]) => kind === "archive")?.[0];
     // In from the one above; out to those below: both Caches besides are below the Archive.
-    const link = `select l."from", e.kind, l.kind, l.frames > 0, l.losses, l.round_trip_ms > 0 from system.links l join system.engines e on e.id = l."to"`;
+    const link = `select l."from", e.kind, l.kind as how, l.frames > 0 as came, l.losses, l.round_trip_ms > 0 as took from system.links l join system.engines e on e.id = l."to"`;
     expect(await rows(second.url, link)).toEqual([[archive, "cache", "unicast", 1, 0, 1]]);
     const status = await site.run(["status", second.url]);
     expect(status.stdout.match(new RegExp(`unicast of ${archive} `, "g"))?.length).toBe(3);
