@@ -125,7 +125,8 @@ export class ArchiveEngine {
     this.#options.onFailure(error);
   }
 
-  async #begin(recovered: RecoveredJournal): Promise<void> {
+  /** `source`: of its store, where that was just copied. It may be no member in that yet. */
+  async #begin(recovered: RecoveredJournal, source: Endpoint | null = null): Promise<void> {
     const { environment, disk } = this.#options;
     const { network, store, votes, journal } = this.#ports();
     // A journal that ends below the store was cut short by a crash after a transfer, or is damaged there: what is missing is committed, and the
@@ -149,7 +150,7 @@ export class ArchiveEngine {
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
       hasMulticast: network.hasMulticast,
-      contacts: environment.contacts,
+      contacts: [...new Set([...(source === null ? [] : [source]), ...environment.contacts])],
       catalogLimits: environment.catalogLimits,
       memoryBytes: Number.POSITIVE_INFINITY,
       nowMs: environment.clock.nowMs(),
@@ -241,8 +242,9 @@ export class ArchiveEngine {
     const { journal } = this.#ports();
     await journal.reset(effect.position);
     this.#options.environment.log("info", "has copied the database", { seq: effect.position.seq, bytes: this.#joining?.bytes });
+    const source = this.#joining?.source ?? null;
     this.#joining = null;
-    await this.#begin({ journal, commitSeq: effect.position.seq, damage: null });
+    await this.#begin({ journal, commitSeq: effect.position.seq, damage: null }, source);
   }
 
   /** What the old core had begun to write comes to its end first: the new one begins from what is durable. */

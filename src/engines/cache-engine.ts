@@ -136,6 +136,7 @@ export class CacheEngine implements Database {
 
   #begin(position: LogPosition, records: ReadonlyMap<string, Uint8Array>): void {
     const { environment } = this.#options;
+    const source = this.#joining?.source ?? null;
     this.#cancelJoining?.();
     const network = this.#network;
     const local = this.#local;
@@ -160,7 +161,8 @@ export class CacheEngine implements Database {
       random: environment.random,
       limits: { ...environment.limits, datagramBytesMax: network.datagramBytesMax },
       hasMulticast: network.hasMulticast,
-      contacts: environment.contacts,
+      // Whom it has its catalogs from may be no member in them yet.
+      contacts: [...new Set([...(source === null ? [] : [source]), ...environment.contacts])],
       catalogLimits: environment.catalogLimits,
       memoryBytes: this.#options.memoryBytes,
       nowMs: environment.clock.nowMs(),

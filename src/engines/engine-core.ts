@@ -46,7 +46,7 @@ export interface CoreOptions {
   readonly random: Random;
   readonly limits: StreamLimits;
   readonly hasMulticast: boolean;
-  /** Endpoints of engines of this database, named by the user. */
+  /** Endpoints of engines of this database: whom it has its state from, and those that were named by the user. */
   readonly contacts: readonly Endpoint[];
   readonly catalogLimits: CatalogLimits;
   /** Of rows that a Cache holds, beyond which it gives some up. */
@@ -67,6 +67,7 @@ export class EngineCore {
   readonly archive: ArchiveSide | null;
   readonly cache: CacheSide | null;
   readonly #announcements: Announcements;
+  readonly #contacts: readonly Endpoint[];
   #bootNonce: Nonce;
   #bootAskedMs = -bootAgainMs;
   #leaving = false;
@@ -80,6 +81,7 @@ export class EngineCore {
 
   constructor(options: CoreOptions) {
     const { self, catalog, position, random, nowMs } = options;
+    this.#contacts = options.contacts;
     this.context = new CoreContext(self, catalog, random, position, nowMs);
     this.#bootNonce = (random.integer(2 ** 48 - 1) + 1) as Nonce;
     this.#stream = new StreamNode({
@@ -127,7 +129,7 @@ export class EngineCore {
   /** What the relay tree is computed from. */
   #tellEngines(): void {
     const engines = [...this.catalog.members.values()].map(({ id, kind, endpoint }) => ({ id, kind, endpoint }));
-    this.#step({ kind: "engines", engines });
+    this.#step({ kind: "engines", engines, contacts: this.#contacts });
   }
 
   /** What others have announced. */

@@ -99,6 +99,11 @@ export class Joining {
     this.#contacts = [...(options.contacts ?? [])];
   }
 
+  /** Whom it has its state from, when it has it. */
+  get source(): Endpoint | null {
+    return this.#source;
+  }
+
   /** Whether anybody of the database has answered yet. */
   get heardAnyone(): boolean {
     return this.#sources.size > 0;

@@ -234,7 +234,7 @@ export class StreamSimulation {
     );
     const isWrong = this.options.wrongTrees && this.#faulty;
     const engines = isWrong ? right.filter(() => this.chance(70)).map((engine) => ({ ...engine, id: this.random.integer(1000) })) : right;
-    this.input(member, { kind: "engines", engines });
+    this.input(member, { kind: "engines", engines, contacts: [] });
   }
 
   /** Set by what is committed up to `seq`. */

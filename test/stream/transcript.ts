@@ -124,11 +124,15 @@ class Story {
       case "engines":
         this.#step({
           kind: "engines",
-          engines: (fields.of ?? "").split(",").map((endpoint, index) => ({
-            id: index + 1,
-            kind: endpoint.startsWith("a") ? ("archive" as const) : ("cache" as const),
-            endpoint: endpoint as Endpoint,
-          })),
+          engines: (fields.of ?? "")
+            .split(",")
+            .filter((one) => one !== "")
+            .map((endpoint, index) => ({
+              id: index + 1,
+              kind: endpoint.startsWith("a") ? ("archive" as const) : ("cache" as const),
+              endpoint: endpoint as Endpoint,
+            })),
+          contacts: (fields.contacts ?? "").split(",").filter((one) => one !== "") as Endpoint[],
         });
         break;
       case "near":

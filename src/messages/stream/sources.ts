@@ -6,7 +6,7 @@
  * | root    | the sequencer's own multicast                           | never: it is there or not           | `multicastSilentHeartbeats`  |
  * | segment | the multicast of this segment's relay (not for voters)  | at that relay, "multicast will do"  | the same                     |
  * | engine  | unicast: for a voter the sequencer; this segment's      | there                               | `silentHeartbeats`           |
- * |         | relay; those above in the tree; then any Archive        |                                     |                              |
+ * |         | relay; those above in the tree; any Archive; a contact  |                                     |                              |
  *
  * The engines whose multicast is heard here (they announce themselves once a second) are this engine's segment, and the lowest of them in the order
  * of the tree its relay, the next one standing by: whoever has nobody lower within hearing takes the stream from above by unicast, and multicasts it when
@@ -76,6 +76,7 @@ export interface SourcesHost {
 export class Sources {
   readonly #host: SourcesHost;
   #engines: readonly TreeEngine[] = [];
+  #contacts: readonly Endpoint[] = [];
   #order: readonly Endpoint[] = [];
   #orderRoot: Endpoint | null = null;
   readonly #near = new Map<Endpoint, number>();
@@ -110,8 +111,9 @@ export class Sources {
     return this.#current === "root" ? "multicast of the sequencer" : "multicast of a relay";
   }
 
-  onEngines(engines: readonly TreeEngine[]): void {
+  onEngines(engines: readonly TreeEngine[], contacts: readonly Endpoint[]): void {
     this.#engines = engines;
+    this.#contacts = contacts;
     this.#orderEngines();
   }
 
@@ -201,7 +203,7 @@ export class Sources {
   }
 
   tick(nowMs: number): void {
-    if (this.#engines.length === 0) return;
+    if (this.#engines.length + this.#contacts.length === 0) return;
     const isAtRest = this.#current === "root" && this.#subscriptions.size === 0;
     if (isAtRest && this.#isHeard("root", nowMs)) return;
     if (this.#host.sequencer() !== this.#orderRoot) this.#orderEngines();
@@ -239,6 +241,7 @@ export class Sources {
     for (const endpoint of ancestorsOf(this.#order, self)) sources.add(endpoint);
     for (const { kind, endpoint } of this.#engines) if (kind === "archive") sources.add(endpoint);
     for (const endpoint of this.#instead) sources.add(endpoint);
+    for (const endpoint of this.#contacts) sources.add(endpoint);
     if (this.#current !== null) sources.add(this.#current);
     sources.delete(self);
     return [...sources];

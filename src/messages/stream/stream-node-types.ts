@@ -57,8 +57,11 @@ export type StreamInput =
   | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer; readonly byMulticast?: boolean }
   /** Multicast of another kind has come from there: that engine is within its reach. */
   | { readonly kind: "near"; readonly nowMs: number; readonly endpoint: Endpoint }
-  /** All members, as applied: what the relay tree is computed from. Before the first, this engine takes no part in it. */
-  | { readonly kind: "engines"; readonly engines: readonly TreeEngine[] }
+  /**
+   * All members, as applied: what the relay tree is computed from. `contacts`: who may be asked besides; an engine's first state can be older than all of its
+   * members. Before the first of these inputs, this engine takes no part in the tree.
+   */
+  | { readonly kind: "engines"; readonly engines: readonly TreeEngine[]; readonly contacts: readonly Endpoint[] }
   | { readonly kind: "connected"; readonly nowMs: number; readonly endpoint: Endpoint }
   | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint }
   /** A voter's whereabouts, by announcement or from the catalog. */

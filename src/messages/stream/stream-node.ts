@@ -225,7 +225,7 @@ export class StreamNode implements StreamView {
         this.#tree.onNear(input.endpoint);
         break;
       case "engines":
-        this.#tree.onEngines(input.engines);
+        this.#tree.onEngines(input.engines, input.contacts);
         break;
       case "connected":
         break;

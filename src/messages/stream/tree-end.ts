@@ -105,8 +105,8 @@ export class TreeEnd {
     this.#sources.stop();
   }
 
-  onEngines(engines: readonly TreeEngine[]): void {
-    this.#sources.onEngines(engines);
+  onEngines(engines: readonly TreeEngine[], contacts: readonly Endpoint[]): void {
+    this.#sources.onEngines(engines, contacts);
   }
 
   onNear(endpoint: Endpoint): void {
