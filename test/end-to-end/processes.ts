@@ -62,6 +62,8 @@ export interface Site {
   readonly environment: NodeJS.ProcessEnv;
   /** Starts a command and waits for nothing. */
   spawn(name: string, args: readonly string[], extra?: NodeJS.ProcessEnv): Running;
+  /** Starts another program, in the site's surroundings. */
+  spawnProgram(name: string, program: string, args: readonly string[]): Running;
   /** Runs a command to its end. */
   run(args: readonly string[], extra?: NodeJS.ProcessEnv): Promise<Finished>;
   /** The first Archive of a site makes the database. */
@@ -125,6 +127,11 @@ export function openSite(network = siteNetwork): Site {
     database,
     environment,
     spawn: start,
+    spawnProgram: (name, program, args) => {
+      const running = spawnProgram(name, program, args, environment);
+      processes.push(running);
+      return running;
+    },
     run: async (args, extra) => {
       const running = start(args[0] ?? "", args, extra);
       const exit = await running.ended(60_000);
@@ -165,7 +172,11 @@ function describe(one: Running): string {
 }
 
 function spawnCommand(name: string, args: readonly string[], env: NodeJS.ProcessEnv): Running {
-  const child: ChildProcess = spawn(process.execPath, [command, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  return spawnProgram(name, process.execPath, [command, ...args], env);
+}
+
+function spawnProgram(name: string, program: string, args: readonly string[], env: NodeJS.ProcessEnv): Running {
+  const child: ChildProcess = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
   let stdout = "";
   let stderr = "";
   let exit: Exit | null = null;
