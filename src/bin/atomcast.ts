@@ -58,6 +58,10 @@ withCommon(program.command("cluster"))
   .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-cluster.js")).runCluster(options));
 
+withCommon(program.command("discover"))
+  .description("the databases whose keys are on this machine, and their engines that are heard just now")
+  .action(async (options) => (await import("./discover.js")).runDiscover(options));
+
 const urlHelp = "a Cache's URL (default http://127.0.0.1:8787, or ATOMCAST_URL)";
 const urlOf = (url: string | undefined): string => url ?? process.env.ATOMCAST_URL ?? "http://127.0.0.1:8787";
 

@@ -140,6 +140,9 @@ describe("ready, and the end", () => {
     expect(await rows(second.url, link)).toEqual([[archive, "cache", "unicast", 1, 0, 1]]);
     const status = await site.run(["status", second.url]);
     expect(status.stdout.match(new RegExp(`unicast of ${archive} `, "g"))?.length).toBe(3);
+    const discovered = await site.run(unicast("discover", "--join", `127.0.0.1:${cachePort}`));
+    expect(discovered.stdout).toMatch(new RegExp(`^database ${site.database} \\([0-9a-f]{16}\\), key`));
+    expect(discovered.stdout.match(/ (sequencer|member) /g)?.length).toBe(4);
     const http = await freePort();
     const cluster = ["cluster", "--data", join(site.directory, "cluster"), "--archives", "3", "--caches", "1", "--http", String(http)];
     const fourth = site.spawn("cluster", unicast(...cluster, "--database", `${site.database}-2`));
