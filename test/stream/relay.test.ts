@@ -21,10 +21,10 @@ function opened(seed: number, caches: number, islands = 0): StreamSimulation {
   });
   const order = (): void => {
     simulation.order();
-    simulation.at(15, order);
+    simulation.at(20, order);
   };
   order();
-  simulation.run(6000);
+  simulation.run(4500);
   return simulation;
 }
 
@@ -109,7 +109,10 @@ describe("the relay tree", () => {
     for (const name of path.slice(0, -1)) simulation.pause(all.find((one) => one.name === name) as Member, 5000);
     // The third voter goes on, and a majority with it.
     expect(longestGapMs(simulation, [last], 1500)).toBeLessThanOrEqual(3 * gapMsMax);
-    expect(parentOf(last)).toBe(sequencerOf(simulation).name);
+    // The sequencer, or, where it is full by then, one that it has named.
+    const { name, node } = sequencerOf(simulation);
+    expect([name, ...(node?.tree.children ?? [])]).toContain(parentOf(last));
+    expect(path.slice(0, -1)).not.toContain(parentOf(last));
   });
 
   test("the sequencer is killed: all engines hear of its successor", () => {

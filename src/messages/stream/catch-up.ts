@@ -69,6 +69,11 @@ interface Session {
   /** Read from the journal, in order; all committed. */
   read: JournalRead | null;
   readId: number | null;
+  /**
+   * The log's floor when it was asked: up to there the journal is durable, committed and final. What lies above can be a tail that is given up while it is
+   * being read, or whose replacement is not written yet.
+   */
+  readThrough: Seq;
   atMs: number;
 }
 
@@ -91,14 +96,15 @@ export class CatchUpServer {
       creditLeft: Math.min(request.creditBytes, creditBytes),
       read: goesOn ? (former?.read ?? null) : null,
       readId: null,
+      readThrough: 0 as Seq,
       atMs: nowMs,
     };
     this.#sessions.set(from, session);
     this.#serve(from, session, source);
   }
 
-  /** Entries above the commit seq are left out: a journal's tail can be given up while a session keeps what was read. */
-  onJournalRead(readId: number, entries: readonly LogEntry[] | "gone", commitSeq: Seq, source: CatchUpSource): void {
+  /** Of what was read, what was final when it was asked for. */
+  onJournalRead(readId: number, entries: readonly LogEntry[] | "gone", source: CatchUpSource): void {
     for (const [endpoint, session] of this.#sessions) {
       if (session.readId !== readId || session.cursor === null) continue;
       session.readId = null;
@@ -107,7 +113,7 @@ export class CatchUpServer {
         continue;
       }
       const { seq } = session.cursor;
-      session.read = proveRead(entries, seq, commitSeq, this.#hashBefore(session, seq));
+      session.read = proveRead(entries, seq, session.readThrough, this.#hashBefore(session, seq));
       if (session.read === null) this.#end(endpoint, session, "done");
       else this.#serve(endpoint, session, source);
     }
@@ -161,6 +167,7 @@ export class CatchUpServer {
       return;
     }
     session.readId = ++this.#readIds;
+    session.readThrough = source.log.floor.seq;
     this.#output.readJournal(session.readId, from, creditBytes);
   }
 
@@ -173,10 +180,10 @@ export class CatchUpServer {
 }
 
 /** Null where what was read does not follow `prevHash`: the asker's history is another, and frames of the term will show where they part. */
-function proveRead(entries: readonly LogEntry[], first: Seq, commitSeq: Seq, prevHash: ChainHash): JournalRead | null {
+function proveRead(entries: readonly LogEntry[], first: Seq, through: Seq, prevHash: ChainHash): JournalRead | null {
   const head = entries[0];
-  if (head === undefined || head.seq !== first || first > commitSeq || chainHash(prevHash, head.term, head.bytes) !== head.hash) return null;
-  return new JournalRead(entries.slice(0, commitSeq - first + 1), first, prevHash);
+  if (head === undefined || head.seq !== first || first > through || chainHash(prevHash, head.term, head.bytes) !== head.hash) return null;
+  return new JournalRead(entries.slice(0, through - first + 1), first, prevHash);
 }
 
 export interface CatchUpClientOutput {

@@ -248,7 +248,7 @@ export class StreamNode implements StreamView {
         this.#receiver.delivery.matchCommitted(input.place);
         break;
       case "journalRead":
-        this.#catchUpServer.onJournalRead(input.requestId, input.entries, this.commitSeq, this.#catchUpSource());
+        this.#catchUpServer.onJournalRead(input.requestId, input.entries, this.#catchUpSource());
         break;
       case "applied":
         this.#receiver.appliedSeq = input.seq;
