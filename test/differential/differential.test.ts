@@ -166,6 +166,30 @@ test("of a trigger and a view that name what is not there the first is told, als
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("a row that an action does not find stays without its parent also where the transaction stayed open; one whose parent others have deleted does not", () => {
+  const open = (...sql: readonly string[]): Case["events"][number] => ({ kind: "request", store: 0, statements: sql.map((one) => statement(one)) });
+  const events = [
+    request("CREATE TABLE p(k TEXT PRIMARY KEY) WITHOUT ROWID", "CREATE TABLE c(id INTEGER PRIMARY KEY, f BLOB REFERENCES p(k) ON DELETE CASCADE)"),
+    request("INSERT INTO p VALUES (0)", "INSERT INTO c VALUES (1, 0)"),
+    open("BEGIN", "DELETE FROM p"),
+    open("COMMIT"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+  const [model, alone] = [new Model(), statement("")];
+  for (const sql of [
+    "CREATE TABLE p(k INTEGER PRIMARY KEY)",
+    "CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES p(k))",
+    "INSERT INTO p VALUES (1)",
+  ])
+    model.run({ ...alone, sql }, [], null);
+  const [before, copy] = [model.rows(), model.copy()];
+  copy.run({ ...alone, sql: "INSERT INTO c VALUES (1, 1)" }, [], null);
+  model.run({ ...alone, sql: "DELETE FROM p" }, [], null);
+  expect(model.merge(before, copy)).toBe("it leaves a row without its parent");
+  copy.close();
+  model.close();
+});
+
 test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
   const events = [
     request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),

@@ -67,13 +67,15 @@ export class Model {
   }
 
   /**
-   * Takes over what a transaction has done, whose copy was made when this was `before`, and is `after` at its COMMIT. What it may not do beside what others
+   * Takes over what a transaction has done, whose copy was made when this was `before`, as it is at its COMMIT. What it may not do beside what others
    * have done meanwhile is an answer; null: nothing.
    */
-  merge(before: RowImage, after: RowImage): string | null {
+  merge(before: RowImage, copy: Model): string | null {
+    const after = copy.rows();
     const others = changedRows(before, this.rows());
     for (const row of changedRows(before, after)) if (others.has(row)) return `${row} was changed by another transaction since its snapshot`;
-    const orphans = this.#orphansCount();
+    // An action that does not find a row whose value is of another kind leaves it behind there too.
+    const orphans = new Set([...this.#orphansNow(), ...copy.#orphansNow()]);
     try {
       this.#forget();
       applyChanges(this.#database, before, after);
@@ -81,7 +83,7 @@ export class Model {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       return error.message;
     }
-    return this.#orphansCount() > orphans ? "it leaves a row without its parent" : null;
+    return !areKept(this.#orphansNow(), orphans, false) ? "it leaves a row without its parent" : null;
   }
 
   /** A session's; other sessions' are on. */

@@ -177,7 +177,7 @@ class CaseRun {
       this.#commits++;
       if (hadOthers) count(this.#tally.kinds, "commit beside others");
     }
-    const wrong = this.#model.merge(open.before, model.rows());
+    const wrong = this.#model.merge(open.before, model);
     this.#forgetOpen();
     if (wrong !== null) this.#fail("answer", `${tellStatements(statements)}: committed, though ${wrong}`);
   }
