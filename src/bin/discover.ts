@@ -1,13 +1,11 @@
 /** `atomcast discover`: the databases whose keys are on this machine, and which of their engines are heard on the network just now. */
 import Table from "cli-table3";
-import type { Endpoint, Nonce } from "../base/ids.js";
-import { systemRandom } from "../engines/node-environment.js";
+import type { Endpoint } from "../base/ids.js";
 import { groupOf } from "../messages/network/group.js";
-import { openNodeNetwork } from "../messages/network/node-network.js";
-import { type AnnounceMessage, decodeEngineMessage, encodeEngineMessage, firstEngineKind } from "../messages/wire/engine-messages.js";
-import { formatVersion } from "../messages/wire/entry.js";
+import type { AnnounceMessage } from "../messages/wire/engine-messages.js";
 import { type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
 import { contactsOf } from "./contacts.js";
+import { openSeeker, seek } from "./discovery.js";
 import { type CommonOptions, checkNetwork, multicastGroup } from "./options.js";
 
 /** Engines answer at once, and announce themselves once a second. */
@@ -40,31 +38,14 @@ async function listen(key: DatabaseKey, options: CommonOptions, contacts: readon
   const engines = new Map<Endpoint, AnnounceMessage>();
   const { groupAddress, groupPort } = options.group === undefined ? groupOf(key.database) : multicastGroup(options);
   const asked = new Set(contacts);
-  const network = await openNodeNetwork({
-    clusterId: key.clusterId,
-    secret: key.secret,
-    nonce: (systemRandom.integer(2 ** 48 - 1) + 1) as Nonce,
-    interfaceAddress: options.interface,
-    multicast: options.multicast,
-    groupAddress,
-    groupPort,
-    handlers: {
-      onDatagram(from, _nonce, payload) {
-        if ((payload[0] ?? 0) < firstEngineKind) return;
-        const message = decodeEngineMessage(payload);
-        if (message.kind === "announce" && engines.size < enginesMax) engines.set(from, message);
-        if (message.kind === "contacts" && asked.size < enginesMax) for (const endpoint of message.endpoints) asked.add(endpoint);
-      },
-      onReliable: () => {},
-      onConnected: () => {},
-      onDisconnected: () => {},
-    },
+  const where = { interfaceAddress: options.interface, multicast: options.multicast, groupAddress, groupPort };
+  const network = await openSeeker(key, where, (from, message) => {
+    if (message.kind === "announce" && engines.size < enginesMax) engines.set(from, message);
+    if (message.kind === "contacts") for (const endpoint of message.endpoints) if (asked.size < enginesMax) asked.add(endpoint);
   });
-  const seek = encodeEngineMessage({ kind: "seek" });
   const untilMs = performance.now() + listenMs;
   while (performance.now() < untilMs) {
-    network.multicast(seek);
-    for (const endpoint of asked) network.sendDatagram(endpoint, seek);
+    seek(network, asked);
     await new Promise((resolve) => setTimeout(resolve, seekEveryMs));
   }
   const refused = network.counters.datagramsRefused;
@@ -76,13 +57,12 @@ function describe({ key, engines, refused }: Heard): string {
   const head = `database ${key.database} (${key.clusterId}), key ${key.path}\n`;
   const strangers = refused === 0 ? "" : `${refused} datagrams came that this key does not open, or that are of another version\n`;
   if (engines.size === 0) return `${head}no engine is heard\n${strangers}`;
-  const table = new Table({ head: ["id", "kind", "role", "endpoint", "committed", "version"], style: { head: [], border: [] } });
+  const table = new Table({ head: ["id", "kind", "role", "endpoint", "committed"], style: { head: [], border: [] } });
   const sequencers = new Set([...engines.values()].map(({ sequencer }) => sequencer));
   const sorted = [...engines].sort(([, left], [, right]) => left.engine - right.engine);
   for (const [endpoint, one] of sorted) {
     const role = sequencers.has(endpoint) ? "sequencer" : one.engine === 0 ? "joining" : "member";
-    const version = one.formatVersion === formatVersion ? `${formatVersion}` : `${one.formatVersion}, this is ${formatVersion}`;
-    table.push([one.engine === 0 ? "-" : one.engine, one.engineKind, role, endpoint, one.commitSeq, version]);
+    table.push([one.engine === 0 ? "-" : one.engine, one.engineKind, role, endpoint, one.commitSeq]);
   }
   return `${head}${table.toString()}\n${strangers}`;
 }

@@ -35,20 +35,21 @@ import {
   schemaSpace,
 } from "../base/ids.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
-import type {
-  AtomSize,
-  BootEntry,
-  DdlPart,
-  Entry,
-  Fence,
-  LeaveEntry,
-  MergeBody,
-  Part,
-  ProposalEntry,
-  RefusalReason,
-  RowsPart,
-  SchemaVersion,
-  SplitBody,
+import {
+  type AtomSize,
+  type BootEntry,
+  type DdlPart,
+  type Entry,
+  type Fence,
+  type LeaveEntry,
+  type MergeBody,
+  type Part,
+  type ProposalEntry,
+  type RefusalReason,
+  type RowsPart,
+  type SchemaVersion,
+  type SplitBody,
+  sumOfSizes,
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
@@ -531,9 +532,9 @@ function decodeMark(bytes: Uint8Array): Seq {
 
 /** Of the first piece, and of all others in order. What has come since they were measured is the last one's: rows are mostly added at the end. */
 function sizesOfPieces(atom: AtomSize, { pieces, measured }: SplitBody): AtomSize[] {
-  const nothing: AtomSize = { bytes: 0, rows: 0 };
+  const nothing = sumOfSizes([]);
   const sizes = [measured?.first ?? nothing, ...pieces].map(({ bytes, rows }): AtomSize => ({ bytes, rows }));
-  const counted = measured?.counted ?? pieces.reduce((sum, { bytes, rows }) => ({ bytes: sum.bytes + bytes, rows: sum.rows + rows }), nothing);
+  const counted = measured?.counted ?? sumOfSizes(pieces);
   const place = measured === null ? 0 : pieces.length;
   const { bytes, rows } = sizes[place] ?? nothing;
   sizes[place] = { bytes: Math.max(0, bytes + atom.bytes - counted.bytes), rows: Math.max(0, rows + atom.rows - counted.rows) };

@@ -27,6 +27,7 @@ const backlogMax = 100_000;
 interface Parked {
   readonly from: Endpoint;
   readonly request: PullRequestMessage | CutsRequestMessage;
+  /** With what waits for the store. */
   isCompared: boolean;
 }
 
@@ -44,8 +45,6 @@ export class ArchiveSide {
   /** As the store has told it last. */
   versions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
   #parked: Parked[] = [];
-  /** Some of them have not been compared with what waits for the store. */
-  #mayBeUnchanged = false;
 
   constructor(context: CoreContext) {
     this.#context = context;
@@ -116,15 +115,10 @@ export class ArchiveSide {
 
   /** A HOLD, and what others write elsewhere, need not be stored first: one transaction of the store takes tens of milliseconds where it is large. */
   #serveUnchanged(): void {
-    if (!this.#mayBeUnchanged) return;
-    this.#mayBeUnchanged = false;
+    if (this.#parked.length === 0) return;
     this.#parked = this.#parked.filter((one) => {
       const { request, from } = one;
-      if (one.isCompared || request.kind !== "pullRequest") return true;
-      if (request.minSeq > this.#last) {
-        this.#mayBeUnchanged = true;
-        return true;
-      }
+      if (one.isCompared || request.kind !== "pullRequest" || request.minSeq > this.#last) return true;
       one.isCompared = true;
       if (!this.#isUnchanged(request)) return true;
       this.#context.push({ kind: "serveRows", to: from, request, sameThrough: request.minSeq });
@@ -150,10 +144,7 @@ export class ArchiveSide {
       case "pullRequest":
       case "cutsRequest":
         if (message.minSeq <= this.stored) this.#serve(from, message);
-        else if (this.#parked.length < parkedPullsMax) {
-          this.#parked.push({ from, request: message, isCompared: false });
-          this.#mayBeUnchanged = true;
-        }
+        else if (this.#parked.length < parkedPullsMax) this.#parked.push({ from, request: message, isCompared: false });
         return true;
       case "transferRequest":
         this.#context.push({ kind: "serveTransfer", to: from, transfer: message.transfer, cursor: message.cursor });

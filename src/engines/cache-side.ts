@@ -1,8 +1,7 @@
 /** What a Cache does: clients' transactions on its local store, the pulls and id blocks that they need, and what other Caches pull from it. */
-import { type Endpoint, noEngine } from "../base/ids.js";
+import type { Endpoint } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
-import type { Member } from "../catalog/member.js";
 import type { EngineMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import { CatalogPulls } from "./catalog-pulls.js";
@@ -53,18 +52,9 @@ export class CacheSide {
       this.pulls.questions.sources.departed(event.member.endpoint);
       this.rows.departed(event.member.endpoint);
     }
-    if (event.kind === "joined") this.#greet(event.member);
     if (event.kind !== "spaceGone") return;
     this.pulls.spaceGone(event.space);
     this.catalogs.spaceGone(event.space);
-  }
-
-  /** Opens the connections to Archives before a statement waits for one: catalogs and rows come from any of them. */
-  #greet({ id, kind, endpoint }: Member): void {
-    const { engine } = this.#context;
-    if (engine === noEngine) return;
-    const greeted = id === engine ? this.#context.archives() : kind === "archive" ? [endpoint] : [];
-    for (const archive of greeted) this.#context.send(archive, { kind: "seek" });
   }
 
   /** After a batch of entries. */

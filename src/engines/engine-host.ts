@@ -286,7 +286,7 @@ export class EngineHost {
     } else if (effect.kind === "serveCuts") {
       const { atom, space, low, high } = effect.request;
       const { cuts, pieces } = store.cuts(space, low, high, atomBytesTarget);
-      this.#reply(effect.to, { kind: "cutsReply", atom, cuts, pieces });
+      this.#reply(effect.to, { kind: "cutsReply", atom, low: asBuffer(low), cuts, pieces });
     } else this.#serveTransfer(store, effect.to, effect.transfer, effect.cursor);
   }
 

@@ -1,21 +1,21 @@
 /**
  * Cuts atoms that have grown too large (design.md §1). Each is measured first, by an Archive whose store is as new as this engine: a mebibyte of rows at a time,
- * so that the Archive's thread is never kept for long, until all of it, or `cutsMax`, is known. Then one SPLIT is proposed, with the sizes that were found.
+ * so that the Archive's thread is never kept for long, until all of it, or `splitCutsMax`, is known. Then one SPLIT is proposed, with the sizes that were found.
  *
  * | label | the Archive's answer | then |
  * |-------|----------------------|------|
  * | more | cuts, and there are rows behind the last one | asked on from there |
  * | whole | cuts, up to the atom's end | SPLIT |
- * | enough | more, with `cutsMax` cuts or `cutBytesMax` of their keys already | SPLIT; the last piece has the rest, and is measured in its turn |
+ * | enough | more, with `splitCutsMax` cuts or `splitCutBytesMax` of their keys already | SPLIT; the last piece has the rest, and is measured in its turn |
  * | drifted | no cut, and less than the atom counts | a SPLIT without pieces puts its size right |
  * | uncuttable | no cut, though it is too large: one row, or keys that were cut | left alone for `uncuttableMs` |
  * | moved | the atom was split, merged or handed over meanwhile | forgotten |
- * | silent | none | another Archive is asked after `silentMs` |
+ * | silent | none | all of it is asked for again after `silentMs` |
  */
 import { type Atom, atomBytesMax } from "../atoms/atom.js";
 import { type AtomId, noEngine, type Seq } from "../base/ids.js";
 import type { CutsReplyMessage } from "../messages/wire/engine-messages.js";
-import { type AtomSize, encodeBody, type SplitBody, type SplitPiece } from "../messages/wire/entry.js";
+import { type AtomSize, encodeBody, type SplitBody, type SplitPiece, sumOfSizes } from "../messages/wire/entry.js";
 import type { CoreContext } from "./core-context.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 
@@ -26,8 +26,8 @@ const uncuttableMs = 30_000;
 /** Atoms that are being measured or split at once. */
 const atomsAtOnceMax = 16;
 /** Pieces of one SPLIT, and bytes of their keys. Reason: some ten kilobytes of entry for 64 MiB of rows. */
-const cutsMax = 1024;
-const cutBytesMax = 256 * 1024;
+const splitCutsMax = 1024;
+const splitCutBytesMax = 256 * 1024;
 
 interface Measuring {
   askedMs: number;
@@ -82,7 +82,7 @@ export class Splits {
     this.#context.send(to, { kind: "cutsRequest", atom: id, space, low: from, high: catalog.atoms.highOf(atom), minSeq: measuring.minSeq });
   }
 
-  onCuts({ atom: id, cuts, pieces }: CutsReplyMessage): void {
+  onCuts({ atom: id, low, cuts, pieces }: CutsReplyMessage): void {
     const { catalog, engine } = this.#context;
     const measuring = this.#measuring.get(id);
     if (measuring === undefined || measuring.isProposed) return;
@@ -91,19 +91,19 @@ export class Splits {
       this.#measuring.delete(id);
       return;
     }
-    if (!this.#fits(atom, measuring, cuts, pieces)) return;
+    if (!low.equals(measuring.cuts.at(-1) ?? atom.low) || !this.#fits(atom, low, cuts, pieces)) return;
     measuring.cuts.push(...cuts);
     measuring.sizes.push(...pieces);
     const isWhole = measuring.sizes.length > measuring.cuts.length;
     const cutBytes = measuring.cuts.reduce((sum, cut) => sum + cut.length, 0);
-    if (isWhole || measuring.cuts.length >= cutsMax || cutBytes >= cutBytesMax) this.#decide(atom, measuring);
+    if (isWhole || measuring.cuts.length >= splitCutsMax || cutBytes >= splitCutBytesMax) this.#decide(atom, measuring);
     else this.#ask(atom, measuring);
   }
 
-  /** Not an answer to an earlier question, nor one that nobody could have given. */
-  #fits(atom: Atom, measuring: Measuring, cuts: readonly Buffer[], pieces: readonly AtomSize[]): boolean {
+  /** Cuts of the atom behind `from`, in order, with a size for each piece. */
+  #fits(atom: Atom, from: Buffer, cuts: readonly Buffer[], pieces: readonly AtomSize[]): boolean {
     const high = this.#context.catalog.atoms.highOf(atom);
-    let low = measuring.cuts.at(-1) ?? atom.low;
+    let low = from;
     for (const cut of cuts) {
       if (Buffer.compare(cut, low) <= 0 || (high !== null && Buffer.compare(cut, high) >= 0)) return false;
       low = cut;
@@ -115,12 +115,12 @@ export class Splits {
     const { counted, cuts, sizes } = measuring;
     const [first] = sizes;
     if (first === undefined) return;
-    if (cuts.length === 0 && first.bytes > atomBytesMax && first.rows > 0) {
+    if (cuts.length === 0 && first.bytes > atomBytesMax) {
       this.#measuring.delete(atom.id);
       this.#uncuttable.set(atom.id, this.#context.nowMs + uncuttableMs);
       return;
     }
-    const known = sizes.reduce((sum, { bytes, rows }) => ({ bytes: sum.bytes + bytes, rows: sum.rows + rows }), { bytes: 0, rows: 0 });
+    const known = sumOfSizes(sizes);
     const rest = { bytes: Math.max(0, counted.bytes - known.bytes), rows: Math.max(0, counted.rows - known.rows) };
     const pieces = cuts.map((low, index): SplitPiece => ({ atom: this.#context.nextAtomId(), low, taker: noEngine, ...(sizes[index + 1] ?? rest) }));
     const { id, space, originator, ownershipVersion } = atom;

@@ -40,8 +40,10 @@ function proposed(c: CacheParts): ProposalBody | undefined {
   return undefined;
 }
 
-function answer(c: CacheParts, cuts: readonly bigint[], pieces: readonly AtomSize[]): void {
-  c.desk.splits.onCuts({ kind: "cutsReply", atom, cuts: cuts.map((id) => integerKey(id)), pieces });
+/** `from`: the row at which the question began; the atom's beginning where left out. */
+function answer(c: CacheParts, cuts: readonly bigint[], pieces: readonly AtomSize[], from?: bigint): void {
+  const low = from === undefined ? Buffer.alloc(0) : integerKey(from);
+  c.desk.splits.onCuts({ kind: "cutsReply", atom, low, cuts: cuts.map((id) => integerKey(id)), pieces });
 }
 
 /** The questions of one look: where each begins. */
@@ -84,7 +86,7 @@ test("more: what the Archive has not looked at yet is asked for before anything 
   expect(questions(d)).toEqual([integerKey(17n)]);
   // The answer to the question before, once more.
   answer(d, [9n, 17n], [piece(8), piece(8)]);
-  answer(d, [25n], [piece(8), piece(16)]);
+  answer(d, [25n], [piece(8), piece(16)], 17n);
   expect(proposed(d)).toMatchObject({ kind: "split", pieces: [piece(8), piece(8), piece(16)], measured: { first: piece(8) } });
 });
 
@@ -99,6 +101,7 @@ test("enough: one SPLIT has so many pieces at most, and the last one the rest of
       c,
       some,
       some.map(() => ({ bytes: 100, rows: 1 })),
+      cuts[from - 1],
     );
   }
   const body = proposed(c);
@@ -144,6 +147,9 @@ test("silent: another question after three seconds, from the beginning", () => {
   c.context.nowMs += 3100;
   c.desk.tick();
   expect(questions(c)).toEqual([Buffer.alloc(0)]);
+  // The answer that was waited for before is of other rows than those that are asked for now.
+  answer(c, [25n], [piece(8), piece(16)], 17n);
+  expect(proposed(c)).toBeUndefined();
 });
 
 test("moved: what was measured of an atom that was split meanwhile is forgotten", () => {

@@ -1,17 +1,7 @@
 /** What is applied, pulled or brought back is written as it is: nothing of the schema sets anything off by it, and it goes on so whatever is changed of the schema. */
-import { afterEach, describe, expect, test } from "vitest";
-import { BesideSqlite } from "./beside-sqlite.js";
+import { describe, expect, test } from "vitest";
+import { type BesideSqlite, beside } from "./beside-sqlite.js";
 import type { Client } from "./store-harness.js";
-
-const opened: BesideSqlite[] = [];
-afterEach(() => {
-  for (const one of opened.splice(0)) one.close();
-});
-function beside(schema: readonly string[]): BesideSqlite {
-  const made = new BesideSqlite(schema);
-  opened.push(made);
-  return made;
-}
 
 function holdAll(s: BesideSqlite, at: number): void {
   for (const [name] of s.c.rows(at, "SELECT name FROM sqlite_schema WHERE type = 'table'")) s.c.rows(at, `SELECT * FROM "${name}"`);

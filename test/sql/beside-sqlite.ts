@@ -1,9 +1,22 @@
 /** Two local stores beside a plain SQLite: what one is asked is compared with SQLite's answer, and what each holds, or comes to hold, with SQLite's rows. */
 import assert from "node:assert/strict";
 import Sqlite, { type Database } from "better-sqlite3";
+import { afterEach } from "vitest";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "./odd-values.js";
 import { Cluster, step } from "./store-harness.js";
+
+const opened: BesideSqlite[] = [];
+afterEach(() => {
+  for (const one of opened.splice(0)) one.close();
+});
+
+/** Closed after the test. */
+export function beside(schema: readonly string[]): BesideSqlite {
+  const made = new BesideSqlite(schema);
+  opened.push(made);
+  return made;
+}
 
 export class BesideSqlite {
   readonly c = new Cluster(2);

@@ -2,18 +2,8 @@
  * local-store's rules of capture, one by one: each statement runs on a store that holds none of the rows that it meets, and on one that holds them all; its answer,
  * and every row on both, are plain SQLite's.
  */
-import { afterEach, describe, expect, test } from "vitest";
-import { BesideSqlite } from "./beside-sqlite.js";
-
-const opened: BesideSqlite[] = [];
-afterEach(() => {
-  for (const one of opened.splice(0)) one.close();
-});
-function beside(schema: readonly string[]): BesideSqlite {
-  const made = new BesideSqlite(schema);
-  opened.push(made);
-  return made;
-}
+import { describe, expect, test } from "vitest";
+import { type BesideSqlite, beside } from "./beside-sqlite.js";
 
 /** Of what the statements answer on both kinds of stores. */
 function onBoth(schema: readonly string[], ...requests: readonly (string | readonly string[])[]): { last: readonly string[]; s: BesideSqlite } {

@@ -219,6 +219,8 @@ export interface CutsRequestMessage {
 export interface CutsReplyMessage {
   readonly kind: "cutsReply";
   readonly atom: AtomId;
+  /** The question's: an answer to an earlier one is of other rows. */
+  readonly low: Buffer;
   readonly cuts: readonly Buffer[];
   readonly pieces: readonly { readonly bytes: number; readonly rows: number }[];
 }
@@ -493,13 +495,14 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
   cutsReply: {
     number: 80,
     write: (w, m) => {
-      w.varint(m.atom).varint(m.cuts.length);
+      w.varint(m.atom).bytes(m.low).varint(m.cuts.length);
       for (const cut of m.cuts) w.bytes(cut);
       w.varint(m.pieces.length);
       for (const piece of m.pieces) w.varint(piece.bytes).varint(piece.rows);
     },
     read: (r) => ({
       atom: r.varint() as AtomId,
+      low: r.bytes(),
       cuts: r.list((one) => one.bytes()),
       pieces: r.list((one) => ({ bytes: one.varint(), rows: one.varint() }), 2),
     }),
@@ -570,6 +573,9 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     read: (r) => ({ endpoints: r.list((one) => one.text() as Endpoint) }),
   },
 };
+
+/** Every kind of message, for what must miss none. */
+export const engineMessageKinds = Object.keys(codecs) as EngineMessage["kind"][];
 
 const kindsByNumber = new Map(Object.entries(codecs).map(([kind, codec]) => [codec.number, kind as EngineMessage["kind"]]));
 

@@ -243,6 +243,10 @@ export interface AtomSize {
   readonly rows: number;
 }
 
+export function sumOfSizes(sizes: readonly AtomSize[]): AtomSize {
+  return sizes.reduce((sum, { bytes, rows }) => ({ bytes: sum.bytes + bytes, rows: sum.rows + rows }), { bytes: 0, rows: 0 });
+}
+
 export interface SplitPiece extends AtomSize {
   readonly atom: AtomId;
   readonly low: Uint8Array;
@@ -269,7 +273,7 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 12;
+export const formatVersion = 13;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
