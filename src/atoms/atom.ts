@@ -6,6 +6,7 @@
  */
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import type { AtomId, EngineId, NodeId, Seq, SpaceId } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 
 export interface Holder {
   readonly engine: EngineId;
@@ -40,10 +41,6 @@ export const atomBytesTarget = 64 * 1024;
 
 export function isReadyHolder(atom: Atom, engine: EngineId): boolean {
   return atom.holders.some((holder) => holder.engine === engine && holder.state === "ready");
-}
-
-export function binaryKey(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
 export function encodeAtom(atom: Atom): Buffer {

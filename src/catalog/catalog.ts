@@ -18,7 +18,7 @@
  * | mark | none; the low-water mark rises |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
-import { type Atom, atomBytesMax, binaryKey, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
+import { type Atom, atomBytesMax, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
 import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
 import { unreachable } from "../base/errors.js";
 import {
@@ -34,6 +34,7 @@ import {
   schemaAtom,
   schemaSpace,
 } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import {
   type AtomSize,

@@ -8,8 +8,8 @@
  * | split that hands ids out | they are taken out |
  * | a row is put at a free id, which somebody has named | its range is given up: it has a row, or had one |
  */
-import { binaryKey } from "../atoms/atom.js";
 import type { ByteReader, ByteWriter } from "../base/bytes.js";
+import { binaryKey } from "../base/key-ranges.js";
 import { integerKey } from "../base/sort-key.js";
 
 /** Ids first ≤ id < next. */

@@ -6,10 +6,10 @@
  * A core lives as long as one engine id at most: from a state at some seq (an Archive's store, or catalogs fetched by a Cache), by following
  * the stream, to BOOT, to LEAVE. An engine that is evicted starts over with a new core.
  */
-import { binaryKey } from "../atoms/atom.js";
 import { MalformedBytesError } from "../base/bytes.js";
 import { assert, unreachable } from "../base/errors.js";
 import { type Endpoint, type EngineId, type Nonce, noEngine, noNode, type Seq, schemaSpace, type Term } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Catalog, CatalogEvent } from "../catalog/catalog.js";

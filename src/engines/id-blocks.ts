@@ -6,8 +6,9 @@
  * nothing in the block any more; where it has granted something there, nothing is given back. Then the local store says what is left, behind all rows
  * that it knows. Then the farewell names the ranges with fences, and the sequencer passes on those whose fence holds at the LEAVE.
  */
-import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
+import { type Atom, isReadyHolder } from "../atoms/atom.js";
 import type { AtomId, SpaceId } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import { nextIds } from "../catalog/schema-catalog.js";

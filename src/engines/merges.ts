@@ -18,9 +18,10 @@
  *
  * HANDOFFs go leftwards only, so nothing goes to and fro. While a MERGE is under way, nothing is granted in its range.
  */
-import { type Atom, atomBytesTarget, binaryKey } from "../atoms/atom.js";
+import { type Atom, atomBytesTarget } from "../atoms/atom.js";
 import type { PermissionTable } from "../atoms/permission-table.js";
 import type { AtomId, SpaceId } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import { integerKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import { mayMerge } from "../catalog/ownership.js";

@@ -2,9 +2,10 @@
  * The originator's side of permission, id blocks and splits: answers for the atoms that this engine originates (design.md §5, §6).
  * Requests of this engine's own transactions come here by a call, those of others by message.
  */
-import { type Atom, binaryKey } from "../atoms/atom.js";
+import type { Atom } from "../atoms/atom.js";
 import { compareAge, type PermissionOutcome, type PermissionRequest, PermissionTable } from "../atoms/permission-table.js";
 import { type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import { nextIds } from "../catalog/schema-catalog.js";

@@ -20,13 +20,14 @@
  * | often | lookUpsPerAtom ranges of the table's indexes were asked for, for each of its atoms | likewise |
  * | overlapping | another range is asked for that has keys in common | waits for that one; the statement then asks again for what is missing |
  */
-import { type Atom, binaryKey, isReadyHolder } from "../atoms/atom.js";
+import { type Atom, isReadyHolder } from "../atoms/atom.js";
 import { emptyBytes } from "../base/bytes.js";
 import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { type BinaryRange, binaryKey, overlap } from "../base/key-ranges.js";
 import { Remembered } from "../base/remembered.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody } from "../messages/wire/entry.js";
-import type { BinaryRange, PullNeed } from "../sql/local-store.js";
+import type { PullNeed } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
@@ -373,8 +374,4 @@ export class PullManager {
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const { needs, then } of ready) then(needs);
   }
-}
-
-function overlap(left: BinaryRange, right: BinaryRange): boolean {
-  return (left.high === null || right.low < left.high) && (right.high === null || left.low < right.high);
 }

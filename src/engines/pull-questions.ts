@@ -15,8 +15,8 @@
  * one that is joining, has dropped it, or has left), but for ranges of indexes, and while transactions are open here: Archives alone have indexes' entries, and
  * what rows were at older snapshots. Without anybody, the pull waits.
  */
-import { binaryKey } from "../atoms/atom.js";
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { binaryKey } from "../base/key-ranges.js";
 import type { PullRefusedMessage, PullReplyMessage } from "../messages/wire/engine-messages.js";
 import type { CoreContext } from "./core-context.js";
 import { type Candidate, PullSources } from "./pull-sources.js";

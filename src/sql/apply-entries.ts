@@ -4,11 +4,12 @@
  */
 import { BugError } from "../base/errors.js";
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
+import { binaryKey, binaryRange, type KeyRange } from "../base/key-ranges.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
 import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
 import { indexWatch } from "./held-indexes.js";
-import { type BufferedChange, binary, binaryRange, HeldRanges, type KeyRange } from "./held-ranges.js";
+import { type BufferedChange, HeldRanges } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import type { PulledImage, PulledRow } from "./local-store.js";
 import { classify } from "./parse/classify.js";
@@ -147,13 +148,13 @@ export function installRows(
   const changes = ranges.takeJoining(range, seq);
   if (changes === null) return "full";
   const latest = new Map<string, BufferedChange>();
-  for (const change of changes) latest.set(binary(change.key), change);
+  for (const change of changes) latest.set(binaryKey(change.key), change);
   state.foreignKeyFlag.set(false);
   state.applyStatements.get("BEGIN").run();
   try {
     const insert = state.applyStatements.get(sqlOf(table).insert);
     for (const { key, row } of rows) {
-      if (latest.size > 0 && latest.has(binary(key))) continue;
+      if (latest.size > 0 && latest.has(binaryKey(key))) continue;
       // A part of the range that was this engine's own already has had its changes.
       if (ranges.place(key) === "held") continue;
       insert.run(...decodeForInsert(table, key, row));
@@ -178,10 +179,10 @@ export function installRows(
 function imagesOf(changes: readonly BufferedChange[], rows: readonly PulledRow[]): PulledImage[] {
   if (changes.length === 0) return [];
   const now = new Map<string, Uint8Array | null>();
-  for (const { key, row } of rows) now.set(binary(key), row);
+  for (const { key, row } of rows) now.set(binaryKey(key), row);
   return changes.map(({ seq, key, row }) => {
-    const before = now.get(binary(key)) ?? null;
-    now.set(binary(key), row);
+    const before = now.get(binaryKey(key)) ?? null;
+    now.set(binaryKey(key), row);
     return { seq, key, row: before };
   });
 }

@@ -5,9 +5,9 @@
  */
 import { BugError } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
+import { contains, type KeyRange } from "../base/key-ranges.js";
 import type { SqlValue } from "../base/values.js";
 import { releaseIndexes } from "./held-indexes.js";
-import { contains, type KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { quoteName } from "./parse/names.js";
 import { conditionsOf } from "./range-conditions.js";

@@ -9,10 +9,12 @@
  * | held | how many of them are held here already; for an index, 1 where its range is held, and with it the rows |
  * | reason | why |
  */
+
+import type { BinaryKey, BinaryRange } from "../base/key-ranges.js";
 import { encodeSortKey } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { LocalTable } from "./local-schema.js";
-import type { BinaryKey, BinaryRange, ResultSet, SqlFault, StatementArgs, SystemTables } from "./local-store.js";
+import type { ResultSet, SqlFault, StatementArgs, SystemTables } from "./local-store.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { ConstantSource, KeySelector, ValueSource } from "./plan/key-selector.js";
 import { missingBefore, neededConstantly, sourceValue } from "./plan/missing-rows.js";

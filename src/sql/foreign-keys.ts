@@ -5,12 +5,12 @@
  * is gone: then the answer is not known yet.
  */
 import type { SpaceId } from "../base/ids.js";
+import type { BinaryKey } from "../base/key-ranges.js";
 import { encodeSortKeyOf } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import { foreignKeyBit, type TableTouches, type Touches } from "./capture.js";
 import type { StatementCache } from "./connection.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { BinaryKey } from "./local-store.js";
 import { quoteName } from "./parse/names.js";
 import { holdTyped, typedOperand } from "./plan/typed-values.js";
 import { keyOfValues, sqlOf } from "./stored-rows.js";

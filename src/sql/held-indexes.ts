@@ -22,10 +22,10 @@
 import { emptyBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
+import type { BinaryRange, KeyRange } from "../base/key-ranges.js";
 import { indexEntryKey } from "../base/row-index.js";
-import type { KeyRange } from "./held-ranges.js";
 import type { LocalIndex, LocalTable } from "./local-schema.js";
-import type { BinaryRange, InstallOutcome, PulledImage, PulledRow } from "./local-store.js";
+import type { InstallOutcome, PulledImage, PulledRow } from "./local-store.js";
 import { joinRanges, keyRange } from "./plan/key-selector.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 

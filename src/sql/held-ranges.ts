@@ -5,15 +5,20 @@
  * Both are asked for by every statement, and by every applied or installed row, so they are kept as binary strings in order, for a search by halves: a
  * Cache may hold a thousand pieces of a table, and pull as many at once.
  */
-import { compareBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { Seq } from "../base/ids.js";
-import type { BinaryKey, BinaryRange } from "./local-store.js";
-
-export interface KeyRange {
-  readonly low: Uint8Array;
-  readonly high: Uint8Array | null;
-}
+import {
+  type BinaryKey,
+  type BinaryRange,
+  binaryKey,
+  binaryRange,
+  contains,
+  endsBefore,
+  type KeyRange,
+  KeyRanges,
+  lastFrom,
+  rangeAt,
+} from "../base/key-ranges.js";
 
 export interface BufferedChange {
   readonly seq: Seq;
@@ -38,9 +43,8 @@ export const joiningBytesMax = 64 * 1024 * 1024;
 const changeOverheadBytes = 64;
 
 export class HeldRanges {
-  /** Ascending, disjoint, never touching. */
-  #held: BinaryRange[] = [];
-  /** Likewise ascending and disjoint. */
+  readonly #held = new KeyRanges();
+  /** Ascending and disjoint. */
   #joining: JoiningRange[] = [];
   #joiningBytes = 0;
   /** The whole key space is held: the usual case, asked before every statement. */
@@ -48,63 +52,43 @@ export class HeldRanges {
 
   /** Of what is held, in order. */
   get pieces(): readonly BinaryRange[] {
-    return this.#held;
+    return this.#held.pieces;
   }
 
   place(key: Uint8Array): "held" | "joining" | "elsewhere" {
     if (this.whole) return "held";
-    const place = binary(key);
-    if (rangeOf(this.#held, place) !== undefined) return "held";
-    return rangeOf(this.#joining, place) === undefined ? "elsewhere" : "joining";
+    const place = binaryKey(key);
+    if (this.#held.at(place) !== undefined) return "held";
+    return rangeAt(this.#joining, place) === undefined ? "elsewhere" : "joining";
   }
 
   holdsKey(key: BinaryKey): boolean {
-    return rangeOf(this.#held, key) !== undefined;
+    return this.#held.at(key) !== undefined;
   }
 
   /** Of what is held, that which the key lies in. */
   pieceOf(key: Uint8Array): BinaryRange | undefined {
-    return rangeOf(this.#held, binary(key));
+    return this.#held.at(binaryKey(key));
   }
 
   holds(range: BinaryRange): boolean {
-    const held = this.#held[lastFrom(this.#held, range.low)];
-    return held !== undefined && !endsBefore(held.high, range.high);
+    return this.#held.holds(range);
   }
 
   hold(range: KeyRange): void {
-    let { low, high } = binaryRange(range);
-    // Those that overlap or touch stand side by side.
-    let first = lastFrom(this.#held, low);
-    if (first < 0 || endsBefore((this.#held[first] as BinaryRange).high, low)) first += 1;
-    let end = first;
-    for (let held = this.#held[end]; held !== undefined && (high === null || held.low <= high); held = this.#held[++end]) {
-      if (held.low < low) low = held.low;
-      if (endsBefore(high, held.high)) high = held.high;
-    }
-    this.#held.splice(first, end - first, { low, high });
-    this.whole = low === "" && high === null;
+    this.#held.add(binaryRange(range));
+    this.whole = this.#held.isWhole;
   }
 
   /** Nothing is held, nor joining. */
   get isEmpty(): boolean {
-    return this.#held.length === 0 && this.#joining.length === 0;
+    return this.#held.pieces.length === 0 && this.#joining.length === 0;
   }
 
   /** What is held within the range is so no more; what joins there goes on joining. */
   drop(range: KeyRange): void {
-    const { low, high } = binaryRange(range);
-    let first = lastFrom(this.#held, low);
-    if (first < 0 || !endsBefore(low, (this.#held[first] as BinaryRange).high)) first += 1;
-    const rest: BinaryRange[] = [];
-    let end = first;
-    for (let held = this.#held[end]; held !== undefined && (high === null || held.low < high); held = this.#held[++end]) {
-      if (held.low < low) rest.push({ low: held.low, high: low });
-      if (high !== null && endsBefore(high, held.high)) rest.push({ low: high, high: held.high });
-    }
-    if (first === end) return;
-    this.#held.splice(first, end - first, ...rest);
-    this.whole = false;
+    this.#held.remove(binaryRange(range));
+    this.whole = this.#held.isWhole;
   }
 
   beginJoining(range: KeyRange, since: Seq): void {
@@ -131,7 +115,7 @@ export class HeldRanges {
 
   /** Keeps the change where its key is joining. The bytes are copied: those given are views of a whole entry. */
   buffer(change: BufferedChange): void {
-    const joining = rangeOf(this.#joining, binary(change.key));
+    const joining = rangeAt(this.#joining, binaryKey(change.key));
     if (joining === undefined) return;
     joining.changes.push({ seq: change.seq, key: copy(change.key), row: change.row === null ? null : copy(change.row) });
     this.#joiningBytes += sizeOf(change);
@@ -152,42 +136,11 @@ export class HeldRanges {
   /** As `takeJoining`, and the range goes on joining. */
   joiningChanges(range: KeyRange, seq: Seq): BufferedChange[] | null {
     const { low, high } = binaryRange(range);
-    const joining = rangeOf(this.#joining, low);
+    const joining = rangeAt(this.#joining, low);
     if (joining === undefined || endsBefore(joining.high, high)) return null;
     assert(seq >= joining.since, `a chunk as of ${seq} for a range that joins since ${joining.since}`);
     return joining.changes.filter((change) => change.seq > seq && contains(range, change.key));
   }
-}
-
-/** Of ascending, disjoint ranges, the index of the last that begins at or before the key; −1: none does. */
-function lastFrom(ranges: readonly BinaryRange[], key: BinaryKey): number {
-  let low = 0;
-  let high = ranges.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((ranges[middle] as BinaryRange).low <= key) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
-
-/** Likewise, the one that the key lies in. */
-function rangeOf<R extends BinaryRange>(ranges: readonly R[], key: BinaryKey): R | undefined {
-  const range = ranges[lastFrom(ranges, key)];
-  return range !== undefined && (range.high === null || key < range.high) ? range : undefined;
-}
-
-export function binary(key: Uint8Array): BinaryKey {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
-}
-
-export function binaryRange(range: KeyRange): BinaryRange {
-  return { low: binary(range.low), high: range.high === null ? null : binary(range.high) };
-}
-
-/** The first end comes before the second; null is the end of the key space. */
-function endsBefore(first: BinaryKey | null, second: BinaryKey | null): boolean {
-  return first !== null && (second === null || first < second);
 }
 
 function sizeOf(change: BufferedChange): number {
@@ -203,13 +156,9 @@ function sizeOfAll(changes: readonly BufferedChange[]): number {
 /** [low, high) of a joining range, with its changes. */
 function piece({ since, changes }: JoiningRange, low: BinaryKey, high: BinaryKey | null): JoiningRange {
   const isInside = (key: BinaryKey): boolean => key >= low && (high === null || key < high);
-  return { low, high, since, changes: changes.filter((change) => isInside(binary(change.key))) };
+  return { low, high, since, changes: changes.filter((change) => isInside(binaryKey(change.key))) };
 }
 
 function copy(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
-}
-
-export function contains(range: KeyRange, key: Uint8Array): boolean {
-  return compareBytes(range.low, key) <= 0 && (range.high === null || compareBytes(key, range.high) < 0);
 }

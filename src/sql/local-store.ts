@@ -3,17 +3,9 @@
  * All calls are synchronous and take effect in order. Rules and their reasons: shared `local-store.md`, docs/decisions.md.
  */
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
+import type { BinaryKey, BinaryRange } from "../base/key-ranges.js";
 import type { SqlValue } from "../base/values.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
-
-/** A sort key as a string of its bytes (latin1): cheap to compare, to hash and to send between threads. */
-export type BinaryKey = string;
-
-/** Keys low ≤ key < high; a high of null is the end of the space. One key is the range up to the key with a zero byte behind it. */
-export interface BinaryRange {
-  readonly low: BinaryKey;
-  readonly high: BinaryKey | null;
-}
 
 /** What of a key space a statement needs here; `ranges` null: all of it. */
 export interface PullNeed {

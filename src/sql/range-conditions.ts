@@ -10,9 +10,10 @@
  * | before high | the columns before are high's | k1 = d AND k2 < e |
  * | scan | an end does not keep its values (it was cut; a NUL in NOCASE text) | null: each row's key has to be looked at |
  */
+
+import type { KeyRange } from "../base/key-ranges.js";
 import { decodeSortKey, encodeSortKeyOf, integerOfKey, type KeyColumnOrder } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
-import type { KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { keyName } from "./stored-rows.js";
 

@@ -11,9 +11,9 @@
  */
 import { BugError } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
+import type { KeyRange } from "../base/key-ranges.js";
 import { sortKeyBytesMax } from "../base/limits.js";
 import { decodeSortKey, integerOfKey } from "../base/sort-key.js";
-import type { KeyRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import type { Chunk } from "./local-store.js";
 import { quoteName } from "./parse/names.js";

@@ -8,7 +8,8 @@
  * | anything else | the whole table, unchanged |
  */
 import type { SpaceId } from "../base/ids.js";
-import type { BinaryRange, PullNeed } from "./local-store.js";
+import type { BinaryRange } from "../base/key-ranges.js";
+import type { PullNeed } from "./local-store.js";
 import { neededConstantly } from "./plan/missing-rows.js";
 import { isJoined } from "./plan/pull-plan.js";
 import type { RunnablePlan } from "./statement-plans.js";

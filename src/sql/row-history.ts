@@ -10,7 +10,8 @@
  * | the images are more than may be kept | all transactions that are open then are too old |
  */
 import type { Seq, SpaceId } from "../base/ids.js";
-import type { BinaryKey, PulledImage } from "./local-store.js";
+import type { BinaryKey } from "../base/key-ranges.js";
+import type { PulledImage } from "./local-store.js";
 
 export interface RowImage {
   readonly key: Uint8Array;

@@ -1,8 +1,8 @@
 /** Where `_nid(table)` takes its ids from while a statement runs. */
 import type { SpaceId } from "../base/ids.js";
+import { binaryRange } from "../base/key-ranges.js";
 import { integerKey } from "../base/sort-key.js";
 import type { IdRange } from "../messages/wire/entry.js";
-import { binaryRange } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";

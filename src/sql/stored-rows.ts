@@ -2,11 +2,11 @@
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
+import type { BinaryKey } from "../base/key-ranges.js";
 import { decodeIntegerKey, decodeSortKey, encodeSortKeyOf, integerKey } from "../base/sort-key.js";
 import { readValue, type SqlValue, writeValue } from "../base/values.js";
 import type { StatementCache } from "./connection.js";
 import type { LocalTable } from "./local-schema.js";
-import type { BinaryKey } from "./local-store.js";
 import { quoteName } from "./parse/names.js";
 
 /** A stored row as `LocalTable.selected` gives it. */

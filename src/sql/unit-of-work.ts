@@ -7,12 +7,13 @@
  */
 
 import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
+import type { BinaryKey } from "../base/key-ranges.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
 import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
 import { copyTouches, mergeTouches } from "./capture.js";
 import type { LocalForeignKey, LocalTable } from "./local-schema.js";
-import type { BinaryKey, Changes, PermissionKey, SessionSettings, TransactionMode } from "./local-store.js";
+import type { Changes, PermissionKey, SessionSettings, TransactionMode } from "./local-store.js";
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";

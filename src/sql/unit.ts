@@ -1,11 +1,12 @@
 /** What a unit of work is made of (unit-of-work.ts). */
 import type { Seq, SpaceId } from "../base/ids.js";
+import type { BinaryKey } from "../base/key-ranges.js";
 import type { SqlValue } from "../base/values.js";
 import type { DdlPart } from "../messages/wire/entry.js";
 import type { Touches } from "./capture.js";
 import type { Parents } from "./foreign-keys.js";
 import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js";
-import type { BinaryKey, Isolation, PullNeed, TransactionMode } from "./local-store.js";
+import type { Isolation, PullNeed, TransactionMode } from "./local-store.js";
 import type { SelectedRow } from "./stored-rows.js";
 
 export interface Unit {

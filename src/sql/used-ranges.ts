@@ -4,7 +4,8 @@
  * its tables are whole, and an element of a list for each range where they are not.
  */
 import type { SpaceId } from "../base/ids.js";
-import type { BinaryRange, PullNeed } from "./local-store.js";
+import type { BinaryRange } from "../base/key-ranges.js";
+import type { PullNeed } from "./local-store.js";
 import { joinRanges } from "./plan/key-selector.js";
 
 /** Ranges noted between two questions. Reason: asked ten times a second, these are ten thousand statements a second, which is sample enough. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { binaryKey } from "../../src/atoms/atom.js";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
+import { binaryKey } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import type { Entry, ProposalBody, ProposalEntry } from "../../src/messages/wire/entry.js";

@@ -1,7 +1,7 @@
 /** Ids that are given back at LEAVE, and handed out again. */
 import { describe, expect, test } from "vitest";
-import { binaryKey } from "../../src/atoms/atom.js";
 import type { AtomId, EngineId, Seq } from "../../src/base/ids.js";
+import { binaryKey } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { areFree, type FreeIds, freeRangesMax, withFreeIds, withoutFreeIds, withoutFreeKey } from "../../src/catalog/free-ids.js";

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { type Atom, binaryKey, type Holder } from "../../src/atoms/atom.js";
+import type { Atom, Holder } from "../../src/atoms/atom.js";
 import type { AtomId, EngineId, Seq, SpaceId } from "../../src/base/ids.js";
+import { binaryKey } from "../../src/base/key-ranges.js";
 import { seededRandom } from "../../src/base/random.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { AtomMap } from "../../src/catalog/atom-map.js";

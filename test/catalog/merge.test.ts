@@ -1,7 +1,7 @@
 /** MERGE in the catalog: which neighbours become one, and what they are then. */
 import { expect, test } from "vitest";
-import { binaryKey } from "../../src/atoms/atom.js";
 import type { AtomId, EngineId, Seq } from "../../src/base/ids.js";
+import { binaryKey } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import type { Entry, Fence, MergeBody, ProposalBody, ProposalEntry } from "../../src/messages/wire/entry.js";

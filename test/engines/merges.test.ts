@@ -1,7 +1,8 @@
 /** Which atoms an originator merges, or hands over to be merged: the tables that head merges.ts. */
 import { expect, test } from "vitest";
-import { type Atom, binaryKey } from "../../src/atoms/atom.js";
+import type { Atom } from "../../src/atoms/atom.js";
 import type { AtomId, EngineId, SpaceId } from "../../src/base/ids.js";
+import { binaryKey } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { mergedBytesMax } from "../../src/engines/merges.js";
 import { decodeEntry, type ProposalBody } from "../../src/messages/wire/entry.js";

@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, EngineId, Seq, SpaceId } from "../../src/base/ids.js";
+import type { BinaryRange } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import type { PullReplyMessage, PullRequestMessage } from "../../src/messages/wire/engine-messages.js";
 import { decodeEntry } from "../../src/messages/wire/entry.js";
-import type { BinaryRange, PullNeed } from "../../src/sql/local-store.js";
+import type { PullNeed } from "../../src/sql/local-store.js";
 import { atom, boot, CacheParts, createTable, proposal, sentOf, space } from "./engine-parts.js";
 
 /** Archives e1 and e3, a Cache e2 that made the table, and the Cache under test, which holds nothing. */

@@ -5,16 +5,15 @@
  * Every entry is judged when it is added; `InvariantError` says what it broke.
  */
 import { createHash } from "node:crypto";
-import { binaryKey } from "../../src/atoms/atom.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
 import { type AtomId, type NodeId, noEngine, type Seq, type SpaceId, schemaSpace } from "../../src/base/ids.js";
+import { type BinaryRange, binaryKey } from "../../src/base/key-ranges.js";
 import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, type Entry, type ProposalEntry, type SplitBody, type TransactionBody } from "../../src/messages/wire/entry.js";
-import type { BinaryRange } from "../../src/sql/local-store.js";
 import { recordHash } from "./catalog-hash.js";
 import type { Coverage } from "./coverage.js";
 

@@ -1,7 +1,7 @@
 /** Whether Caches hold what the catalogs say of them. */
 import type { SpaceId } from "../../src/base/ids.js";
+import { type BinaryRange, overlap } from "../../src/base/key-ranges.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
-import type { BinaryRange } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
 import type { Coverage } from "./coverage.js";
 import type { SimulatedProcess } from "./simulated-process.js";
@@ -52,7 +52,7 @@ export class HoldingWatch {
           "Caches hold what the catalog says",
           told("does not hold it"),
         );
-      if (state === "none") check(!held.some((one) => overlaps(one, range)), "Caches hold what the catalog says", told("holds of it"));
+      if (state === "none") check(!held.some((one) => overlap(one, range)), "Caches hold what the catalog says", told("holds of it"));
     }
   }
 }
@@ -63,8 +63,4 @@ function keyText(key: string | null): string {
 
 function covers(outer: BinaryRange, inner: BinaryRange): boolean {
   return outer.low <= inner.low && (outer.high === null || (inner.high !== null && inner.high <= outer.high));
-}
-
-function overlaps(left: BinaryRange, right: BinaryRange): boolean {
-  return (left.high === null || right.low < left.high) && (right.high === null || left.low < right.high);
 }

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Seq, SpaceId } from "../../src/base/ids.js";
-import { binaryRange, HeldRanges, type KeyRange } from "../../src/sql/held-ranges.js";
+import { binaryRange, type KeyRange } from "../../src/base/key-ranges.js";
+import { HeldRanges } from "../../src/sql/held-ranges.js";
 import { IdBlocks } from "../../src/sql/id-blocks.js";
 
 /** Keys of one byte, so that a range is a set of 256 that a test can keep. */

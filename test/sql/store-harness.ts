@@ -3,13 +3,13 @@ import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
 import { type EngineId, type Life, type ProposalSeq, type Seq, type SpaceId, schemaSpace, type Term } from "../../src/base/ids.js";
+import type { BinaryRange } from "../../src/base/key-ranges.js";
 import { type IndexedColumn, indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import type { SqlValue } from "../../src/base/values.js";
 import { foldName, indexesOf, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
 import { isOvertaken } from "../../src/engines/conflict-text.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
 import type {
-  BinaryRange,
   Changes,
   Chunk,
   KeptTransaction,

@@ -15,11 +15,11 @@
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
  */
 
+import type { BinaryKey, BinaryRange } from "../../base/key-ranges.js";
 import { orderedKeyBytesMax } from "../../base/row-index.js";
 import { encodeSortKeyOf, type KeyColumnOrder } from "../../base/sort-key.js";
 import type { SqlValue } from "../../base/values.js";
 import type { LocalIndex, LocalTable } from "../local-schema.js";
-import type { BinaryKey, BinaryRange } from "../local-store.js";
 import type { Affinity } from "./affinity.js";
 
 export type ValueSource = ConstantSource | JoinedSource;

@@ -17,10 +17,11 @@
  * | checked | tables that its writes needed whole, where constraints wait for the COMMIT | all of them |
  */
 import type { SpaceId } from "../../base/ids.js";
+import type { BinaryRange } from "../../base/key-ranges.js";
 import type { SqlValue } from "../../base/values.js";
 import type { Touches } from "../capture.js";
 import type { LocalForeignKey } from "../local-schema.js";
-import type { BinaryRange, PullNeed } from "../local-store.js";
+import type { PullNeed } from "../local-store.js";
 import type { Parameter } from "../parse/normalise-parameters.js";
 import { isHeldWhole, type StoreState } from "../store-state.js";
 import { keyOfValues } from "../stored-rows.js";

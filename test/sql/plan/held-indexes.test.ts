@@ -7,10 +7,11 @@ import Sqlite from "better-sqlite3";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Seq, SpaceId } from "../../../src/base/ids.js";
+import type { BinaryRange } from "../../../src/base/key-ranges.js";
 import { indexEntryKey } from "../../../src/base/row-index.js";
 import { encodeSortKey, integerKey } from "../../../src/base/sort-key.js";
 import type { SqlValue } from "../../../src/base/values.js";
-import type { BinaryRange, InstallOutcome, PulledRow } from "../../../src/sql/local-store.js";
+import type { InstallOutcome, PulledRow } from "../../../src/sql/local-store.js";
 import { Cluster, step } from "../store-harness.js";
 
 const rowCount = 200;
