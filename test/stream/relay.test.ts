@@ -7,7 +7,7 @@ import { type Member, StreamSimulation } from "./stream-simulation.js";
 /** design: a relay that dies is replaced without a gap in commits longer than this. */
 const gapMsMax = 300;
 
-function opened(seed: number, caches: number, islands = 0): StreamSimulation {
+function opened(seed: number, caches: number, islands = 0, orderEveryMs = 20): StreamSimulation {
   const simulation = new StreamSimulation({
     seed,
     voters: 3,
@@ -21,7 +21,7 @@ function opened(seed: number, caches: number, islands = 0): StreamSimulation {
   });
   const order = (): void => {
     simulation.order();
-    simulation.at(20, order);
+    simulation.at(orderEveryMs, order);
   };
   order();
   simulation.run(7000);
@@ -224,5 +224,41 @@ describe("islands of multicast", () => {
     expect(howMany(members, "unicast")).toBe(members.length);
     for (const member of simulation.members) expect(member.node?.tree.children.length, member.name).toBeLessThanOrEqual(childrenMax);
     expect(longestGapMs(simulation, members, 1000)).toBeLessThan(100);
+  });
+});
+
+/** From the commit at the sequencer to that at each other engine, in order of size. */
+function lagsMs(simulation: StreamSimulation, durationMs: number): readonly number[] {
+  const sequencer = sequencerOf(simulation);
+  const firstSeq = sequencer.deliveredSeq + 1;
+  const committedMs: number[] = [];
+  const reached = new Map(simulation.members.map((member) => [member, sequencer.deliveredSeq as number]));
+  const lags: number[] = [];
+  for (const endMs = simulation.nowMs + durationMs; simulation.nowMs < endMs; ) {
+    simulation.run(1);
+    while (firstSeq + committedMs.length <= sequencer.deliveredSeq) committedMs.push(simulation.nowMs);
+    for (const [member, before] of reached) {
+      for (let seq = Math.max(firstSeq, before + 1); seq <= member.deliveredSeq; seq++) {
+        if (member !== sequencer) lags.push(simulation.nowMs - (committedMs[seq - firstSeq] ?? simulation.nowMs));
+      }
+      reached.set(member, member.deliveredSeq);
+    }
+  }
+  return lags.sort((left, right) => left - right);
+}
+
+describe("losses on every link, in a tree of 43 engines", () => {
+  test.each([
+    { lossPerMille: 10, islands: 0, halfMs: 10, nearlyAllMs: 30 },
+    { lossPerMille: 100, islands: 0, halfMs: 15, nearlyAllMs: 200 },
+    { lossPerMille: 10, islands: 3, halfMs: 10, nearlyAllMs: 30 },
+    { lossPerMille: 100, islands: 3, halfMs: 15, nearlyAllMs: 200 },
+  ])("$lossPerMille ‰, $islands islands: half of all commits come within $halfMs ms, 99 % within $nearlyAllMs ms", (one) => {
+    const simulation = opened(21, 40, one.islands, 5);
+    simulation.setLoss(one.lossPerMille);
+    const lags = lagsMs(simulation, 4000);
+    expect(lags.length).toBeGreaterThan(20_000);
+    expect(lags[lags.length >> 1]).toBeLessThanOrEqual(one.halfMs);
+    expect(lags[Math.floor(lags.length * 0.99)]).toBeLessThanOrEqual(one.nearlyAllMs);
   });
 });

@@ -106,6 +106,8 @@ export class StreamSimulation {
   /** Whom each member's multicast reaches; null: nobody. */
   readonly #islands = new Map<Endpoint, number | null>();
   #isMulticastDead = false;
+  /** Of each datagram, besides faults. */
+  #lossPerMille = 0;
   readonly #sequencers = new Map<Term, Endpoint>();
   /** What was given out as committed, anywhere, ever. */
   readonly committed: LogEntry[] = [];
@@ -301,6 +303,10 @@ export class StreamSimulation {
     }
   }
 
+  setLoss(perMille: number): void {
+    this.#lossPerMille = perMille;
+  }
+
   #areJoined(left: Endpoint, right: Endpoint): boolean {
     return this.#groups.get(left) === this.#groups.get(right);
   }
@@ -417,6 +423,7 @@ export class StreamSimulation {
     const copies = this.#faulty && this.chance(3) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
       if (!this.#areJoined(from.name, to) || this.#deaf.has(to) || (this.#faulty && this.chance(8))) continue;
+      if (this.#lossPerMille > 0 && this.random.integer(1000) < this.#lossPerMille) continue;
       const delayMs = this.#faulty && this.chance(10) ? this.between(1, 300) : this.between(0, 2);
       const bytes = this.#faulty && this.chance(1) ? this.#corrupt(payload) : payload;
       this.at(delayMs, () => this.#deliver(from.name, to, bytes, byMulticast));

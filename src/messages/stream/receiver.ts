@@ -11,13 +11,24 @@ import { Delivery } from "./delivery.js";
 import type { Election } from "./election.js";
 import type { JournalQueue } from "./journal-queue.js";
 import type { Peers } from "./peers.js";
-import { otherPeersFromAttempt, RepairSchedule } from "./repair.js";
+import { otherPeersFromAttempt, RepairSchedule, type RepairWay } from "./repair.js";
 import type { StreamLog } from "./stream-log.js";
 import type { StreamNodeOptions } from "./stream-node-types.js";
 
 const noEntries: FrameEntries = { kind: "entries", entries: [] };
 /** So often the parent is asked before others are: it may lack the same frame, and be asking for it. */
-const parentAttempts = 2;
+const parentAttempts = 4;
+
+/** From this request on, catch-up is tried: what datagrams have not brought so often, the reliable channel will. */
+const catchUpFromAttempt = 6;
+
+/**
+ * An answer of a parent is late after so many round trips, but for the time that its turn may take. Measured round trips have the hiccups of busy machines in
+ * them: beyond the last bound they say nothing.
+ */
+const lateAfterRoundTrips = 1.5;
+const answerMsMin = 5;
+const answerMsMax = 200;
 
 const nothingDurable: HashedSeq = { seq: noSeq, hash: genesisHash };
 
@@ -29,6 +40,8 @@ export interface ReceiverHost {
   election(): Election;
   /** From whom it hears the stream, where that is not the sequencer. */
   parent(): Endpoint | null;
+  /** That one sends by unicast, and answers within so many milliseconds; null: neither is known. */
+  parentRoundTripMs(): number | null;
   onRepairAsked(of: Endpoint): void;
   send(to: Endpoint, channel: "datagram" | "reliable", message: StreamMessage): void;
   needSnapshot(): void;
@@ -57,6 +70,10 @@ export class Receiver {
   readonly #staleSequencers = new Set<Endpoint>();
   /** The progress at which the lack of a snapshot was told. */
   #snapshotProgress = -1;
+  /** Of the last request for repair. */
+  #asked: Endpoint | null = null;
+  /** Came by repair, and was not passed on yet. */
+  #repaired: { readonly from: Seq; readonly through: Seq } | null = null;
 
   /** `commitSeq`: of what the log has. */
   constructor(host: ReceiverHost, commitSeq: Seq) {
@@ -100,6 +117,7 @@ export class Receiver {
     this.delivery.restart();
     this.#catchUp.stop();
     this.#repair.rest();
+    this.#repaired = null;
     this.#heardRound = 0;
     this.#heardCommitSeq = noSeq;
     this.#ackedRound = 0;
@@ -134,21 +152,46 @@ export class Receiver {
 
   /** A repair of committed entries: whoever sends them, every later sequencer has them. */
   onCommittedFrame(frame: FrameMessage): void {
-    this.#receive(frame);
+    this.#receiveRepair(frame);
   }
 
-  /** A frame of the sequencer of the own term. */
-  onFrame(from: Endpoint, frame: FrameMessage, nowMs: number): void {
+  /** A frame of the sequencer of the own term; `isLive`: one that goes to all, sooner or later. */
+  onFrame(from: Endpoint, frame: FrameMessage, isLive: boolean, nowMs: number): void {
     const election = this.#host.election();
     if (election.sequencer !== from || this.#isDisconnected) this.#helloDue = true;
     this.#isDisconnected = false;
     election.hear(from, nowMs);
     if (frame.round > this.#heardRound) this.#heardRound = frame.round;
-    this.#receive(frame);
+    if (isLive) this.#receive(frame);
+    else this.#receiveRepair(frame);
   }
 
   onStaleSequencer(from: Endpoint): void {
     this.#staleSequencers.add(from);
+  }
+
+  /** Those who hear the stream from here miss what was missing here: it is remembered for them. What catch-up brings is too much for datagrams. */
+  #receiveRepair(frame: FrameMessage): void {
+    const before = this.delivery.matchedSeq;
+    this.#receive(frame);
+    const count = frame.content.kind === "entries" ? frame.content.entries.length : 1;
+    const from = Math.max(before + 1, frame.firstSeq) as Seq;
+    const through = Math.min(this.delivery.matchedSeq, frame.firstSeq + count - 1) as Seq;
+    if (from > through || this.#catchUp.isActive) return;
+    this.#repaired = {
+      from: Math.min(from, this.#repaired?.from ?? from) as Seq,
+      through: Math.max(through, this.#repaired?.through ?? through) as Seq,
+    };
+  }
+
+  /** What was repaired and is committed, each entry once; null: nothing. */
+  takeRepaired(): { readonly from: Seq; readonly through: Seq } | null {
+    const repaired = this.#repaired;
+    const { commitSeq } = this.delivery;
+    if (repaired === null || commitSeq < repaired.from) return null;
+    const through = Math.min(repaired.through, commitSeq) as Seq;
+    this.#repaired = through < repaired.through ? { from: (through + 1) as Seq, through: repaired.through } : null;
+    return { from: repaired.from, through };
   }
 
   #receive(frame: FrameMessage): void {
@@ -218,13 +261,24 @@ export class Receiver {
     }
     const from = this.#missingSeq;
     const offset = delivery.assembledBytes;
-    const attempts = this.#repair.missing(from, offset, nowMs);
+    const attempts = this.#repair.missing(from, offset, this.#repairWay(), nowMs);
     if (attempts === null) return;
     const source = this.#repairSource(attempts);
     if (source === null) return;
+    if (attempts >= catchUpFromAttempt) {
+      this.#catchUp.start(source, nowMs);
+      return;
+    }
+    this.#asked = source;
     const through = Math.max(from, delivery.gapEnd) as Seq;
     this.#host.onRepairAsked(source);
     this.#host.send(source, "datagram", { kind: "repairRequest", term: this.#host.election().term, from, offset, through });
+  }
+
+  #repairWay(): RepairWay {
+    const roundTripMs = this.#host.parentRoundTripMs();
+    if (roundTripMs === null) return { isOrdered: false, answerMs: 2 * this.#host.options.limits.repairDelayMsMax };
+    return { isOrdered: true, answerMs: Math.min(answerMsMax, answerMsMin + lateAfterRoundTrips * roundTripMs) };
   }
 
   /**
@@ -256,9 +310,7 @@ export class Receiver {
   }
 
   onRepairRefusal(from: Endpoint, refusal: RepairRefusal, nowMs: number): void {
-    const { sequencer } = this.#host.election();
-    const isSource = sequencer === null || sequencer === from || this.#host.parent() === from;
-    if (isSource && refusal.from === this.#missingSeq) this.#catchUp.start(from, nowMs);
+    if (from === this.#asked && refusal.from === this.#missingSeq) this.#catchUp.start(from, nowMs);
   }
 
   onCatchUpEnd(from: Endpoint, end: CatchUpEnd, nowMs: number): void {

@@ -84,6 +84,7 @@ export class StreamNode implements StreamView {
         peers: this.#peers,
         election: () => this.#election,
         parent: () => this.#tree.parent,
+        parentRoundTripMs: () => this.#tree.parentRoundTripMs,
         onRepairAsked: (of) => this.#tree.onRepairAsked(of),
         send: (to, channel, message) => this.#send(to, channel, message),
         needSnapshot: () => this.#effects.push({ kind: "needSnapshot" }),
@@ -105,7 +106,8 @@ export class StreamNode implements StreamView {
       push: (effect) => this.#effects.push(effect),
     });
     const frameHeader = () => this.#frameHeader();
-    this.#repairServer = new RepairServer(this.#log, limits, { send, sendDatagram, frameHeader });
+    const multicast = (payload: Buffer) => this.#effects.push({ kind: "multicast", payload });
+    this.#repairServer = new RepairServer(this.#log, limits, { send, sendDatagram, multicast, frameHeader });
     this.#catchUpServer = new CatchUpServer({
       send: (to, message) => this.#send(to, "reliable", message),
       sendPayload: (to, payload) => this.#sendPayload(to, "reliable", payload),
@@ -322,6 +324,9 @@ export class StreamNode implements StreamView {
 
   #endReceiversTurn(): boolean {
     this.#receiver.endTurn(this.#nowMs);
+    const repaired = this.#receiver.takeRepaired();
+    if (repaired !== null) for (const to of this.#tree.below) this.#repairServer.passOn(to, repaired.from, repaired.through);
+    this.#repairServer.answerWaiting(this.#giveThrough());
     this.#repairServer.sendFrames(this.#options.limits.datagramsPerTurnMax);
     return this.#repairServer.isBusy;
   }
@@ -458,7 +463,7 @@ export class StreamNode implements StreamView {
     const frame = this.#tree.open(message);
     this.#election.raiseTerm(frame.term, this.#nowMs);
     if (frame.term < this.term) this.#receiver.onStaleSequencer(message.origin);
-    else if (this.#tree.take(from, message, payload, byMulticast)) this.#onFrame(message.origin, frame);
+    else if (this.#tree.take(from, message, payload, byMulticast)) this.#onFrame(message.origin, frame, true);
   }
 
   #onMessage(from: Endpoint, message: Exclude<StreamMessage, RelayedMessage>, byMulticast: boolean): void {
@@ -467,8 +472,8 @@ export class StreamNode implements StreamView {
     if (message.kind !== "voteRequest" && message.kind !== "voteReply") this.#election.raiseTerm(message.term, nowMs);
     switch (message.kind) {
       case "frame":
-        if (byMulticast && message.term === this.term) this.#tree.onRoot(from);
-        this.#onFrame(from, message);
+        if (byMulticast && message.term === this.term && !message.committed) this.#tree.onRoot(from);
+        this.#onFrame(from, message, byMulticast);
         break;
       case "subscribe":
         this.#tree.onSubscribe(from, message);
@@ -507,7 +512,7 @@ export class StreamNode implements StreamView {
     }
   }
 
-  #onFrame(from: Endpoint, frame: FrameMessage): void {
+  #onFrame(from: Endpoint, frame: FrameMessage, isLive: boolean): void {
     if (frame.sender === this.#options.nodeId && frame.sender !== noNode) return;
     if (frame.committed) {
       if (this.role !== "sequencer" && this.#election.role !== "candidate") this.#receiver.onCommittedFrame(frame);
@@ -519,7 +524,7 @@ export class StreamNode implements StreamView {
       return;
     }
     assert(this.#replication === null, `${from} is sequencer of term ${frame.term} too`);
-    this.#receiver.onFrame(from, frame, this.#nowMs);
+    this.#receiver.onFrame(from, frame, isLive, this.#nowMs);
   }
 
   #onAck(from: Endpoint, ack: AckMessage): void {

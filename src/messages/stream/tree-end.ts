@@ -18,6 +18,7 @@ import {
 import { Links } from "./links.js";
 import { Relay } from "./relay.js";
 import type { TreeEngine } from "./relay-tree.js";
+import { segment } from "./repair-server.js";
 import { Sources } from "./sources.js";
 import type { StreamEffect, TreePlace } from "./stream-node-types.js";
 
@@ -90,6 +91,17 @@ export class TreeEnd {
   /** Whom to ask for what was lost, before the sequencer; null: nobody better. */
   get parent(): Endpoint | null {
     return this.#sources.parent;
+  }
+
+  /** null: not known, or it sends by multicast. */
+  get parentRoundTripMs(): number | null {
+    const { by, parent } = this.#sources;
+    return by === "unicast" && parent !== null ? this.#links.of(parent).roundTripMs : null;
+  }
+
+  /** Who hears the stream from here. */
+  get below(): readonly (Endpoint | typeof segment)[] {
+    return this.#relay.multicasts(this.#host.nowMs()) ? [...this.subscribers, segment] : this.subscribers;
   }
 
   get subscribers(): readonly Endpoint[] {
