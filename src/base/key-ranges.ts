@@ -2,7 +2,7 @@
  * Ranges of sort keys, [low, high); a high of null is the end. As binary strings (latin1) they compare like their bytes, and faster: ranges are
  * looked up with every statement, row and entry.
  */
-import { compareBytes } from "./bytes.js";
+import { type ByteReader, type ByteWriter, compareBytes } from "./bytes.js";
 
 /** A sort key as a string of its bytes (latin1): cheap to compare, to hash and to send between threads. */
 export type BinaryKey = string;
@@ -31,6 +31,15 @@ export function binaryRange(range: KeyRange): BinaryRange {
 /** The range that has this key alone. */
 export function rangeOfKey(key: BinaryKey): BinaryRange {
   return { low: key, high: `${key}\0` };
+}
+
+export function writeRange(writer: ByteWriter, { low, high }: BinaryRange): void {
+  writer.bytes(Buffer.from(low, "latin1")).bool(high !== null);
+  if (high !== null) writer.bytes(Buffer.from(high, "latin1"));
+}
+
+export function readRange(reader: ByteReader): BinaryRange {
+  return { low: binaryKey(reader.bytes()), high: reader.bool() ? binaryKey(reader.bytes()) : null };
 }
 
 export function contains(range: KeyRange, key: Uint8Array): boolean {

@@ -1,21 +1,22 @@
 /**
  * The record catalogs of all spaces: atoms by id, and by key within their space. Ranges never overlap and leave no gap.
  *
- * An Archive has them all. A Cache that joined later has those that it has needed (engines/catalog-pulls.ts); of the others it knows what the
- * root catalog says: that they exist, and how many atoms they have.
+ * An Archive has them all. A Cache that joined later has those parts that it has needed (engines/catalog-pulls.ts); of the others it knows what the
+ * root catalog says: that they exist, and how many atoms they have. What an engine holds or originates, it knows.
  */
 import type { Atom } from "../atoms/atom.js";
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { AtomId, EngineId, SpaceId } from "../base/ids.js";
+import { type BinaryKey, type BinaryRange, readRange, wholeRange, writeRange } from "../base/key-ranges.js";
 import { HeldAtoms } from "./held-atoms.js";
 import { type AtomPages, SpaceAtoms } from "./space-atoms.js";
 
 export class AtomMap {
   readonly #byId = new Map<AtomId, Atom>();
   readonly #bySpace = new Map<SpaceId, SpaceAtoms>();
-  /** Record catalogs that are not here: how many atoms they have. */
-  readonly #lacking = new Map<SpaceId, number>();
+  /** Those of which parts are not here. */
+  readonly #lacking = new Set<SpaceId>();
   #held: HeldAtoms | null = null;
 
   /** What the engine of `watch` holds; null: nobody's is watched. */
@@ -36,7 +37,7 @@ export class AtomMap {
   /** Of all spaces. */
   get total(): number {
     let total = this.#byId.size;
-    for (const count of this.#lacking.values()) total += count;
+    for (const space of this.#lacking) total += this.#bySpace.get(space)?.unknown ?? 0;
     return total;
   }
 
@@ -52,46 +53,62 @@ export class AtomMap {
     return this.#bySpace.get(space)?.toArray() ?? [];
   }
 
+  /** Known or not. */
   countOf(space: SpaceId): number {
-    return this.#bySpace.get(space)?.count ?? this.#lacking.get(space) ?? 0;
+    const atoms = this.#bySpace.get(space);
+    return atoms === undefined ? 0 : atoms.count + atoms.unknown;
   }
 
-  /** Those whose record catalog is here. */
+  knownOf(space: SpaceId): number {
+    return this.#bySpace.get(space)?.count ?? 0;
+  }
+
   spaces(): IterableIterator<SpaceId> {
     return this.#bySpace.keys();
   }
 
-  /** Spaces whose record catalog is not here, with the count of their atoms. */
-  lacking(): ReadonlyMap<SpaceId, number> {
+  /** Spaces of whose record catalog parts are not here. */
+  lacking(): ReadonlySet<SpaceId> {
     return this.#lacking;
   }
 
-  /** Whether the space exists and its record catalog is not here. */
-  lacks(space: SpaceId): boolean {
-    return this.#lacking.has(space);
+  /** What of the ranges is not known here; null: of all of it. */
+  gapsWithin(space: SpaceId, ranges: readonly BinaryRange[] | null): readonly BinaryRange[] {
+    const atoms = this.#bySpace.get(space);
+    if (atoms === undefined || atoms.gaps.length === 0) return [];
+    return ranges === null ? atoms.gaps : ranges.flatMap((range) => atoms.gapsWithin(range));
   }
 
-  /** The space's record catalog is elsewhere. */
-  lack(space: SpaceId, count: number): void {
-    assert(!this.#bySpace.has(space), `the record catalog of space ${space} is here`);
-    this.#lacking.set(space, count);
+  /** These parts of the space's record catalog are elsewhere; it has so many atoms there. Atoms between them are added one by one. */
+  lack(space: SpaceId, count: number, gaps: readonly BinaryRange[] = [wholeRange]): void {
+    this.#ofSpace(space).beginWithGaps(gaps, count);
+    this.#lacking.add(space);
   }
 
-  /** A space that is not here has so many atoms more. */
-  countMore(space: SpaceId, count: number): void {
-    const known = this.#lacking.get(space);
-    if (known !== undefined) this.#lacking.set(space, known + count);
+  /** What is not known of the space has so many atoms more. */
+  countUnknown(space: SpaceId, more: number): void {
+    if (this.#lacking.has(space)) this.#bySpace.get(space)?.countUnknown(more);
   }
 
-  /** Takes a space's record catalog over from another map, which is not used any more. */
-  adopt(space: SpaceId, other: AtomMap): void {
-    const atoms = other.#bySpace.get(space);
-    assert(atoms !== undefined && this.#lacking.delete(space), `the record catalog of space ${space} was not lacking`);
-    this.#bySpace.set(space, atoms);
-    for (const atom of atoms) {
+  /** `atoms` are all that the range has. Returns those that were not known. */
+  learn(space: SpaceId, range: BinaryRange, atoms: readonly Atom[]): readonly Atom[] {
+    const known = this.#bySpace.get(space);
+    if (known === undefined) return [];
+    const learned = known.learn(range, atoms);
+    for (const atom of learned) {
       this.#byId.set(atom.id, atom);
       this.#held?.set(atom);
     }
+    if (known.gaps.length === 0) this.#lacking.delete(space);
+    return learned;
+  }
+
+  /** A known atom is known no more. */
+  forget(atom: Atom): void {
+    this.#bySpace.get(atom.space)?.forget(atom.lowKey);
+    this.#byId.delete(atom.id);
+    this.#held?.delete(atom.id);
+    this.#lacking.add(atom.space);
   }
 
   /** The space's atoms of now, in key order, whatever comes later. */
@@ -99,36 +116,41 @@ export class AtomMap {
     return this.#bySpace.get(space)?.snapshot() ?? [];
   }
 
-  /** The atom whose range has the key (a latin1 string of its bytes). */
-  at(space: SpaceId, key: string): Atom | undefined {
+  /** The atom whose range has the key, where it is known. */
+  at(space: SpaceId, key: BinaryKey): Atom | undefined {
     return this.#bySpace.get(space)?.at(key);
   }
 
-  /** Those with keys of [low, high); null is the end. */
-  overlapping(space: SpaceId, low: string, high: string | null): readonly Atom[] {
+  /** Those known with keys of [low, high); null is the end. */
+  overlapping(space: SpaceId, low: BinaryKey, high: BinaryKey | null): readonly Atom[] {
     return this.#bySpace.get(space)?.overlapping(low, high) ?? [];
   }
 
-  /** Where the atom's range ends: the next one's low key, or null at the space's end. */
+  /** Where the atom's range ends; null: at the space's end. */
   highOf(atom: Atom): Buffer | null {
-    return this.#bySpace.get(atom.space)?.after(atom.lowKey)?.low ?? null;
+    const high = this.highKeyOf(atom);
+    return high === null ? null : Buffer.from(high, "latin1");
   }
 
   /** Likewise, as a string to compare keys with. */
-  highKeyOf(atom: Atom): string | null {
-    return this.#bySpace.get(atom.space)?.after(atom.lowKey)?.lowKey ?? null;
+  highKeyOf(atom: Atom): BinaryKey | null {
+    return this.#bySpace.get(atom.space)?.endOf(atom.lowKey) ?? null;
   }
 
   add(atom: Atom): void {
     assert(!this.#byId.has(atom.id), `atom ${atom.id} twice`);
     this.#byId.set(atom.id, atom);
-    let atoms = this.#bySpace.get(atom.space);
+    this.#ofSpace(atom.space).add(atom);
+    this.#held?.set(atom);
+  }
+
+  #ofSpace(space: SpaceId): SpaceAtoms {
+    let atoms = this.#bySpace.get(space);
     if (atoms === undefined) {
       atoms = new SpaceAtoms();
-      this.#bySpace.set(atom.space, atoms);
+      this.#bySpace.set(space, atoms);
     }
-    atoms.add(atom);
-    this.#held?.set(atom);
+    return atoms;
   }
 
   /** Same id, same low key. */
@@ -140,12 +162,12 @@ export class AtomMap {
     this.#held?.set(atom);
   }
 
-  /** Of a space, at most `count`, in order, from the one that has the key. */
-  from(space: SpaceId, key: string, count: number): readonly Atom[] {
+  /** Of a space, at most `count` of those known, in order, from the one that has the key or comes before it. */
+  from(space: SpaceId, key: BinaryKey, count: number): readonly Atom[] {
     return this.#bySpace.get(space)?.from(key, count) ?? [];
   }
 
-  /** The neighbour behind it. */
+  /** The neighbour behind it, where it is known. */
   after(atom: Atom): Atom | undefined {
     return this.#bySpace.get(atom.space)?.after(atom.lowKey);
   }
@@ -176,14 +198,17 @@ export class AtomMap {
   }
 }
 
-/** Of a space whose record catalog is elsewhere. */
-export function encodeCount(count: number): Buffer {
-  return new ByteWriter(8).varint(count).finish();
+/** What of a space's record catalog is elsewhere: its gaps, and how many atoms they have. */
+export function encodeGaps(count: number, gaps: readonly BinaryRange[] = [wholeRange]): Buffer {
+  const writer = new ByteWriter(16).varint(count).varint(gaps.length);
+  for (const gap of gaps) writeRange(writer, gap);
+  return writer.finish();
 }
 
-export function decodeCount(bytes: Uint8Array): number {
+export function decodeGaps(bytes: Uint8Array): { readonly count: number; readonly gaps: readonly BinaryRange[] } {
   const reader = new ByteReader(bytes);
   const count = reader.varint();
+  const gaps = reader.list(readRange, 2);
   reader.end();
-  return count;
+  return { count, gaps };
 }

@@ -2,7 +2,7 @@
  * The protocol state that every engine derives from the stream, entry by entry, at once and alike: members, voters, schema, record
  * catalogs with ownership, sequences, and which proposals are decided (design.md §2 "two speeds", §5).
  *
- * A Cache that joined later lacks the record catalogs that it has not needed yet (AtomMap); entries say enough for what it does know. The
+ * A Cache that joined later lacks the parts of record catalogs that it has not needed yet (AtomMap); entries say enough for what it does know. The
  * sequencer keeps a second one that also counts its log's tail: what proposals' fences are checked against (§6). Who comes next as an originator
  * is in `ownership.ts`.
  *
@@ -34,7 +34,7 @@ import {
   schemaAtom,
   schemaSpace,
 } from "../base/ids.js";
-import { binaryKey } from "../base/key-ranges.js";
+import { binaryKey, KeyRanges, wholeRange } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import {
   type AtomSize,
@@ -52,7 +52,7 @@ import {
   type SplitBody,
   sumOfSizes,
 } from "../messages/wire/entry.js";
-import { AtomMap, decodeCount, encodeCount } from "./atom-map.js";
+import { AtomMap, decodeGaps, encodeGaps } from "./atom-map.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
 import { dropObjection, handoffObjection, mergeObjection, splitObjection } from "./objections.js";
 import { demoted, handedOver, inherited, merged, taken } from "./ownership.js";
@@ -345,7 +345,7 @@ export class Catalog {
     }
     const atom = this.atoms.get(body.atom);
     if (atom === undefined) {
-      this.atoms.countMore(body.space, body.pieces.length);
+      this.atoms.countUnknown(body.space, body.pieces.length);
       return [];
     }
     const [first, ...sizes] = sizesOfPieces(atom, body);
@@ -364,10 +364,14 @@ export class Catalog {
   }
 
   #applyMerge({ space, atoms: ids, into }: MergeBody, seq: Seq): CatalogEvent[] {
-    const [first, ...rest] = ids.flatMap((id) => this.atoms.get(id) ?? []);
-    if (first === undefined) {
-      this.atoms.countMore(space, 1 - ids.length);
-      return [];
+    const known = ids.flatMap((id) => this.atoms.get(id) ?? []);
+    const [first, ...rest] = known;
+    if (first === undefined || known.length < ids.length) {
+      // Whose end or beginning is not known here, is not known: this engine holds none of them, as their holders are the same.
+      for (const atom of known) this.atoms.forget(atom);
+      for (const { id } of known) this.oversize.delete(id);
+      this.atoms.countUnknown(space, 1 - ids.length + known.length);
+      return known.length === 0 ? [] : [{ kind: "merged", atoms: known.map(({ id }) => id) }];
     }
     const atom = merged(first, rest, into, seq);
     this.atoms.merge([first, ...rest], atom);
@@ -451,7 +455,7 @@ export class Catalog {
     const names = ["v", "m"];
     for (const id of this.#members.keys()) names.push(`e:${id}`);
     for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
-    for (const space of this.atoms.lacking().keys()) names.push(`c:${space}`);
+    for (const space of this.atoms.lacking()) names.push(`c:${space}`);
     for (const [name] of this.schema.records()) names.push(`s:${name}`);
     for (const space of this.schema.tables.keys()) names.push(`t:${space}`);
     return new Map(names.map((name) => [name, this.#encode(name) ?? emptyBytes]));
@@ -467,7 +471,7 @@ export class Catalog {
       else if (name === "m") catalog.#mark = decodeMark(bytes);
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
       else if (name.startsWith("a:")) catalog.loadAtom(decodeAtom(bytes));
-      else if (name.startsWith("c:")) catalog.atoms.lack(Number(id) as SpaceId, decodeCount(bytes));
+      else if (name.startsWith("c:")) catalog.#loadGaps(Number(id) as SpaceId, bytes);
       else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
       else if (name.startsWith("t:")) catalog.schema.loadTable(bytes);
     }
@@ -483,7 +487,7 @@ export class Catalog {
       const member = this.#members.get(Number(id) as EngineId);
       return member === undefined ? null : encodeMember(member);
     }
-    if (name.startsWith("c:")) return encodeCount(this.atoms.countOf(Number(id) as SpaceId));
+    if (name.startsWith("c:")) return this.#encodeGaps(Number(id) as SpaceId);
     if (name.startsWith("s:")) return this.schema.encodeRecord(id);
     if (name.startsWith("t:")) return this.schema.encodeTable(Number(id) as SpaceId);
     const atom = this.atoms.get(Number(id) as AtomId);
@@ -505,10 +509,22 @@ export class Catalog {
     this.#weigh(atom);
   }
 
-  /** Takes a space's record catalog over from another catalog, which is not used any more. */
-  adopt(space: SpaceId, other: Catalog): void {
-    this.atoms.adopt(space, other.atoms);
-    for (const id of other.oversize) if (this.atoms.get(id)?.space === space) this.oversize.add(id);
+  /** What another catalog, of the same seq, knows of a space is known here from now on. */
+  learn(space: SpaceId, other: Catalog): void {
+    const gaps = new KeyRanges([wholeRange]);
+    for (const gap of other.atoms.gapsWithin(space, null)) gaps.remove(gap);
+    for (const known of gaps.pieces) {
+      for (const atom of this.atoms.learn(space, known, other.atoms.overlapping(space, known.low, known.high))) this.#weigh(atom);
+    }
+  }
+
+  #encodeGaps(space: SpaceId): Buffer {
+    return encodeGaps(this.atoms.countOf(space) - this.atoms.knownOf(space), this.atoms.gapsWithin(space, null));
+  }
+
+  #loadGaps(space: SpaceId, bytes: Uint8Array): void {
+    const { count, gaps } = decodeGaps(bytes);
+    this.atoms.lack(space, count, gaps);
   }
 
   #loadVoters(bytes: Uint8Array): void {

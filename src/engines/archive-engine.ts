@@ -267,7 +267,7 @@ export class ArchiveEngine {
     return new Promise((resolve) => this.#onMember.push(resolve));
   }
 
-  /** "" when it is ordered, else why not. */
+  /** "" when it is committed and applied here, else why not. */
   removeVoter(nodeId: NodeId): Promise<string> {
     const host = this.#host;
     if (host === null) return Promise.resolve("this engine is not up yet");

@@ -34,7 +34,7 @@ export class CacheSide {
     this.pulls = new PullManager(context, this.local, proposals, this.catalogs);
     this.rows = new RowSource(context, this.local);
     const silent = new SilentOriginators(context);
-    this.ids = new IdBlocks(context, this.local, desk, silent);
+    this.ids = new IdBlocks(context, this.local, desk, silent, this.catalogs);
     this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent);
     this.eviction = new Eviction(context, this.local, proposals, this.pulls, () => this.transactions.needs(), memoryBytes);
   }

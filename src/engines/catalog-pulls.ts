@@ -1,8 +1,8 @@
 /**
- * Brings this Cache the record catalogs that it needs (design.md §5). It began with the root catalog, which names every space and counts its
- * atoms. What it holds atoms of, asks permission in, or is asked to list, it must know atom by atom: the space's catalog is pulled from an
- * Archive, part by part, all of one seq. Meanwhile the entries that may concern it are kept; what came after that seq is applied to it when it
- * is installed, and from then on it follows the stream like all that is here. Spaces that DDL makes are here from birth.
+ * Brings this Cache the parts of record catalogs that it needs (design.md §5). It began with the root catalog, which names every space and counts its
+ * atoms. What it holds atoms of, asks permission in, or is asked to list, it must know atom by atom: those ranges of the space's catalog are pulled from
+ * an Archive, with some atoms behind them, part by part, all of one seq. Meanwhile the entries that may concern them are kept; what came after that
+ * seq is applied to them when they are installed, and from then on they follow the stream like all that is here. Spaces that DDL makes are here from birth.
  *
  * | while a catalog is pulled | what follows |
  * |---|---|
@@ -11,15 +11,17 @@
  * | the source is lost, silent, or has given the read up | begins again with the first part, at another Archive: "catalog pull restarted" |
  * | kept entries are more than their limit | every pull begins again, from this Cache's seq on, and none are kept from before: "buffer overflow" |
  * | the space is dropped | the pull is over, and who waited for it goes on: "space gone during a catalog pull" |
+ * | a MERGE of known and unknown atoms makes a gap of what was here | who waited for it asks for that again |
  * | no Archive is a member | waits for one |
  * | this Cache starts over | all of it is gone with the old core; what still arrives for it has a number that nobody knows |
  *
- * An engine originates atoms only in spaces whose catalog it has: it made them, or was a holder or an id block's taker, and both need it.
+ * An engine knows the atoms that it holds and originates: it made them, or was a holder or an id block's taker, and both name atoms that they know. An
+ * atom that is known stays so through SPLITs; and one that a MERGE takes away is gone for all, so that what names it is refused.
  */
-import { type Atom, decodeAtom } from "../atoms/atom.js";
-import { MalformedBytesError } from "../base/bytes.js";
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { type BinaryRange, KeyRanges, wholeRange } from "../base/key-ranges.js";
 import { Catalog } from "../catalog/catalog.js";
+import { type AtomRun, addToRuns } from "../catalog/catalog-records.js";
 import { encodeMember } from "../catalog/member.js";
 import type { CatalogMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
@@ -33,8 +35,18 @@ const sourceSilentMs = 2000;
 /** Before another Archive is asked where one has given up, or none was there. Milliseconds. */
 const againMs = 20;
 
+/** Ranges in one question; who needs more asks for the whole. */
+const rangesMax = 1024;
+
+/** Of a space's record catalog; `ranges` null: all of it. */
+export interface CatalogNeed {
+  readonly space: SpaceId;
+  readonly ranges: readonly BinaryRange[] | null;
+}
+
 interface Pull {
   readonly space: SpaceId;
+  readonly ranges: KeyRanges;
   /** Entries after this one are kept for it. */
   since: Seq;
   /** The members' records at `since`: what a departure does to an atom depends on who was there. */
@@ -47,7 +59,7 @@ interface Pull {
   part: number;
   /** What the parts are of; 0 before the first one. */
   seq: Seq;
-  atoms: Atom[];
+  runs: AtomRun[];
   isWhole: boolean;
 }
 
@@ -60,9 +72,10 @@ interface Kept {
 export class CatalogPulls {
   readonly #context: CoreContext;
   readonly #limits: CatalogLimits;
-  readonly #pulls = new Map<SpaceId, Pull>();
-  readonly #wanted = new Set<SpaceId>();
-  #waiting: { readonly spaces: readonly SpaceId[]; readonly then: () => void }[] = [];
+  readonly #pulls = new Set<Pull>();
+  /** To be pulled at the next turn's end that has room. */
+  readonly #wanted = new Map<SpaceId, KeyRanges>();
+  #waiting: { readonly needs: readonly CatalogNeed[]; readonly then: () => void }[] = [];
   /** In order; what the youngest pull needs is a tail of what the oldest does. */
   #kept: Kept[] = [];
   #keptBytes = 0;
@@ -79,16 +92,22 @@ export class CatalogPulls {
     this.#nextSource = context.random.integer(1024);
   }
 
-  /** `then` is called when the record catalogs of all the spaces are here, or the spaces gone. At once where they are. */
-  ensure(spaces: Iterable<SpaceId>, then: () => void): void {
-    const { atoms } = this.#context.catalog;
-    const lacking = [...spaces].filter((space) => atoms.lacks(space));
-    if (lacking.length === 0) {
-      then();
-      return;
-    }
-    for (const space of lacking) if (!this.#pulls.has(space)) this.#wanted.add(space);
-    this.#waiting.push({ spaces: lacking, then });
+  /** `then` is called when what is needed is known here, or the spaces are gone. At once where it is. */
+  ensure(needs: Iterable<CatalogNeed>, then: () => void): void {
+    const lacking = [...needs].filter((need) => this.#want(need));
+    if (lacking.length === 0) then();
+    else this.#waiting.push({ needs: lacking, then });
+  }
+
+  /** False: nothing of it is lacking. */
+  #want({ space, ranges }: CatalogNeed): boolean {
+    const gaps = this.#context.catalog.atoms.gapsWithin(space, ranges);
+    if (gaps.length === 0) return false;
+    for (const pull of this.#pulls) if (pull.space === space && gaps.every((gap) => pull.ranges.holds(gap))) return true;
+    const wanted = this.#wanted.get(space) ?? new KeyRanges();
+    for (const gap of gaps) wanted.add(gap);
+    this.#wanted.set(space, wanted.pieces.length > rangesMax ? new KeyRanges([wholeRange]) : wanted);
+    return true;
   }
 
   /** A committed entry, after the catalog has applied it. */
@@ -103,25 +122,27 @@ export class CatalogPulls {
   #mayConcern(entry: Entry): boolean {
     if (entry.kind === "noop" || entry.kind === "refused" || entry.kind === "voters") return false;
     if (entry.kind !== "proposal" || entry.body.kind !== "transaction") return true;
-    return entry.body.parts.some((part) => part.kind === "rows" && this.#pulls.has(part.table));
+    const { parts } = entry.body;
+    for (const { space } of this.#pulls) if (parts.some((part) => part.kind === "rows" && part.table === space)) return true;
+    return false;
   }
 
   #overflow(): void {
     this.counters.overflowed++;
     this.#context.log("debug", "pulls of catalogs start again: too many changes while they ran", { spaces: this.#pulls.size });
-    for (const pull of this.#pulls.values()) Object.assign(pull, this.#beginning());
+    for (const pull of this.#pulls) Object.assign(pull, this.#beginning());
     this.#trim();
   }
 
   /** What no pull needs any more. */
   #trim(): void {
     let oldest = Number.POSITIVE_INFINITY;
-    for (const { since } of this.#pulls.values()) oldest = Math.min(oldest, since);
+    for (const { since } of this.#pulls) oldest = Math.min(oldest, since);
     this.#kept = this.#kept.filter(({ seq }) => seq > oldest);
     this.#keptBytes = this.#kept.reduce((sum, { byteCount }) => sum + byteCount, 0);
   }
 
-  #beginning(): Omit<Pull, "space"> {
+  #beginning(): Omit<Pull, "space" | "ranges"> {
     const { catalog, appliedSeq } = this.#context;
     const members = new Map([...catalog.members.values()].map((member): [string, Uint8Array] => [`e:${member.id}`, encodeMember(member)]));
     members.set("v", catalog.encodeVoters());
@@ -130,21 +151,23 @@ export class CatalogPulls {
 
   spaceGone(space: SpaceId): void {
     this.#wanted.delete(space);
-    if (this.#pulls.delete(space)) this.counters.gone++;
+    for (const pull of this.#pulls) {
+      if (pull.space !== space) continue;
+      this.#pulls.delete(pull);
+      this.counters.gone++;
+    }
     this.#wake();
   }
 
   onReply(from: Endpoint, message: CatalogMessage): void {
-    const pull = this.#pulls.get(message.catalog);
-    if (pull === undefined || pull.question !== message.pull || pull.source !== from) return;
+    const pull = [...this.#pulls].find(({ question }) => question === message.pull && question !== 0);
+    if (pull === undefined || pull.space !== message.catalog || pull.source !== from) return;
     if (message.read === 0 || message.part !== pull.part) {
       this.#restart(pull);
       return;
     }
-    const atoms = [...message.records.values()].map(decodeAtom);
-    checkOrder(pull.space, pull.atoms.at(-1), atoms);
+    addToRuns(pull.runs, pull.space, message.records);
     this.counters.parts++;
-    for (const atom of atoms) pull.atoms.push(atom);
     pull.seq = message.position.seq;
     pull.read = message.read;
     pull.part++;
@@ -155,7 +178,7 @@ export class CatalogPulls {
   }
 
   disconnected(endpoint: Endpoint): void {
-    for (const pull of this.#pulls.values()) if (pull.source === endpoint && !pull.isWhole) this.#restart(pull);
+    for (const pull of this.#pulls) if (pull.source === endpoint && !pull.isWhole) this.#restart(pull);
   }
 
   /** Another Archive is asked at the next turn that is not too soon. What is kept, is kept: the next seq is no older than `since` either. */
@@ -165,15 +188,15 @@ export class CatalogPulls {
   }
 
   turnEnd(): void {
-    for (const space of this.#wanted) {
+    for (const [space, ranges] of this.#wanted) {
       if (this.#pulls.size >= pullsAtOnceMax) break;
       this.#wanted.delete(space);
-      this.#pulls.set(space, { space, ...this.#beginning() });
+      this.#pulls.add({ space, ranges, ...this.#beginning() });
     }
     if (this.#pulls.size === 0) return;
     const { nowMs } = this.#context;
     const archives = this.#context.archives();
-    for (const pull of this.#pulls.values()) {
+    for (const pull of this.#pulls) {
       if (pull.isWhole) continue;
       if (pull.source !== null && nowMs - pull.askedMs > sourceSilentMs) this.#restart(pull);
       if (pull.source !== null || nowMs - pull.askedMs < againMs) continue;
@@ -187,13 +210,16 @@ export class CatalogPulls {
     pull.askedMs = this.#context.nowMs;
     pull.question = this.#nextQuestion++;
     const { space: catalog, question, read, part, since: minSeq } = pull;
-    this.#context.send(source, { kind: "catalogRequest", pull: question, catalog, read, part, minSeq, bytesMax: this.#limits.partBytes });
+    const { partBytes: bytesMax, rangeAtomsMin } = this.#limits;
+    // The first question opens the read of these ranges; the others name it.
+    const ranges = part === 0 ? pull.ranges.pieces : [];
+    this.#context.send(source, { kind: "catalogRequest", pull: question, catalog, ranges, rangeAtomsMin, read, part, minSeq, bytesMax });
   }
 
   /** After a batch of entries: what was waited for may be applied. */
   onApplied(): void {
     let installed = 0;
-    for (const pull of this.#pulls.values()) {
+    for (const pull of this.#pulls) {
       if (!pull.isWhole || pull.seq > this.#context.appliedSeq) continue;
       this.#install(pull);
       installed++;
@@ -204,39 +230,29 @@ export class CatalogPulls {
   #install(pull: Pull): void {
     const { catalog } = this.#context;
     const { space, since, seq } = pull;
-    this.#pulls.delete(space);
-    // A catalog of the members of then and this space alone goes through what this one has been through.
+    this.#pulls.delete(pull);
+    // A catalog of the members of then and what has come of this space alone goes through what this one has been through.
     const copy = Catalog.load(pull.members);
     const apply = (from: Seq, through: Seq): void => {
       for (const one of this.#kept) if (one.seq > from && one.seq <= through) copy.apply(one.seq, one.entry);
     };
     apply(since, seq);
-    for (const atom of pull.atoms) copy.loadAtom(atom);
+    copy.atoms.lack(space, catalog.atoms.countOf(space));
+    for (const { atoms, high } of pull.runs) copy.atoms.learn(space, { low: atoms[0]?.lowKey ?? "", high }, atoms);
     apply(seq, this.#context.appliedSeq);
-    catalog.adopt(space, copy);
+    catalog.learn(space, copy);
     this.counters.pulled++;
   }
 
   #wake(): void {
     this.#trim();
-    const { atoms } = this.#context.catalog;
-    const ready = this.#waiting.filter(({ spaces }) => !spaces.some((space) => atoms.lacks(space)));
+    const ready = this.#waiting.filter(({ needs }) => needs.filter((need) => this.#want(need)).length === 0);
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const { then } of ready) then();
   }
 }
 
-function nothingYet(): Omit<Pull, "space" | "since" | "members"> {
-  return { question: 0, source: null, askedMs: Number.NEGATIVE_INFINITY, read: 0, part: 0, seq: 0 as Seq, atoms: [], isWhole: false };
-}
-
-/** What an Archive sends of a space covers it without overlap, in order. Throws MalformedBytesError. */
-function checkOrder(space: SpaceId, last: Atom | undefined, atoms: readonly Atom[]): void {
-  let before = last;
-  for (const atom of atoms) {
-    const follows = before === undefined ? atom.low.length === 0 : before.lowKey < atom.lowKey;
-    if (atom.space !== space || !follows) throw new MalformedBytesError(`atom ${atom.id} is not the next one of space ${space}`);
-    before = atom;
-  }
+function nothingYet(): Omit<Pull, "space" | "ranges" | "since" | "members"> {
+  return { question: 0, source: null, askedMs: Number.NEGATIVE_INFINITY, read: 0, part: 0, seq: 0 as Seq, runs: [], isWhole: false };
 }

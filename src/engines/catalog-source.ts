@@ -1,5 +1,5 @@
 /**
- * An Archive's answers to engines that ask for catalogs: the root catalog to one that joins, a space's record catalog to a Cache that needs it
+ * An Archive's answers to engines that ask for catalogs: the root catalog to one that joins, a space's record catalog, or parts of it, to a Cache that needs them
  * (catalog/catalog-records.ts). A catalog is of one seq, however many parts it takes: the first question opens a read, the last part ends it.
  *
  * | question | answer |
@@ -64,7 +64,7 @@ export class CatalogSource {
   #answer(from: Endpoint, request: CatalogRequestMessage): void {
     const { pull, catalog, part } = request;
     const id = request.read === 0 ? this.#nextRead++ : request.read;
-    const read = request.read === 0 ? this.#open(catalog, part) : this.#reads.get(id);
+    const read = request.read === 0 ? this.#open(request) : this.#reads.get(id);
     if (read === undefined || read.catalog !== catalog || read.nextPart !== part) {
       const { position } = this.#context;
       this.#context.send(from, { kind: "catalog", pull, catalog, read: 0, part, position, records: new Map(), isLast: false });
@@ -79,7 +79,7 @@ export class CatalogSource {
     this.#context.send(from, { kind: "catalog", pull, catalog, read: id, part, position: read.position, records, isLast });
   }
 
-  #open(catalog: SpaceId, part: number): Read | undefined {
+  #open({ catalog, ranges, rangeAtomsMin, part }: CatalogRequestMessage): Read | undefined {
     const { nowMs } = this.#context;
     for (const [id, read] of this.#reads) {
       const idleMs = nowMs - read.usedMs;
@@ -87,7 +87,7 @@ export class CatalogSource {
     }
     if (this.#reads.size >= readsMax || part !== 0) return undefined;
     const { catalog: catalogs, position } = this.#context;
-    const records = catalog === 0 ? rootRecords(catalogs) : spaceRecords(catalogs, catalog);
+    const records = catalog === 0 ? rootRecords(catalogs) : spaceRecords(catalogs, catalog, ranges, rangeAtomsMin);
     return { catalog, position, records, ahead: records.next().value, nextPart: 0, usedMs: nowMs };
   }
 }

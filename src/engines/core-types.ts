@@ -86,6 +86,8 @@ export type BatchAnswer =
 export interface CatalogLimits {
   /** Of records in one part, in bytes: what an Archive encodes at once. */
   readonly partBytes: number;
+  /** Of a range of a space's catalog so many atoms at least, with those behind it: who needs one key's may well need its neighbours'. */
+  readonly rangeAtomsMin: number;
   /** Entries kept while catalogs are pulled, in bytes. Beyond it the pulls begin again. */
   readonly keptBytesMax: number;
   /** From one round of the search for atoms to MERGE to the next: what is merged was left alone for so long. Milliseconds. */

@@ -6,7 +6,7 @@ export interface Database {
   /** Where this engine's clients reach it, for Hrana's base_url; null: the address that the client used. */
   readonly http: string | null;
   status(): Promise<Status>;
-  /** Takes a lost Archive off the voters. "" when that is ordered, else why not. */
+  /** Takes a lost Archive off the voters. "" when that is committed and applied here, else why not. */
   removeVoter(nodeId: number): Promise<string>;
 }
 

@@ -26,6 +26,7 @@ import { CoreContext } from "./core-context.js";
 import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
+import { Removals } from "./removals.js";
 import { type Order, Sequencer } from "./sequencer.js";
 
 export interface CoreOptions {
@@ -67,6 +68,7 @@ export class EngineCore {
   readonly archive: ArchiveSide | null;
   readonly cache: CacheSide | null;
   readonly #announcements: Announcements;
+  readonly #removals: Removals;
   readonly #contacts: readonly Endpoint[];
   #bootNonce: Nonce;
   #bootAskedMs = -bootAgainMs;
@@ -102,6 +104,7 @@ export class EngineCore {
       hasMulticast: options.hasMulticast,
       nowMs,
     });
+    this.#removals = new Removals(this.context);
     this.#announcements = new Announcements({
       context: this.context,
       hasMulticast: options.hasMulticast,
@@ -214,7 +217,7 @@ export class EngineCore {
         this.cache?.transactions.cancel(input.request);
         return;
       case "removeVoter":
-        this.#removeVoter(input);
+        this.#removals.ask(input.request, input.nodeId);
         return;
       case "leave":
         if (this.#leaving) return;
@@ -380,7 +383,7 @@ export class EngineCore {
         this.context.send(from, { kind: "released", transaction: message.transaction, attempt: message.attempt });
         return;
       case "blockRequest":
-        this.#desk.wantBlock(message.space, message.engine, message.count);
+        this.#desk.wantBlock(message.space, message.engine, message.atom, message.count);
         return;
       case "cutsReply":
         this.#desk.splits.onCuts(message);
@@ -391,7 +394,7 @@ export class EngineCore {
         return;
       }
       case "removeVoterReply":
-        this.context.push({ kind: "voterRemoved", request: message.request, refusal: message.refusal });
+        this.#removals.onReply(message);
         return;
       default:
         if (this.archive?.onMessage(from, message) !== true) this.cache?.onMessage(from, message);
@@ -401,12 +404,6 @@ export class EngineCore {
   /** Who does not wait for a commit hears of it a little later; one that asks, or is asked, about what came of it does so by the question. */
   #learnCommitted(place: HashedSeq): void {
     if (place.seq > this.#stream.commitSeq) this.#step({ kind: "committed", nowMs: this.context.nowMs, place });
-  }
-
-  #removeVoter(input: Extract<CoreInput, { kind: "removeVoter" }>): void {
-    const { sequencer } = this.context;
-    if (sequencer === null) this.context.push({ kind: "voterRemoved", request: input.request, refusal: "no sequencer is known just now" });
-    else this.context.send(sequencer, { kind: "removeVoter", request: input.request, nodeId: input.nodeId });
   }
 
   #step(input: StreamInput): void {
@@ -484,6 +481,7 @@ export class EngineCore {
     if (event.kind === "joined" && event.member.nodeId !== noNode)
       this.#step({ kind: "peer", nodeId: event.member.nodeId, endpoint: event.member.endpoint });
     if (event.kind === "joined" || event.kind === "departed") this.#tellEngines();
+    if (event.kind === "voters") this.#removals.look();
     if (event.kind === "spaceGone") context.recent.forgetSpace(event.space);
     if (event.kind === "moved") context.atomChanges[event.by] += event.atoms.length;
     if (event.kind === "merged") context.atomChanges.merge += event.atoms.length;

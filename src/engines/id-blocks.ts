@@ -8,11 +8,12 @@
  */
 import { type Atom, isReadyHolder } from "../atoms/atom.js";
 import type { AtomId, SpaceId } from "../base/ids.js";
-import { binaryKey } from "../base/key-ranges.js";
+import { binaryKey, rangeOfKey } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import { nextIds } from "../catalog/schema-catalog.js";
 import type { FarewellMessage } from "../messages/wire/engine-messages.js";
+import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { LocalDriver } from "./local-driver.js";
 import { idMax, largestBlockIds, type OriginatorDesk } from "./originator-desk.js";
@@ -46,6 +47,7 @@ export class IdBlocks {
   readonly #local: LocalDriver;
   readonly #desk: OriginatorDesk;
   readonly #silent: SilentOriginators;
+  readonly #catalogs: CatalogPulls;
   readonly #wishes = new Map<SpaceId, Wish>();
   /** Size of the next block by table: doubles with each, so that a table with many inserts asks rarely. */
   readonly #counts = new Map<SpaceId, number>();
@@ -54,11 +56,12 @@ export class IdBlocks {
   /** For the farewell. */
   givenBack: readonly GivenBack[] = [];
 
-  constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk, silent: SilentOriginators) {
+  constructor(context: CoreContext, local: LocalDriver, desk: OriginatorDesk, silent: SilentOriginators, catalogs: CatalogPulls) {
     this.#context = context;
     this.#local = local;
     this.#desk = desk;
     this.#silent = silent;
+    this.#catalogs = catalogs;
   }
 
   /**
@@ -89,14 +92,22 @@ export class IdBlocks {
     return table === undefined ? undefined : catalog.atoms.at(space, binaryKey(integerKey(nextIds(table).first)));
   }
 
+  /** The atom that the next block comes from is looked for first: where it is not known here, nobody could be asked for it. */
   #ask(space: SpaceId, wanted: number): void {
+    const table = this.#context.catalog.schema.tables.get(space);
+    if (table === undefined) return;
+    const ranges = [rangeOfKey(binaryKey(integerKey(nextIds(table).first)))];
+    this.#catalogs.ensure([{ space, ranges }], () => this.#askFor(space, wanted));
+  }
+
+  #askFor(space: SpaceId, wanted: number): void {
     const { engine } = this.#context;
     const atom = this.#nextAtom(space);
-    if (atom === undefined) return;
+    if (atom === undefined || !this.#wishes.has(space)) return;
     const count = Math.max(wanted, this.#counts.get(space) ?? firstBlockIds);
     const to = this.#context.endpointOf(atom.originator);
-    if (atom.originator === engine) this.#desk.wantBlock(space, engine, count);
-    else if (to !== null) this.#context.send(to, { kind: "blockRequest", engine, space, count });
+    if (atom.originator === engine) this.#desk.wantBlock(space, engine, atom.id, count);
+    else if (to !== null) this.#context.send(to, { kind: "blockRequest", engine, space, atom: atom.id, count });
   }
 
   onEvent(event: CatalogEvent): void {

@@ -169,7 +169,17 @@ export class Joining {
     // Random: an answer to a question before this one must not pass for this one's.
     this.#pull = this.#random.integer(2 ** 40);
     const [catalog, minSeq] = [0 as SpaceId, noSeq];
-    return { kind: "catalogRequest", pull: this.#pull, catalog, read: this.#read, part: this.#part, minSeq, bytesMax: this.#partBytes };
+    return {
+      kind: "catalogRequest",
+      pull: this.#pull,
+      catalog,
+      ranges: [],
+      rangeAtomsMin: 0,
+      read: this.#read,
+      part: this.#part,
+      minSeq,
+      bytesMax: this.#partBytes,
+    };
   }
 
   #transferRequest(): EngineMessage {

@@ -109,7 +109,12 @@ export class Merges {
       const last = group.at(-1);
       const isQuiet = isSmall && this.#seen.get(atom.id) === atom && !this.#underWay.has(atom.id);
       const joins =
-        isQuiet && last !== undefined && this.belongTogether(last, atom) && bytes + atom.bytes <= mergedBytesMax && group.length < mergedAtomsMax;
+        isQuiet &&
+        last !== undefined &&
+        atoms.after(last) === atom &&
+        this.belongTogether(last, atom) &&
+        bytes + atom.bytes <= mergedBytesMax &&
+        group.length < mergedAtomsMax;
       if (joins) {
         group.push(atom);
         bytes += atom.bytes;

@@ -39,7 +39,13 @@ export const streamLimits: Omit<StreamLimits, "datagramBytesMax"> = {
 };
 
 /** A part takes an Archive about a millisecond; what is kept is what a busy database commits in some seconds. */
-export const catalogLimits: CatalogLimits = { partBytes: 256 * 1024, keptBytesMax: 64 * 1024 * 1024, mergeEveryMs: 5000, markEveryMs: 1000 };
+export const catalogLimits: CatalogLimits = {
+  partBytes: 256 * 1024,
+  rangeAtomsMin: 64,
+  keptBytesMax: 64 * 1024 * 1024,
+  mergeEveryMs: 5000,
+  markEveryMs: 1000,
+};
 
 export const systemRandom: Random = { integer: (below) => randomInt(below) };
 

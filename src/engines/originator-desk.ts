@@ -4,7 +4,7 @@
  */
 import type { Atom } from "../atoms/atom.js";
 import { compareAge, type PermissionOutcome, type PermissionRequest, PermissionTable } from "../atoms/permission-table.js";
-import { type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { type AtomId, type Endpoint, type EngineId, noEngine, type Seq, type SpaceId } from "../base/ids.js";
 import { binaryKey } from "../base/key-ranges.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
@@ -38,8 +38,14 @@ interface Asker {
 
 interface BlockWish {
   readonly taker: EngineId;
+  /** The one that it named, and what has been split off since: the taker knows these. */
+  readonly atoms: Set<AtomId>;
   readonly count: number;
+  readonly askedMs: number;
 }
+
+/** A wish that names an atom which has not come to be here waits for it so long: then its taker asks again. Milliseconds. */
+const unknownAtomMs = 300;
 
 export class OriginatorDesk {
   readonly #context: CoreContext;
@@ -125,6 +131,10 @@ export class OriginatorDesk {
       }
     }
     if (event.kind === "spaceGone") this.#wishes.delete(event.space);
+    if (event.kind === "split") {
+      const { space, atom, pieces } = event.body;
+      for (const wish of this.#wishes.get(space) ?? []) if (wish.atoms.has(atom)) for (const piece of pieces) wish.atoms.add(piece.atom);
+    }
     if (event.kind === "merged" || event.kind === "split" || (event.kind === "moved" && event.from === this.#context.engine)) this.#sendOn();
     if (event.kind !== "departed") return;
     const gone = event.member.id;
@@ -160,27 +170,34 @@ export class OriginatorDesk {
     for (const { asker } of ready) this.#admit(asker);
   }
 
-  /** Wants a block of ids for `taker`; nothing comes of it where this engine is not the originator (the taker asks again). */
-  wantBlock(space: SpaceId, taker: EngineId, count: number): void {
+  /** Wants a block of ids for `taker`, of the atom; nothing comes of it where this engine does not originate the next ids, or in that atom (the taker asks again). */
+  wantBlock(space: SpaceId, taker: EngineId, atom: AtomId, count: number): void {
     const wishes = this.#wishes.get(space) ?? [];
-    if (!wishes.some((wish) => wish.taker === taker)) wishes.push({ taker, count: Math.min(count, largestBlockIds) });
+    const wish = { taker, atoms: new Set([atom]), count: Math.min(count, largestBlockIds), askedMs: this.#context.nowMs };
+    const place = wishes.findIndex((one) => one.taker === taker);
+    // Asked again it keeps its place, and names what it knows by now.
+    if (place < 0) wishes.push(wish);
+    else if (!(wishes[place] as BlockWish).atoms.has(atom)) wishes[place] = wish;
     this.#wishes.set(space, wishes);
     this.#handOut(space);
   }
 
   #handOut(space: SpaceId): void {
-    const wish = this.#wishes.get(space)?.[0];
-    if (wish === undefined || this.#blocksUnderWay.has(space)) return;
-    const split = this.#blockSplit(space, wish);
-    if (split === "later") return;
-    this.#dropWish(space, wish);
-    if (split === null) return;
-    this.#blocksUnderWay.add(space);
-    this.#proposeSplit(split.atom, split.body, () => {
-      split.unblock();
-      this.#blocksUnderWay.delete(space);
-      this.#handOut(space);
-    });
+    if (this.#blocksUnderWay.has(space)) return;
+    for (const wish of this.#wishes.get(space) ?? []) {
+      const split = this.#blockSplit(space, wish);
+      if (split === "later") return;
+      if (split === "unknown" && this.#context.nowMs - wish.askedMs < unknownAtomMs) continue;
+      this.#dropWish(space, wish);
+      if (split === null || split === "unknown") continue;
+      this.#blocksUnderWay.add(space);
+      this.#proposeSplit(split.atom, split.body, () => {
+        split.unblock();
+        this.#blocksUnderWay.delete(space);
+        this.#handOut(space);
+      });
+      return;
+    }
   }
 
   #dropWish(space: SpaceId, wish: BlockWish): void {
@@ -189,8 +206,8 @@ export class OriginatorDesk {
     else this.#wishes.set(space, rest);
   }
 
-  /** The split that hands the next ids out; "later" while permissions stand in the way; null: not ours to do. */
-  #blockSplit(space: SpaceId, wish: BlockWish): { atom: Atom; body: SplitBody; unblock: () => void } | "later" | null {
+  /** The split that hands the next ids out; "later" while permissions stand in the way; "unknown": the wish names another atom, not known here; null: not ours to do. */
+  #blockSplit(space: SpaceId, wish: BlockWish): { atom: Atom; body: SplitBody; unblock: () => void } | "later" | "unknown" | null {
     const { catalog, engine } = this.#context;
     const table = catalog.schema.tables.get(space);
     if (table === undefined || !catalog.members.has(wish.taker)) return null;
@@ -198,6 +215,7 @@ export class OriginatorDesk {
     const lowKey = integerKey(first);
     const atom = catalog.atoms.at(space, binaryKey(lowKey));
     if (atom === undefined || atom.originator !== engine) return null;
+    if (!wish.atoms.has(atom.id)) return [...wish.atoms].some((id) => catalog.atoms.get(id) !== undefined) ? null : "unknown";
     const high = catalog.atoms.highOf(atom);
     // Of new ids so many as are asked for, and one is left for the rest's beginning; what was given back, whole.
     const wanted = freeEnd ?? first + BigInt(wish.count);

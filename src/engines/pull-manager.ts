@@ -2,7 +2,7 @@
  * Makes this Cache a holder of the atoms that its statements need (design.md §5 "A pull"): those of whole tables, or those that named key ranges
  * overlap.
  *
- * What the atoms are, their space's record catalog says; where it is not here it is pulled first (catalog-pulls.ts). HOLD is proposed, one for all that is
+ * What the atoms are, their space's record catalog says; what of it is not here is pulled first (catalog-pulls.ts). HOLD is proposed, one for all that is
  * found missing in a turn; when it is applied, the local store begins to keep the range's changes, and chunks are asked of its holders, each as of a
  * seq of the holder's. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
  * as soon as nothing of what it needs is under way any more. Whom to ask, and what becomes of it, is pull-questions.ts's.
@@ -79,6 +79,8 @@ interface Waiting {
   /** What was asked for, and what else that turned out to need. */
   needs: readonly PullNeed[];
   readonly then: (needs: readonly PullNeed[]) => void;
+  /** Record catalogs that it turned out to need and that are under way. */
+  lacking: number;
 }
 
 export class PullManager {
@@ -115,15 +117,18 @@ export class PullManager {
    * the rows of an index's range, or the whole table.
    */
   ensure(needs: readonly PullNeed[], then: (needs: readonly PullNeed[]) => void): void {
-    const spaces = needs.map(({ space, indexOf }) => indexOf ?? space);
-    this.#catalogs.ensure(spaces, () => {
-      const waiting: Waiting = { needs, then };
-      this.#waiting.push(waiting);
-      for (const need of needs) {
-        if (need.indexOf === undefined) this.#hold(need);
-        else if (need.ranges === null || this.#isBetterWhole(need.indexOf, need.ranges.length)) this.#holdInstead(waiting, need.indexOf);
-        else this.#lookUp(need.space, need.indexOf, need.ranges);
-      }
+    const rows: PullNeed[] = [];
+    const whole: PullNeed[] = [];
+    const lookUps: { readonly space: SpaceId; readonly table: SpaceId; readonly ranges: readonly BinaryRange[] }[] = [];
+    for (const { space, ranges, indexOf } of needs) {
+      if (indexOf === undefined) rows.push({ space, ranges });
+      else if (ranges === null || this.#isBetterWhole(indexOf, ranges.length)) whole.push({ space: indexOf, ranges: null });
+      else lookUps.push({ space, table: indexOf, ranges });
+    }
+    this.#catalogs.ensure([...rows, ...whole], () => {
+      this.#waiting.push({ needs: [...needs, ...whole], then, lacking: 0 });
+      for (const need of [...rows, ...whole]) this.#hold(need);
+      for (const { space, table, ranges } of lookUps) this.#lookUp(space, table, ranges);
       this.#wake();
     });
   }
@@ -135,12 +140,6 @@ export class PullManager {
     if (isBetter) this.#lookUps.delete(table);
     else this.#lookUps.set(table, asked);
     return isBetter;
-  }
-
-  #holdInstead(waiting: Waiting, table: SpaceId): void {
-    const need = { space: table, ranges: null };
-    waiting.needs = [...waiting.needs, need];
-    this.#hold(need);
   }
 
   #lookUp(space: SpaceId, table: SpaceId, ranges: readonly BinaryRange[]): void {
@@ -267,8 +266,17 @@ export class PullManager {
   #tooWide(task: Task, table: SpaceId): void {
     this.#remove(task);
     this.#local.abandonHold(task.space, task.low, task.high);
-    for (const waiting of this.#waitingFor(task)) this.#holdInstead(waiting, table);
-    this.#wake();
+    const need = { space: table, ranges: null };
+    const all = this.#waitingFor(task);
+    for (const waiting of all) {
+      waiting.needs = [...waiting.needs, need];
+      waiting.lacking++;
+    }
+    this.#catalogs.ensure([need], () => {
+      for (const waiting of all) waiting.lacking--;
+      this.#hold(need);
+      this.#wake();
+    });
   }
 
   #waitingFor(task: Task): Waiting[] {
@@ -369,7 +377,7 @@ export class PullManager {
       const others = busy.get(space);
       return others === undefined || (ranges !== null && !others.some((other) => ranges.some((range) => overlap(range, other))));
     };
-    const ready = this.#waiting.filter(({ needs }) => needs.every(isFree));
+    const ready = this.#waiting.filter(({ needs, lacking }) => lacking === 0 && needs.every(isFree));
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const { needs, then } of ready) then(needs);

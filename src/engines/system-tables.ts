@@ -144,19 +144,20 @@ function atomRows(core: EngineCore): Row[] {
   return rows;
 }
 
-/** Record and index catalogs are here where this Cache has needed them. */
+/** Of record and index catalogs here is what this Cache has needed. */
 function catalogRows(core: EngineCore): Row[] {
   const { catalog } = core;
   const { atoms, schema } = catalog;
-  const row = (name: string, entries: number, held = true, table: string | null = null, index: string | null = null): Row => ({
+  const row = (name: string, entries: number, known = entries, table: string | null = null, index: string | null = null): Row => ({
     name,
     table_name: table,
     index_name: index,
     entries: BigInt(entries),
-    held_here: held ? 1n : 0n,
+    known_here: BigInt(known),
+    held_here: known === entries ? 1n : 0n,
   });
   const ofSpace = (name: string, space: SpaceId, table: string, index: string | null): Row =>
-    row(name, atoms.countOf(space), !atoms.lacks(space), table, index);
+    row(name, atoms.countOf(space), atoms.knownOf(space), table, index);
   const objects = schema.inOrder().map(({ object }) => object);
   const rows = [row("root", catalog.members.size + atoms.total), row("schema", objects.length), row("sequence", schema.tables.size)];
   for (const { type, name, tableName, space, uniques } of objects) {

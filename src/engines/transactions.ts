@@ -32,12 +32,13 @@
 import type { Atom } from "../atoms/atom.js";
 import type { Age, PermissionItem, PermissionRequest } from "../atoms/permission-table.js";
 import { type Endpoint, type EngineId, type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
+import { rangeOfKey } from "../base/key-ranges.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
 import type { Changes, OpenSummary, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
-import type { CatalogPulls } from "./catalog-pulls.js";
+import type { CatalogNeed, CatalogPulls } from "./catalog-pulls.js";
 import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
@@ -317,7 +318,8 @@ export class Transactions {
     }
     const { atoms } = this.#context.catalog;
     if (batch.listsAtoms && atoms.lacking().size > 0) {
-      this.#fetchCatalogs(batch, unit, [...atoms.lacking().keys()], () => this.#run(batch, unit));
+      const needs = [...atoms.lacking()].map((space): CatalogNeed => ({ space, ranges: null }));
+      this.#fetchCatalogs(batch, unit, needs, () => this.#run(batch, unit));
       return;
     }
     unit.phase = "running";
@@ -443,7 +445,7 @@ export class Transactions {
     if (result.kind === "pull") {
       const whole = (): PullNeed[] => result.needs.map(({ space, indexOf }) => ({ space: indexOf ?? space, ranges: null }));
       this.#pull(unit, isPatient ? result.needs : whole(), again);
-    } else this.#catalogs.ensure([result.table], () => this.#ids.want(result.table, again, unit.fetches));
+    } else this.#ids.want(result.table, again, unit.fetches);
   }
 
   #pull(unit: Unit, needs: readonly PullNeed[], then: () => void): void {
@@ -460,10 +462,10 @@ export class Transactions {
     for (const { unit } of this.#byTransaction.values()) if (unit !== null) yield* unit.needs;
   }
 
-  #fetchCatalogs(batch: Batch, unit: Unit, spaces: readonly SpaceId[], then: () => void): void {
+  #fetchCatalogs(batch: Batch, unit: Unit, needs: readonly CatalogNeed[], then: () => void): void {
     unit.phase = "fetching";
     unit.phaseSinceMs = this.#context.nowMs;
-    this.#catalogs.ensure(spaces, () => {
+    this.#catalogs.ensure(needs, () => {
       if (batch.unit !== unit) return;
       unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
       then();
@@ -541,11 +543,13 @@ export class Transactions {
     });
   }
 
-  /** Spaces under permission whose atoms this engine does not know. */
-  #lackingFor({ permissions, wholeTables }: Changes): SpaceId[] {
+  /** Of the record catalogs of what is under permission, what this engine does not know. */
+  #lackingFor({ permissions, wholeTables }: Changes): CatalogNeed[] {
     const { atoms } = this.#context.catalog;
     if (atoms.lacking().size === 0) return [];
-    return [...new Set([...permissions.map(({ space }) => space), ...wholeTables])].filter((space) => atoms.lacks(space));
+    const needs = [...wholeTables].map((space): CatalogNeed => ({ space, ranges: null }));
+    for (const { space, key } of permissions) needs.push({ space, ranges: [rangeOfKey(key)] });
+    return needs.filter(({ space, ranges }) => atoms.gapsWithin(space, ranges).length > 0);
   }
 
   /** By originator. A space without atoms is one that the transaction itself makes: its name's permission covers it. null: someone is missing. */

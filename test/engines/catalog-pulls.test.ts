@@ -1,8 +1,9 @@
 /** A Cache that began with the root catalog, and two Archives that it pulls record catalogs from: the rows of catalog-pulls.ts and catalog-source.ts. */
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, Seq } from "../../src/base/ids.js";
+import { binaryKey, rangeOfKey } from "../../src/base/key-ranges.js";
 import { seededRandom } from "../../src/base/random.js";
-import { integerKey } from "../../src/base/sort-key.js";
+import { integerKey, integerOfKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { rootRecords } from "../../src/catalog/catalog-records.js";
 import { CatalogSource } from "../../src/engines/catalog-source.js";
@@ -86,7 +87,7 @@ class Database {
     return new CacheParts(
       Catalog.load(records),
       position,
-      { partBytes: 100, keptBytesMax: this.#keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 },
+      { partBytes: 100, rangeAtomsMin: 2, keptBytesMax: this.#keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 },
       seed,
     );
   }
@@ -115,9 +116,15 @@ class Database {
     this.apply(proposal(2, ++this.#proposals, body));
   }
 
-  want(): Asked {
-    this.parts.cache.catalogs.ensure([space], () => this.called++);
+  want(...keys: number[]): Asked {
+    const ranges = keys.length === 0 ? null : keys.map((key) => rangeOfKey(binaryKey(integerKey(BigInt(key)))));
+    this.parts.cache.catalogs.ensure([{ space, ranges }], () => this.called++);
     return this.asked(5);
+  }
+
+  /** By where they begin. */
+  known(): number[] {
+    return this.parts.context.catalog.atoms.ofSpace(space).map(({ low }) => Number(integerOfKey(low) ?? 0n));
   }
 
   /** The one question of the next so many milliseconds. */
@@ -267,12 +274,63 @@ test("a space that is dropped and made anew meanwhile is another one, and here f
 test("two that want one space wait for one pull; spaces that are here are not waited for", () => {
   const d = new Database();
   const asked = d.want();
-  d.parts.cache.catalogs.ensure([space], () => d.called++);
+  d.parts.cache.catalogs.ensure([{ space, ranges: null }], () => d.called++);
   d.finish(asked);
   expect(d.called).toBe(2);
-  d.parts.cache.catalogs.ensure([space], () => d.called++);
+  d.parts.cache.catalogs.ensure([{ space, ranges: null }], () => d.called++);
   expect(d.called).toBe(3);
   expect(d.counters.pulled).toBe(1);
+});
+
+test("a key brings its atom and the next one; what is still a gap is pulled when it is needed", () => {
+  const d = new Database();
+  d.finish(d.want(925, 955));
+  expect(d.called).toBe(1);
+  expect(d.known()).toEqual([920, 930, 950, 960]);
+  expect(d.counters.pulled).toBe(1);
+  // Known: at once. Then one more, and all the rest.
+  d.parts.cache.catalogs.ensure([{ space, ranges: [rangeOfKey(binaryKey(integerKey(939n)))] }], () => d.called++);
+  expect(d.called).toBe(2);
+  d.propose(split(50, 5));
+  d.finish(d.want(948));
+  expect(d.known()).toEqual([920, 930, 940, 950, 960]);
+  d.finish(d.want());
+  expect(d.called).toBe(4);
+  d.expectEqual();
+});
+
+test("two needs at once are two questions, and what both bring is taken once", () => {
+  const d = new Database();
+  const [first, second] = [d.want(925), d.want(935)];
+  d.propose(row(926, 50));
+  d.finish(second);
+  d.propose(row(937, 50));
+  d.finish(first);
+  expect(d.called).toBe(2);
+  expect(d.known()).toEqual([920, 930, 940]);
+  d.finish(d.want());
+  d.expectEqual();
+});
+
+test("a MERGE of known and unknown atoms makes a gap of what was here: who waited for it asks again", () => {
+  const d = new Database();
+  d.finish(d.want(925));
+  expect(d.known()).toEqual([920, 930]);
+  const asked = d.want(945);
+  const early = d.source(asked).answer(asked.request);
+  const { atoms } = d.first.context.catalog;
+  const ids = [930n, 940n].map((key) => atoms.at(space, binaryKey(integerKey(key)))?.id as AtomId);
+  d.propose({ kind: "merge", space, atoms: ids, into: (atom + 90) as AtomId });
+  expect(d.known()).toEqual([920]);
+  // What was 940 then is no atom now, and where the one that it is part of begins, nobody has said.
+  for (const message of early) d.parts.cache.onMessage(asked.to, message);
+  expect(d.known()).toEqual([920, 950]);
+  expect(d.called).toBe(1);
+  d.finish(d.asked(25));
+  expect(d.called).toBe(2);
+  expect(d.known()).toEqual([920, 930, 950]);
+  d.finish(d.want());
+  d.expectEqual();
 });
 
 test("a Cache that has started over: what still arrives for its former core is not taken for an answer to this one", () => {
@@ -313,6 +371,8 @@ test("what a Cache joins a database of 20,000 atoms with, before and now", () =>
     kind: "catalogRequest",
     pull: 1,
     catalog: 0 as typeof space,
+    ranges: [],
+    rangeAtomsMin: 0,
     read: 0,
     part: 0,
     minSeq: 0 as Seq,

@@ -1,7 +1,9 @@
 /** Hashes of catalogs, whatever the order of their records. */
 import { createHash } from "node:crypto";
-import { encodeAtom } from "../../src/atoms/atom.js";
-import { encodeCount } from "../../src/catalog/atom-map.js";
+import { type Atom, encodeAtom } from "../../src/atoms/atom.js";
+import type { SpaceId } from "../../src/base/ids.js";
+import type { BinaryRange } from "../../src/base/key-ranges.js";
+import { encodeGaps } from "../../src/catalog/atom-map.js";
 import type { Catalog } from "../../src/catalog/catalog.js";
 import { encodeMember } from "../../src/catalog/member.js";
 import { encodeSchemaRecord, encodeTableRecord } from "../../src/catalog/schema-catalog.js";
@@ -20,16 +22,32 @@ export function catalogHash(catalog: Catalog): bigint {
 /** Records are values, and a change makes another: so a hash is kept as long as its record. */
 const kept = new WeakMap<object, bigint>();
 
-/** The same, for looks in passing: what has not changed since some other look is not encoded again. */
-export function passingCatalogHash(catalog: Catalog): bigint {
+/**
+ * The same, for looks in passing: what has not changed since some other look is not encoded again. Of spaces of whose record catalog parts are not known
+ * it takes what is known, or only how many atoms they have.
+ */
+export function passingCatalogHash(catalog: Catalog, parts: "with parts" | "without parts"): bigint {
   const { members, atoms, schema } = catalog;
+  const lacking = atoms.lacking();
   let sum = recordHash("v", catalog.encodeVoters()) + recordHash("m", catalog.encodeMark());
   for (const member of members.values()) sum += kept.get(member) ?? keep(member, `e:${member.id}`, encodeMember(member));
-  for (const atom of atoms.all()) sum += kept.get(atom) ?? keep(atom, `a:${atom.id}`, encodeAtom(atom));
-  for (const [space, count] of atoms.lacking()) sum += recordHash(`c:${space}`, encodeCount(count));
+  for (const atom of atoms.all()) if (parts === "with parts" || !lacking.has(atom.space)) sum += atomHash(atom);
+  for (const space of lacking)
+    sum +=
+      parts === "with parts"
+        ? gapsHash(space, atoms.countOf(space) - atoms.knownOf(space), atoms.gapsWithin(space, null))
+        : gapsHash(space, atoms.countOf(space));
   for (const [name, record] of schema.records()) sum += kept.get(record) ?? keep(record, `s:${name}`, encodeSchemaRecord(record));
   for (const table of schema.tables.values()) sum += kept.get(table) ?? keep(table, `t:${table.space}`, encodeTableRecord(table));
   return sum;
+}
+
+export function atomHash(atom: Atom): bigint {
+  return kept.get(atom) ?? keep(atom, `a:${atom.id}`, encodeAtom(atom));
+}
+
+export function gapsHash(space: SpaceId, count: number, gaps?: readonly BinaryRange[]): bigint {
+  return recordHash(`c:${space}`, encodeGaps(count, gaps));
 }
 
 function keep(record: object, name: string, bytes: Uint8Array): bigint {

@@ -10,11 +10,10 @@ import { type AtomId, type NodeId, noEngine, type Seq, type SpaceId, schemaSpace
 import { type BinaryRange, binaryKey } from "../../src/base/key-ranges.js";
 import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
 import { integerKey } from "../../src/base/sort-key.js";
-import { encodeCount } from "../../src/catalog/atom-map.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { foldName } from "../../src/catalog/schema-catalog.js";
 import { decodeEntry, type Entry, type ProposalEntry, type SplitBody, type TransactionBody } from "../../src/messages/wire/entry.js";
-import { recordHash } from "./catalog-hash.js";
+import { atomHash, gapsHash, recordHash } from "./catalog-hash.js";
 import type { Coverage } from "./coverage.js";
 
 export class InvariantError extends Error {
@@ -103,12 +102,30 @@ export class CommittedStream {
     if (!this.#known.has(entry.hash)) this.#known.set(entry.hash, { entry, previousHash });
   }
 
-  /** As an engine has it that lacks the record catalogs of some spaces, and knows their atoms' count alone. */
+  /** Of spaces that are `lacking`, only how many atoms they have. */
   catalogHashAt(seq: Seq, lacking: Iterable<SpaceId> = []): bigint | undefined {
     let sum = this.#catalogHashes[seq];
     for (const space of lacking) {
       const { hash, count } = this.#spaceAtoms.get(space)?.findLast((one) => one.seq <= seq) ?? { hash: 0n, count: 0 };
-      if (sum !== undefined) sum += recordHash(`c:${space}`, encodeCount(count)) - hash;
+      if (sum !== undefined) sum += gapsHash(space, count) - hash;
+    }
+    return sum;
+  }
+
+  /** As of `lastSeq`, as an engine has it that lacks the same parts of record catalogs. */
+  catalogHashLike({ atoms }: Catalog): bigint | undefined {
+    let sum = this.#catalogHashes[this.lastSeq];
+    for (const space of atoms.lacking()) {
+      const gaps = atoms.gapsWithin(space, null);
+      let count = 0;
+      for (const { low, high } of gaps) {
+        for (const atom of this.catalog.atoms.overlapping(space, low, high)) {
+          if (atom.lowKey < low) continue;
+          count++;
+          if (sum !== undefined) sum -= atomHash(atom);
+        }
+      }
+      if (sum !== undefined) sum += gapsHash(space, count, gaps);
     }
     return sum;
   }

@@ -83,7 +83,7 @@ export const coverageRows = {
     "kept open: snapshot too old",
   ],
   /** catalog-pulls.ts: its counters. */
-  catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull"],
+  catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull", "a part is known"],
   /** pull-questions.ts: its counters. */
   pulls: [
     "chunk from an Archive",

@@ -4,6 +4,7 @@
  */
 import type { Random } from "../../src/base/random.js";
 import type { FabricConditions } from "../../src/messages/network/memory-fabric-types.js";
+import { check } from "./committed-stream.js";
 import { type SimulatedCluster, votersTarget } from "./simulated-cluster.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
@@ -321,7 +322,14 @@ export class Faults {
       return;
     }
     const asked = this.#pick(this.#up()) ?? null;
-    asked?.engine?.removeVoter(node).then((refusal) => cluster.trace(asked.name, `removal of ${node}: ${refusal || "ordered"}`));
+    asked?.engine?.removeVoter(node).then((refusal) => {
+      cluster.trace(asked.name, `removal of ${node}: ${refusal || "done"}`);
+      const voters = refusal === "" ? [...(asked.core?.catalog.voters ?? [])] : [];
+      // In its own turn of simulated time, where what is broken is told with its seed.
+      cluster.time.after(0, () =>
+        check(!voters.includes(node), "a removal that is told is done", () => `${asked.name} has ${node} among its voters`),
+      );
+    });
     cluster.time.after(200, () => this.#removeVoter(victim, then));
   }
 

@@ -207,7 +207,7 @@ export class Workload {
     const other = caches[this.#random.integer(caches.length)] as SimulatedProcess;
     for (const { core, name } of caches) {
       const atoms = core?.catalog.atoms;
-      const table = [...(core?.catalog.schema.tables.values() ?? [])].find((one) => one.name.startsWith("own") && atoms?.lacks(one.space));
+      const table = [...(core?.catalog.schema.tables.values() ?? [])].find((one) => one.name.startsWith("own") && atoms?.lacking().has(one.space));
       if (table === undefined) continue;
       const drop = this.#carryOut(other.name, "race", { about: [], steps: [step(`drop table ${table.name}`)] });
       // A drop has several hops before it, a pull two.

@@ -167,8 +167,21 @@ const messages = [
   },
   { kind: "release", engine: 5, transaction: 1, attempt: 2 },
   { kind: "released", transaction: 1, attempt: 2 },
-  { kind: "blockRequest", engine: 5, space: 7, count: 32 },
-  { kind: "catalogRequest", pull: 3, catalog: 7, read: 4, part: 1, minSeq: 300, bytesMax: 1000 },
+  { kind: "blockRequest", engine: 5, space: 7, atom: 9, count: 32 },
+  {
+    kind: "catalogRequest",
+    pull: 3,
+    catalog: 7,
+    ranges: [
+      { low: "\x00\xff", high: null },
+      { low: "", high: "\x80" },
+    ],
+    read: 4,
+    part: 1,
+    minSeq: 300,
+    rangeAtomsMin: 64,
+    bytesMax: 1000,
+  },
   {
     kind: "catalog",
     pull: 3,
@@ -199,7 +212,7 @@ test("every kind of message is among those whose bytes are looked at", () => {
 });
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 13, entries: "a7e4ac97a5ae912f", messages: "d2d5d5ae53974b62" };
+const digests = { formatVersion: 14, entries: "a7e4ac97a5ae912f", messages: "b910ca46a6baea70" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

@@ -5,6 +5,7 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
 import type { ChainHash } from "../../base/chain-hash.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId, Term } from "../../base/ids.js";
+import { type BinaryRange, readRange, writeRange } from "../../base/key-ranges.js";
 import type { LogPosition } from "../../base/log-entry.js";
 import { type Fence, type IdRange, readIdRange, writeIdRange } from "./entry.js";
 import { type HashedSeq, readHashedSeq, writeHashedSeq } from "./stream-messages.js";
@@ -132,6 +133,8 @@ export interface BlockRequestMessage {
   readonly kind: "blockRequest";
   readonly engine: EngineId;
   readonly space: SpaceId;
+  /** From which the next ids come, as the asker sees it: of another it takes none, as it may not know who else holds that. */
+  readonly atom: AtomId;
   readonly count: number;
 }
 
@@ -142,6 +145,10 @@ export interface CatalogRequestMessage {
   readonly pull: number;
   /** Of which space; 0: the root catalog. */
   readonly catalog: SpaceId;
+  /** With the first part: what keys are asked for. The root catalog has none, and is given whole. */
+  readonly ranges: readonly BinaryRange[];
+  /** Of each range so many atoms at least, with those behind it. */
+  readonly rangeAtomsMin: number;
   /** As the reply to the first part has named it; 0 with the first part. */
   readonly read: number;
   /** Counts from 0. */
@@ -409,12 +416,22 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
   },
   blockRequest: {
     number: 74,
-    write: (w, m) => w.varint(m.engine).varint(m.space).varint(m.count),
-    read: (r) => ({ engine: r.varint() as EngineId, space: r.varint() as SpaceId, count: r.varint() }),
+    write: (w, m) => w.varint(m.engine).varint(m.space).varint(m.atom).varint(m.count),
+    read: (r) => ({ engine: r.varint() as EngineId, space: r.varint() as SpaceId, atom: r.varint() as AtomId, count: r.varint() }),
   },
   catalogRequest: {
     number: 75,
-    write: (w, m) => w.varint(m.pull).varint(m.catalog).varint(m.read).varint(m.part).varint(m.minSeq).varint(m.bytesMax),
+    write: (w, m) => {
+      w.varint(m.pull)
+        .varint(m.catalog)
+        .varint(m.read)
+        .varint(m.part)
+        .varint(m.minSeq)
+        .varint(m.bytesMax)
+        .varint(m.rangeAtomsMin)
+        .varint(m.ranges.length);
+      for (const range of m.ranges) writeRange(w, range);
+    },
     read: (r) => ({
       pull: r.varint(),
       catalog: r.varint() as SpaceId,
@@ -422,6 +439,8 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       part: r.varint(),
       minSeq: r.varint() as Seq,
       bytesMax: r.varint(),
+      rangeAtomsMin: r.varint(),
+      ranges: r.list(readRange, 2),
     }),
   },
   catalog: {
