@@ -95,7 +95,7 @@ class CaseMaker {
     const chance = this.#chance;
     const request = (statements: readonly Statement[]): void => void this.#events.push({ kind: "request", store, statements });
     const isAlone = chance.oneIn(3);
-    request([this.#statements.plain("open", "BEGIN"), this.#statements.plain("open", "SELECT count(*) FROM log"), this.#inner()]);
+    request([this.#statements.plain("open", "BEGIN"), this.#statements.plain("open", "SELECT count(*) FROM sqlite_schema"), this.#inner()]);
     for (let count = chance.below(4); count > 0; count--) {
       if (chance.oneIn(2)) this.#events.push({ kind: "cut", seed: chance.below(2 ** 31) });
       if (chance.oneIn(2)) this.#events.push({ kind: "drop", store, seed: chance.below(2 ** 31) });

@@ -190,6 +190,19 @@ test("a row that an action does not find stays without its parent also where the
   model.close();
 });
 
+test("what follows OR ROLLBACK in its request sees what others have committed, and can begin another transaction", () => {
+  const open = (...sql: readonly string[]): Case["events"][number] => ({ kind: "request", store: 1, statements: sql.map((one) => statement(one)) });
+  const events = [
+    request("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "INSERT INTO t VALUES (1, 2)"),
+    open("BEGIN", "SELECT a FROM t"),
+    request("UPDATE t SET a = 3"),
+    open("SELECT a FROM t", "INSERT OR ROLLBACK INTO t VALUES (1, 4)", "INSERT INTO t VALUES (5, 6)", "SELECT a FROM t", "SAVEPOINT s"),
+    request("UPDATE t SET a = 7 WHERE id = 1"),
+    open("SELECT * FROM t", "RELEASE s"),
+  ];
+  expect(runCase({ stores: 2, events })).toBeNull();
+});
+
 test("within a transaction too a row without its parent is refused where another one finds its own, though SQLite counts both as none", () => {
   const events = [
     request("CREATE TABLE p(id INTEGER PRIMARY KEY, f REFERENCES p(id))"),

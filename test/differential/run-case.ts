@@ -77,6 +77,8 @@ interface OpenTransaction {
   model: Model | null;
   before: RowImage;
   since: number;
+  /** Begun anew by this at the end of a request, and nothing read since: it has no snapshot yet. */
+  savepoint: Statement | null;
 }
 
 const busy = "SQLITE_BUSY_SNAPSHOT";
@@ -149,14 +151,10 @@ class CaseRun {
 
   #request(store: number, statements: readonly Statement[]): void {
     if (this.#open?.store !== store) this.#endOpen();
-    this.#open ??= { client: this.#cluster.client(store), store, model: null, before: new Map(), since: 0 };
+    this.#open ??= { client: this.#cluster.client(store), store, model: null, before: new Map(), since: 0, savepoint: null };
     const open = this.#open;
-    if (open.model === null) {
-      open.model = this.#model.copy();
-      open.before = this.#model.rows();
-      open.since = this.#commits;
-    }
-    const { client, model } = open;
+    if (open.model === null || open.savepoint !== null) this.#beginAnew(open);
+    const { client } = open;
     const hadOthers = this.#commits > open.since;
     const before = this.#cluster.seq;
     const outcomes = this.#cluster.in(client, ...statements.map(toStep));
@@ -164,12 +162,12 @@ class CaseRun {
     if (conflict >= 0) {
       if (!hadOthers) this.#fail("answer", `${tellStatements(statements)}: a conflict, and nobody has changed anything since its snapshot`);
       count(this.#tally.kinds, "conflict");
-      this.#compareAll(model, statements.slice(0, conflict), outcomes);
+      this.#compareOpen(open, statements.slice(0, conflict), outcomes);
       if (client.isOpen) this.#cluster.in(client, "ROLLBACK");
       this.#forgetOpen();
       return;
     }
-    this.#compareAll(model, statements, outcomes);
+    const model = this.#compareOpen(open, statements, outcomes);
     if (client.isOpen !== model.inTransaction)
       this.#fail("answer", `the transaction is ${client.isOpen ? "" : "not "}open, and in SQLite it is otherwise`);
     if (client.isOpen) return;
@@ -180,6 +178,33 @@ class CaseRun {
     const wrong = this.#model.merge(open.before, model);
     this.#forgetOpen();
     if (wrong !== null) this.#fail("answer", `${tellStatements(statements)}: committed, though ${wrong}`);
+  }
+
+  /** Where a statement has rolled the transaction back (OR ROLLBACK), what follows in its request sees what others have committed. Returns the model of the end. */
+  #compareOpen(open: OpenTransaction, statements: readonly Statement[], outcomes: readonly StepOutcome[]): Model {
+    for (const [place, statement] of statements.entries()) {
+      const model = open.model ?? this.#model.copy();
+      const wasIn = model.inTransaction;
+      this.#compareAll(model, [statement], outcomes.slice(place));
+      open.model = model;
+      const isLast = place + 1 === statements.length;
+      if (!wasIn && !model.inTransaction && !isLast) {
+        const wrong = this.#model.merge(open.before, model);
+        if (wrong !== null) this.#fail("answer", `${show(statement)}: done, though ${wrong}`);
+        open.before = this.#model.rows();
+      }
+      if (wasIn && !model.inTransaction && !isLast) this.#beginAnew(open);
+      else open.savepoint = !wasIn && model.inTransaction && isLast ? statement : null;
+    }
+    return open.model ?? this.#model;
+  }
+
+  #beginAnew(open: OpenTransaction): void {
+    open.model?.close();
+    open.model = this.#model.copy();
+    open.before = this.#model.rows();
+    open.since = this.#commits;
+    if (open.savepoint !== null) open.model.run(open.savepoint, [], null);
   }
 
   #forgetOpen(): void {
