@@ -218,7 +218,7 @@ function pageIndexAt(pages: AtomPages, key: BinaryKey): number {
   let high = pages.length - 1;
   while (low < high) {
     const middle = (low + high + 1) >>> 1;
-    if ((pages[middle]?.atoms[0] as Atom).lowKey <= key) low = middle;
+    if (((pages[middle] as AtomPages[number]).atoms[0] as Atom).lowKey <= key) low = middle;
     else high = middle - 1;
   }
   return low;

@@ -35,6 +35,8 @@ const sourceSilentMs = 2000;
 /** Before another Archive is asked where one has given up, or none was there. Milliseconds. */
 const againMs = 20;
 
+/** So many times the limit at most. */
+const readAheadMax = 64;
 /** Ranges in one question; who needs more asks for the whole. */
 const rangesMax = 1024;
 
@@ -47,6 +49,7 @@ export interface CatalogNeed {
 interface Pull {
   readonly space: SpaceId;
   readonly ranges: KeyRanges;
+  readonly atomsMin: number;
   /** Entries after this one are kept for it. */
   since: Seq;
   /** The members' records at `since`: what a departure does to an atom depends on who was there. */
@@ -75,6 +78,8 @@ export class CatalogPulls {
   readonly #pulls = new Set<Pull>();
   /** To be pulled at the next turn's end that has room. */
   readonly #wanted = new Map<SpaceId, KeyRanges>();
+  /** Of spaces of which parts are lacking: how much further than the limit the next question reads. */
+  readonly #readAhead = new Map<SpaceId, number>();
   #waiting: { readonly needs: readonly CatalogNeed[]; readonly then: () => void }[] = [];
   /** In order; what the youngest pull needs is a tail of what the oldest does. */
   #kept: Kept[] = [];
@@ -142,7 +147,7 @@ export class CatalogPulls {
     this.#keptBytes = this.#kept.reduce((sum, { byteCount }) => sum + byteCount, 0);
   }
 
-  #beginning(): Omit<Pull, "space" | "ranges"> {
+  #beginning(): Omit<Pull, "space" | "ranges" | "atomsMin"> {
     const { catalog, appliedSeq } = this.#context;
     const members = new Map([...catalog.members.values()].map((member): [string, Uint8Array] => [`e:${member.id}`, encodeMember(member)]));
     members.set("v", catalog.encodeVoters());
@@ -151,6 +156,7 @@ export class CatalogPulls {
 
   spaceGone(space: SpaceId): void {
     this.#wanted.delete(space);
+    this.#readAhead.delete(space);
     for (const pull of this.#pulls) {
       if (pull.space !== space) continue;
       this.#pulls.delete(pull);
@@ -191,7 +197,9 @@ export class CatalogPulls {
     for (const [space, ranges] of this.#wanted) {
       if (this.#pulls.size >= pullsAtOnceMax) break;
       this.#wanted.delete(space);
-      this.#pulls.add({ space, ranges, ...this.#beginning() });
+      const times = this.#readAhead.get(space) ?? 1;
+      this.#readAhead.set(space, Math.min(readAheadMax, times * 2));
+      this.#pulls.add({ space, ranges, atomsMin: this.#limits.rangeAtomsMin * times, ...this.#beginning() });
     }
     if (this.#pulls.size === 0) return;
     const { nowMs } = this.#context;
@@ -210,10 +218,20 @@ export class CatalogPulls {
     pull.askedMs = this.#context.nowMs;
     pull.question = this.#nextQuestion++;
     const { space: catalog, question, read, part, since: minSeq } = pull;
-    const { partBytes: bytesMax, rangeAtomsMin } = this.#limits;
+    const bytesMax = this.#limits.partBytes;
     // The first question opens the read of these ranges; the others name it.
     const ranges = part === 0 ? pull.ranges.pieces : [];
-    this.#context.send(source, { kind: "catalogRequest", pull: question, catalog, ranges, rangeAtomsMin, read, part, minSeq, bytesMax });
+    this.#context.send(source, {
+      kind: "catalogRequest",
+      pull: question,
+      catalog,
+      ranges,
+      rangeAtomsMin: pull.atomsMin,
+      read,
+      part,
+      minSeq,
+      bytesMax,
+    });
   }
 
   /** After a batch of entries: what was waited for may be applied. */
@@ -241,6 +259,7 @@ export class CatalogPulls {
     for (const { atoms, high } of pull.runs) copy.atoms.learn(space, { low: atoms[0]?.lowKey ?? "", high }, atoms);
     apply(seq, this.#context.appliedSeq);
     catalog.learn(space, copy);
+    if (!catalog.atoms.lacking().has(space)) this.#readAhead.delete(space);
     this.counters.pulled++;
   }
 
@@ -253,6 +272,6 @@ export class CatalogPulls {
   }
 }
 
-function nothingYet(): Omit<Pull, "space" | "ranges" | "since" | "members"> {
+function nothingYet(): Omit<Pull, "space" | "ranges" | "atomsMin" | "since" | "members"> {
   return { question: 0, source: null, askedMs: Number.NEGATIVE_INFINITY, read: 0, part: 0, seq: 0 as Seq, runs: [], isWhole: false };
 }

@@ -86,7 +86,10 @@ export type BatchAnswer =
 export interface CatalogLimits {
   /** Of records in one part, in bytes: what an Archive encodes at once. */
   readonly partBytes: number;
-  /** Of a range of a space's catalog so many atoms at least, with those behind it: who needs one key's may well need its neighbours'. */
+  /**
+   * Of a range of a space's catalog so many atoms at least, with those behind it: who needs one key's may well need its neighbours'. With each question about
+   * the space it is twice as many: the first query waits for little, and who goes on asking soon knows all.
+   */
   readonly rangeAtomsMin: number;
   /** Entries kept while catalogs are pulled, in bytes. Beyond it the pulls begin again. */
   readonly keptBytesMax: number;

@@ -8,6 +8,7 @@ import { Catalog } from "../../src/catalog/catalog.js";
 import { rootRecords } from "../../src/catalog/catalog-records.js";
 import { CatalogSource } from "../../src/engines/catalog-source.js";
 import { CoreContext } from "../../src/engines/core-context.js";
+import type { CatalogLimits } from "../../src/engines/core-types.js";
 import { type CatalogMessage, type CatalogRequestMessage, decodeEngineMessage } from "../../src/messages/wire/engine-messages.js";
 import type { Entry, ProposalBody } from "../../src/messages/wire/entry.js";
 import { atom, boot, CacheParts, createTable, genesis, proposal, sentOf, space } from "./engine-parts.js";
@@ -64,16 +65,16 @@ function dropTable(): ProposalBody {
 class Database {
   readonly sources = [new Source("e1" as Endpoint), new Source("e3" as Endpoint)];
   parts: CacheParts;
-  readonly #keptBytesMax: number;
+  readonly #limits: CatalogLimits;
   #proposals = 1;
   called = 0;
 
   /** Engine 2 has made a table of so many atoms; then the Cache began. */
-  constructor(atoms = 10, keptBytesMax = 10_000) {
+  constructor(atoms = 10, keptBytesMax = 10_000, partBytes = 100) {
     for (const entry of [boot(1, 11), boot(2), boot(3, 13), proposal(2, 1, createTable())]) for (const one of this.sources) one.apply(entry);
     for (let piece = 1; piece < atoms; piece++)
       for (const one of this.sources) one.apply(proposal(2, ++this.#proposals, split(piece, 1000 - piece * 10)));
-    this.#keptBytesMax = keptBytesMax;
+    this.#limits = { partBytes, rangeAtomsMin: 2, keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 };
     this.parts = this.#begun(1);
     this.apply(boot(99));
     this.parts.take();
@@ -84,12 +85,7 @@ class Database {
     const records = new Map<string, Uint8Array>();
     const root = rootRecords(catalog);
     for (let next = root.next(); next.done !== true; next = root.next()) records.set(...next.value);
-    return new CacheParts(
-      Catalog.load(records),
-      position,
-      { partBytes: 100, rangeAtomsMin: 2, keptBytesMax: this.#keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 },
-      seed,
-    );
+    return new CacheParts(Catalog.load(records), position, this.#limits, seed);
   }
 
   startOver(): void {
@@ -293,7 +289,8 @@ test("a key brings its atom and the next one; what is still a gap is pulled when
   expect(d.called).toBe(2);
   d.propose(split(50, 5));
   d.finish(d.want(948));
-  expect(d.known()).toEqual([920, 930, 940, 950, 960]);
+  // Each question about a table reads twice as far as the one before.
+  expect(d.known()).toEqual([920, 930, 940, 950, 960, 970]);
   d.finish(d.want());
   expect(d.called).toBe(4);
   d.expectEqual();
@@ -307,13 +304,13 @@ test("two needs at once are two questions, and what both bring is taken once", (
   d.propose(row(937, 50));
   d.finish(first);
   expect(d.called).toBe(2);
-  expect(d.known()).toEqual([920, 930, 940]);
+  expect(d.known()).toEqual([920, 930, 940, 950, 960]);
   d.finish(d.want());
   d.expectEqual();
 });
 
 test("a MERGE of known and unknown atoms makes a gap of what was here: who waited for it asks again", () => {
-  const d = new Database();
+  const d = new Database(10, 10_000, 1000);
   d.finish(d.want(925));
   expect(d.known()).toEqual([920, 930]);
   const asked = d.want(945);
@@ -324,11 +321,11 @@ test("a MERGE of known and unknown atoms makes a gap of what was here: who waite
   expect(d.known()).toEqual([920]);
   // What was 940 then is no atom now, and where the one that it is part of begins, nobody has said.
   for (const message of early) d.parts.cache.onMessage(asked.to, message);
-  expect(d.known()).toEqual([920, 950]);
+  expect(d.known()).toEqual([920, 950, 960, 970]);
   expect(d.called).toBe(1);
   d.finish(d.asked(25));
   expect(d.called).toBe(2);
-  expect(d.known()).toEqual([920, 930, 950]);
+  expect(d.known()).toEqual([920, 930, 950, 960, 970, 980, 990]);
   d.finish(d.want());
   d.expectEqual();
 });
