@@ -1,7 +1,7 @@
 /** Commands that ask a running engine: `status`, `import`, `remove`. */
 import Table from "cli-table3";
 import { DatabaseError } from "../base/errors.js";
-import type { MemoryStatus, Status } from "../engines/database.js";
+import type { CollectorStatus, MemoryStatus, Status } from "../engines/database.js";
 import { describeImport, importFile } from "./import-file.js";
 
 const answerTimeoutMs = 10_000;
@@ -49,6 +49,7 @@ export async function showStatus(url: string, json: boolean): Promise<void> {
   }
   process.stdout.write(`${table.toString()}\n`);
   if (status.memory !== null) process.stdout.write(`${describeMemory(status.memory)}\n`);
+  process.stdout.write(`${describeCollector(status.collector)}\n`);
   const { handoff, demote, merge } = status.atomChanges;
   process.stdout.write(`since this engine began: ${handoff} atoms handed over, ${demote} demoted, ${merge} merged\n`);
   const lost = status.voters.filter((voter) => voter.engine === null);
@@ -70,6 +71,22 @@ function describeMemory(memory: MemoryStatus): string {
   const budget = budgetBytes === null ? "" : ` of ${megabytes(budgetBytes)}`;
   const share = units === 0 ? "" : `, ${(100 * (1 - unitsThatPulled / units)).toFixed(1)} % of ${units} transactions without a pull`;
   return `here: rows of ${megabytes(heldBytes)}${budget} MB; ${pulledAtoms} atoms pulled, ${droppedAtoms} dropped, ${pulledAgainAtoms} pulled again${share}`;
+}
+
+/** What Archives keep of rows' old versions, and why. */
+export function describeCollector({ mark, heldBackBy, archives }: CollectorStatus): string {
+  const kept = archives.map(({ engine, versions, versionBytes, sweptVersions }) => {
+    const bytes = versions === 0 ? "" : ` (${(versionBytes / 1024 ** 2).toFixed(1)} MB)`;
+    return `${versions}${bytes} on ${engine}, which has swept ${sweptVersions}`;
+  });
+  const open =
+    heldBackBy?.transaction == null ? "" : `, where transaction ${heldBackBy.transaction} has been open for ${describeMs(heldBackBy.openMs ?? 0)}`;
+  const why = heldBackBy === null ? "" : `, held back by engine ${heldBackBy.engine} at ${heldBackBy.snapshot}${open}`;
+  return `old versions: ${kept.length === 0 ? "nothing was heard of any" : kept.join("; ")}; low-water mark ${mark}${why}`;
+}
+
+function describeMs(ms: number): string {
+  return ms < 1000 ? `${ms} ms` : ms < 120_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`;
 }
 
 export async function runImport(file: string, url: string, table: string | undefined): Promise<void> {

@@ -28,7 +28,7 @@ const peersMax = 4096;
 const toldAtOnce = 3;
 const soughtAtOnce = 8;
 /** In one gossip, the sender among them: what fits the smallest datagram, with all numbers at their largest. */
-const gossipMax = 8;
+const gossipMax = 6;
 /** Endpoints that one who seeks is told. */
 const contactsTold = 16;
 

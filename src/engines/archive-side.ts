@@ -7,7 +7,7 @@ import { indexesOf } from "../catalog/schema-catalog.js";
 import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
 import type { StoreChange } from "../storage/atom-store.js";
-import type { KeptVersions } from "../storage/row-versions.js";
+import { noVersions } from "../storage/row-versions.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
 
@@ -21,6 +21,8 @@ const batchEveryMs = 200;
 const batchChangesMin = 4000;
 /** Changes that a pull is compared with at most: some tenths of a millisecond. Beyond it, it waits for the store. */
 const comparedMax = 4000;
+/** What was swept is told to the log this often at most, all of it together. Milliseconds. */
+const tellEveryMs = 60_000;
 /** Changes of rows that may wait for the store. */
 const backlogMax = 100_000;
 
@@ -43,7 +45,10 @@ export class ArchiveSide {
   #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]>;
   stored: Seq;
   /** As the store has told it last. */
-  versions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
+  versions = noVersions;
+  /** Of it, what the log has been told of, and when. */
+  #told = noVersions;
+  #toldMs = Number.NEGATIVE_INFINITY;
   #parked: Parked[] = [];
 
   constructor(context: CoreContext) {
@@ -86,6 +91,7 @@ export class ArchiveSide {
   }
 
   turnEnd(): void {
+    this.#tellSwept();
     this.#serveUnchanged();
     if (this.#underWay !== null || this.#last === this.stored) return;
     const { nowMs } = this.#context;
@@ -97,6 +103,16 @@ export class ArchiveSide {
     this.#changes = [];
     const { catalog, position } = this.#context;
     this.#context.push({ kind: "storeBatch", batch: { changes, mark: catalog.mark, catalog: catalog.takeDirty(), position } });
+  }
+
+  #tellSwept(): void {
+    const { nowMs } = this.#context;
+    if (this.versions.sweptCount === this.#told.sweptCount || nowMs - this.#toldMs < tellEveryMs) return;
+    const { count, bytes, sweptCount, sweptBytes } = this.versions;
+    const swept = { versions: sweptCount - this.#told.sweptCount, bytes: sweptBytes - this.#told.sweptBytes };
+    this.#context.log("info", "old versions of rows were swept", { ...swept, kept: count, keptBytes: bytes });
+    this.#told = this.versions;
+    this.#toldMs = nowMs;
   }
 
   onStored(seq: Seq): void {

@@ -43,6 +43,31 @@ export interface Status {
   readonly atomChanges: { readonly handoff: number; readonly demote: number; readonly merge: number };
   /** null: it is an Archive's. */
   readonly memory: MemoryStatus | null;
+  readonly collector: CollectorStatus;
+}
+
+/** What becomes of rows' old versions: the Archives' figures as this engine has heard them. */
+export interface CollectorStatus {
+  /** The low-water mark. */
+  readonly mark: number;
+  /** Whose snapshot it waits for; null: nobody's that is older than all others'. */
+  readonly heldBackBy: {
+    readonly engine: number;
+    readonly snapshot: number;
+    /** As that engine's `system.transactions` names it; null: none is open, it has only not come as far. */
+    readonly transaction: number | null;
+    readonly openMs: number | null;
+  } | null;
+  readonly archives: readonly {
+    readonly engine: number;
+    readonly versions: number;
+    readonly versionBytes: number;
+    /** From here on it can tell what rows were. */
+    readonly versionFloor: number;
+    /** Since its process began. */
+    readonly sweptVersions: number;
+    readonly sweptBytes: number;
+  }[];
 }
 
 /** Of this Cache. Counts are since it became a member; bytes of rows are as the record catalogs estimate them. */

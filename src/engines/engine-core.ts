@@ -22,6 +22,7 @@ import type { HashedSeq } from "../messages/wire/stream-messages.js";
 import { Announcements, type Peer } from "./announcements.js";
 import { ArchiveSide } from "./archive-side.js";
 import { CacheSide } from "./cache-side.js";
+import { collectorFigures } from "./collector-report.js";
 import { CoreContext } from "./core-context.js";
 import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
 import { OriginatorDesk } from "./originator-desk.js";
@@ -304,9 +305,7 @@ export class EngineCore {
       atomsHeld: this.#atomsHeld(),
       formatVersion,
       canServe: kind === "archive" && context.engine !== noEngine,
-      oldestSnapshot: this.#stream.oldestSnapshot,
-      versions: this.archive?.versions.count ?? 0,
-      versionBytes: this.archive?.versions.bytes ?? 0,
+      ...collectorFigures(this),
       by: this.#stream.tree.by ?? "",
       parent: this.#stream.tree.parent ?? "",
     };

@@ -4,6 +4,7 @@ import type { SpaceId } from "../base/ids.js";
 import { integerOfKey } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { SystemTable, SystemTables } from "../sql/local-store.js";
+import { collectorOf, gcRows } from "./collector-report.js";
 import type { MemoryStatus, Status } from "./database.js";
 import type { EngineCore } from "./engine-core.js";
 
@@ -83,28 +84,6 @@ function engineRows(core: EngineCore): Row[] {
       atoms_held: BigInt(atomsHeld),
     };
   });
-}
-
-/** The low-water mark, who holds it back, and what is kept for that: others' figures as they have announced them, a second old at most. */
-function gcRows(core: EngineCore): Row[] {
-  const figures = [...core.catalog.members.values()].map(({ id, kind, endpoint }) => {
-    const own = endpoint === core.context.self.endpoint;
-    const versions = core.archive?.versions;
-    const mine = { oldestSnapshot: core.stream.oldestSnapshot, versions: versions?.count ?? 0, versionBytes: versions?.bytes ?? 0 };
-    const peer = own ? mine : core.peers.get(endpoint);
-    return { id, kind, peer: peer === undefined || peer.oldestSnapshot === 0 ? null : peer };
-  });
-  const snapshots = figures.flatMap(({ peer }) => (peer === null ? [] : [peer.oldestSnapshot]));
-  const [oldest, newest] = [Math.min(...snapshots), Math.max(...snapshots)];
-  return figures.map(({ id, kind, peer }) => ({
-    engine: BigInt(id),
-    kind,
-    mark: BigInt(core.catalog.mark),
-    oldest_snapshot: peer === null ? null : BigInt(peer.oldestSnapshot),
-    holds_mark: peer !== null && peer.oldestSnapshot === oldest && oldest < newest ? 1n : 0n,
-    versions: peer === null || kind === "cache" ? null : BigInt(peer.versions),
-    version_bytes: peer === null || kind === "cache" ? null : BigInt(peer.versionBytes),
-  }));
 }
 
 function keyText(key: Uint8Array | null): SqlValue {
@@ -308,5 +287,6 @@ export function statusOf(core: EngineCore, database: string, clusterId: string):
     atomsOriginatedHere: originatedHere(core),
     atomChanges: { ...core.context.atomChanges },
     memory: memoryOf(core),
+    collector: collectorOf(core),
   };
 }

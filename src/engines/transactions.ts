@@ -256,6 +256,14 @@ export class Transactions {
     return [...idle, ...running].sort((left, right) => left.beganMs - right.beganMs || left.id - right.id);
   }
 
+  /** Of those that have a snapshot, the one with the oldest. */
+  oldestOpen(): ListedTransaction | null {
+    let oldest: ListedTransaction | null = null;
+    for (const one of this.listOpen())
+      if (one.summary.snapshot !== null && one.summary.snapshot < (oldest?.summary.snapshot ?? Number.POSITIVE_INFINITY)) oldest = one;
+    return oldest;
+  }
+
   /** A session ends with its transaction open, or leaves it alone for too long. */
   endOpen(transaction: number): void {
     this.#open.delete(transaction);

@@ -17,7 +17,7 @@ import type { Database } from "lmdb";
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import { placeOf, rowKey, spaceBytes, spaceKey, splitValue, untilOf, versionKey, type Writes } from "./lmdb-layout.js";
-import { imageBytesMax, imagesLookedAtMax, imagesSince, type KeptVersions, type RowVersion, type StoredImage } from "./row-versions.js";
+import { imageBytesMax, imagesLookedAtMax, imagesSince, type KeptVersions, noVersions, type RowVersion, type StoredImage } from "./row-versions.js";
 
 type Table = Database<Buffer, Buffer>;
 type ReadTransaction = ReturnType<Table["useReadTransaction"]>;
@@ -32,7 +32,7 @@ export class LmdbRowVersions {
   readonly #meta: Table;
   readonly #bytesMax: number;
   /** As of the transaction that is being written, else the last one. */
-  #kept: { count: number; bytes: number; floor: Seq };
+  readonly #kept: { -readonly [Figure in keyof KeptVersions]: KeptVersions[Figure] };
   #written: KeptVersions;
   #mark: Seq = noSeq;
   /** No version ended before it. */
@@ -65,8 +65,8 @@ export class LmdbRowVersions {
     this.#pass = null;
     this.#mark = noSeq;
     this.#oldest = 0;
-    this.#kept = { count: 0, bytes: 0, floor };
-    this.#written = { count: 0, bytes: 0, floor: noSeq };
+    Object.assign(this.#kept, { count: 0, bytes: 0, floor });
+    this.#written = { ...this.#kept, floor: noSeq };
   }
 
   /** What the row at `place` was, until the entry at `until` changed it. */
@@ -94,8 +94,11 @@ export class LmdbRowVersions {
         continue;
       }
       writes.add(this.#table.remove(key));
+      const bytes = placeOf(key).length + value.length;
       this.#kept.count--;
-      this.#kept.bytes -= placeOf(key).length + value.length;
+      this.#kept.bytes -= bytes;
+      this.#kept.sweptCount++;
+      this.#kept.sweptBytes += bytes;
     }
     if (count === limit) return;
     this.#pass = null;
@@ -105,9 +108,10 @@ export class LmdbRowVersions {
 
   /** At the end of the transaction. */
   finish(writes: Writes): void {
-    const { count, bytes, floor } = this.#kept;
-    if (count === this.#written.count && bytes === this.#written.bytes && floor === this.#written.floor) return;
-    this.#written = { count, bytes, floor };
+    const { count, bytes, floor, sweptCount } = this.#kept;
+    const before = this.#written;
+    if (count === before.count && bytes === before.bytes && floor === before.floor && sweptCount === before.sweptCount) return;
+    this.#written = { ...this.#kept };
     writes.add(this.#meta.put(versionsName, new ByteWriter(16).varint(count).varint(bytes).varint(floor).finish()));
   }
 
@@ -152,7 +156,7 @@ export class LmdbRowVersions {
 
 function readKept(meta: Table, transaction: ReadTransaction | undefined): KeptVersions {
   const bytes = meta.get(versionsName, transaction === undefined ? undefined : { transaction });
-  if (bytes === undefined) return { count: 0, bytes: 0, floor: noSeq };
+  if (bytes === undefined) return noVersions;
   const reader = new ByteReader(bytes);
-  return { count: reader.varint(), bytes: reader.varint(), floor: reader.varint() as Seq };
+  return { ...noVersions, count: reader.varint(), bytes: reader.varint(), floor: reader.varint() as Seq };
 }

@@ -13,7 +13,7 @@ import type { Random } from "../base/random.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
-import { imageBytesMax, imagesSince, type KeptVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
+import { imageBytesMax, imagesSince, type KeptVersions, noVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
 import { SortedMap } from "./sorted-map.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
@@ -40,7 +40,6 @@ interface Value {
 /** Takes back one batch. */
 type Undo = () => void;
 
-const noVersions: KeptVersions = { count: 0, bytes: 0, floor: noSeq };
 const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
 
 export function createMemoryAtomStore(options: MemoryAtomStoreOptions = {}): MemoryAtomStore {
@@ -280,8 +279,8 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     const key = asBuffer(version.key);
     undo.push(restore(versions, key));
     versions.set(key, [...(versions.get(key) ?? []), version]);
-    const { count, bytes, floor } = this.#kept;
-    this.#kept = { count: count + 1, bytes: bytes + key.length + version.row.length, floor };
+    const { count, bytes } = this.#kept;
+    this.#kept = { ...this.#kept, count: count + 1, bytes: bytes + key.length + version.row.length };
   }
 
   #sweep(mark: Seq, undo: Undo[]): void {
@@ -298,7 +297,9 @@ class MemoryAtomStoreState implements MemoryAtomStore {
         for (const { until, row } of some) if (until <= mark) bytes -= key.length + row.length;
       }
     }
-    this.#kept = { count, bytes, floor: mark };
+    const before = this.#kept;
+    const sweptCount = before.sweptCount + before.count - count;
+    this.#kept = { count, bytes, floor: mark, sweptCount, sweptBytes: before.sweptBytes + before.bytes - bytes };
   }
 
   #makeIndex(table: SpaceId, index: RowIndex, undo: Undo[]): void {

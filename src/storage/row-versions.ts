@@ -7,7 +7,7 @@
  *
  * A version that ended at or below the low-water mark is read by nobody any more, and goes.
  */
-import type { Seq } from "../base/ids.js";
+import { noSeq, type Seq } from "../base/ids.js";
 
 export interface RowVersion {
   readonly key: Uint8Array;
@@ -33,7 +33,12 @@ export interface KeptVersions {
   readonly bytes: number;
   /** What was there at this seq and later can be told. */
   readonly floor: Seq;
+  /** Removed since the store was opened. */
+  readonly sweptCount: number;
+  readonly sweptBytes: number;
 }
+
+export const noVersions: KeptVersions = { count: 0, bytes: 0, floor: noSeq, sweptCount: 0, sweptBytes: 0 };
 
 /**
  * Bytes of versions in one store. Beyond it all that are there are given up, in steps as always: the floor rises to what is applied, and transactions with

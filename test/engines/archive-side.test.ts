@@ -94,3 +94,19 @@ test("an asker that is ahead of this Archive is served when the entries have com
   u.archive.turnEnd();
   expect(u.context.take().filter(({ kind }) => kind === "serveRows")).toMatchObject([{ sameThrough: 2 }]);
 });
+
+test("what was swept is told to the log at once, then once a minute at most, all of it", () => {
+  const { archive, context } = unstored();
+  const told = (atMs: number, sweptCount: number): readonly unknown[] => {
+    context.nowMs = atMs;
+    archive.versions = { count: 3, bytes: 30, floor: 5 as Seq, sweptCount, sweptBytes: 10 * sweptCount };
+    archive.turnEnd();
+    return context.take().flatMap((effect) => (effect.kind === "log" ? [effect.fields] : []));
+  };
+  expect(told(1000, 0)).toEqual([]);
+  expect(told(2000, 7)).toEqual([{ versions: 7, bytes: 70, kept: 3, keptBytes: 30 }]);
+  expect(told(61_000, 9)).toEqual([]);
+  expect(told(61_999, 10)).toEqual([]);
+  expect(told(62_000, 10)).toEqual([{ versions: 3, bytes: 30, kept: 3, keptBytes: 30 }]);
+  expect(told(500_000, 10)).toEqual([]);
+});

@@ -37,6 +37,11 @@ function announce(appliedSeq: number): EngineMessage {
     oldestSnapshot: 0 as Seq,
     versions: 0,
     versionBytes: 0,
+    versionFloor: 0 as Seq,
+    sweptVersions: 0,
+    sweptBytes: 0,
+    openTransaction: 0,
+    openMs: 0,
     by: "",
     parent: "",
   };

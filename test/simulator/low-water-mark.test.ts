@@ -1,6 +1,8 @@
 /** design.md §8, "Versions" and "Low-water mark", with real engines: old versions stay for who may read them, and go when nobody does. */
 import { expect, test } from "vitest";
+import { describeCollector } from "../../src/bin/admin.js";
 import type { BatchAnswer } from "../../src/engines/core-types.js";
+import type { Status } from "../../src/engines/database.js";
 import { cluster, rowsOf, type SimulatedCluster, step } from "./simulated-cluster.js";
 
 const timeoutMs = 90_000;
@@ -48,6 +50,17 @@ test("an open transaction holds the mark back and reads what it pulls as it was;
   const c2 = c.process("C2").core?.engine ?? 0;
   await c.expectRows("C1", "select engine, oldest_snapshot from system.gc where holds_mark", [[c2, snapshot]]);
   await c.expectRows("C1", `select count(*) from system.gc where mark = ${snapshot} and versions >= 41 and version_bytes > 0`, [[3]]);
+  await c.expectRows("C1", "select engine, open_transaction, open_ms between 1500 and 60000 from system.gc where open_transaction is not null", [
+    [c2, begun.open ?? 0, 1],
+  ]);
+  const status = await c.process("C1").cache?.status();
+  const { collector } = status as Status;
+  expect(collector).toMatchObject({ mark: snapshot, heldBackBy: { engine: c2, snapshot, transaction: begun.open } });
+  expect(describeCollector(collector)).toMatch(
+    new RegExp(
+      `^old versions: \\d+ \\(0.0 MB\\) on .*; low-water mark ${snapshot}, held back by engine ${c2} at ${snapshot}, where transaction ${begun.open} has been open for \\d+ s$`,
+    ),
+  );
   // Nothing of the table was here yet.
   const read = await answerOf(c, "C2", ["select id, n from t order by id"], begun.open);
   expect(rowsOf(read)).toEqual([
@@ -67,7 +80,8 @@ test("an open transaction holds the mark back and reads what it pulls as it was;
   const { lastSeq } = c.invariants.committed;
   await c.runFor(3000);
   expect(c.invariants.committed.lastSeq).toBe(lastSeq);
-  await c.expectRows("C1", "select count(*) from system.gc where holds_mark or versions > 0", [[0]]);
+  await c.expectRows("C1", "select count(*) from system.gc where holds_mark or versions > 0 or open_transaction is not null", [[0]]);
+  await c.expectRows("C1", "select count(*) from system.gc where swept_versions >= 41 and swept_bytes > 0 and version_floor = mark", [[3]]);
   await c.expectConverged();
 });
 

@@ -37,6 +37,13 @@ export interface AnnounceMessage {
   /** Old versions of rows that it keeps, and their bytes; 0: a Cache. */
   readonly versions: number;
   readonly versionBytes: number;
+  /** From which seq on it can tell what rows were; and what it has swept since its process began. 0: a Cache. */
+  readonly versionFloor: Seq;
+  readonly sweptVersions: number;
+  readonly sweptBytes: number;
+  /** The transaction that is open there and has the oldest snapshot, as that engine's `system.transactions` names it, and for how long it has been. 0: none. */
+  readonly openTransaction: number;
+  readonly openMs: number;
   /** Its place in the relay tree: how it hears the stream, and from whom; "" for nobody in particular. */
   readonly by: HeardBy;
   readonly parent: Endpoint | "";
@@ -330,6 +337,7 @@ function writeAnnounce(w: ByteWriter, m: Omit<AnnounceMessage, "kind">): void {
     .varint(m.term);
   w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
   w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes).u8(heardBys.indexOf(m.by)).text(m.parent);
+  w.varint(m.versionFloor).varint(m.sweptVersions).varint(m.sweptBytes).varint(m.openTransaction).varint(m.openMs);
 }
 
 function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
@@ -350,6 +358,11 @@ function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
     versionBytes: r.varint(),
     by: pick(heardBys, r.u8()),
     parent: r.text() as Endpoint,
+    versionFloor: r.varint() as Seq,
+    sweptVersions: r.varint(),
+    sweptBytes: r.varint(),
+    openTransaction: r.varint(),
+    openMs: r.varint(),
   };
 }
 
