@@ -61,6 +61,7 @@ describe("deliberate bugs", () => {
       "equal rows at equal seq: parts",
       "equal rows at equal seq: Caches",
       "acknowledged effects are there",
+      "totals are right",
       "no engine fails",
     ],
     "merge-of-unlike-holders": ["Caches hold what the catalog says", "no engine fails"],
