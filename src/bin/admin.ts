@@ -1,6 +1,7 @@
 /** Commands that ask a running engine: `status`, `import`, `remove`. */
 import Table from "cli-table3";
 import { DatabaseError } from "../base/errors.js";
+import { durationText } from "../base/history.js";
 import type { CollectorStatus, MemoryStatus, Status } from "../engines/database.js";
 import { describeImport, importFile } from "./import-file.js";
 
@@ -74,15 +75,17 @@ function describeMemory(memory: MemoryStatus): string {
 }
 
 /** What Archives keep of rows' old versions, and why. */
-export function describeCollector({ mark, heldBackBy, archives }: CollectorStatus): string {
-  const kept = archives.map(({ engine, versions, versionBytes, sweptVersions }) => {
+export function describeCollector({ mark, historyMs, heldBackBy, archives }: CollectorStatus): string {
+  const kept = archives.map(({ engine, versions, versionBytes, versionFloor, sweptVersions }) => {
     const bytes = versions === 0 ? "" : ` (${(versionBytes / 1024 ** 2).toFixed(1)} MB)`;
-    return `${versions}${bytes} on ${engine}, which has swept ${sweptVersions}`;
+    const from = versionFloor > mark ? `, knows none from before ${versionFloor}` : "";
+    return `${versions}${bytes} on ${engine}, which has swept ${sweptVersions}${from}`;
   });
+  const history = historyMs === 0 ? "" : `, history ${durationText(historyMs)}`;
   const open =
     heldBackBy?.transaction == null ? "" : `, where transaction ${heldBackBy.transaction} has been open for ${describeMs(heldBackBy.openMs ?? 0)}`;
   const why = heldBackBy === null ? "" : `, held back by engine ${heldBackBy.engine} at ${heldBackBy.snapshot}${open}`;
-  return `old versions: ${kept.length === 0 ? "nothing was heard of any" : kept.join("; ")}; low-water mark ${mark}${why}`;
+  return `old versions: ${kept.length === 0 ? "nothing was heard of any" : kept.join("; ")}; low-water mark ${mark}${history}${why}`;
 }
 
 function describeMs(ms: number): string {

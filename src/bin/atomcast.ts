@@ -2,7 +2,7 @@
 /** The `atomcast` command. */
 import { Command, Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
-import { commonOptions, memoryOption, statementTimeoutOption } from "./options.js";
+import { commonOptions, historyOption, memoryOption, statementTimeoutOption } from "./options.js";
 import { version } from "./version.js";
 
 const program = new Command("atomcast")
@@ -31,6 +31,7 @@ withCommon(program.command("start"))
   .description("one process: an Archive and a Cache; makes the database where the folder is absent or empty")
   .addOption(dataOption().default("./atomcast-data"))
   .addOption(httpOption().default("127.0.0.1:8787"))
+  .addOption(historyOption())
   .addOption(memoryOption())
   .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-engines.js")).runStart(options));
@@ -38,6 +39,7 @@ withCommon(program.command("start"))
 withCommon(program.command("archive"))
   .description("an Archive engine: votes, journals every change, holds all of the database on disk")
   .addOption(dataOption().makeOptionMandatory())
+  .addOption(historyOption())
   .addOption(new Option("--create", "make a new database in the folder, absent or empty").env("ATOMCAST_CREATE"))
   .action(async (options) => (await import("./run-engines.js")).runArchive(options));
 
@@ -54,6 +56,7 @@ withCommon(program.command("cluster"))
   .addOption(new Option("--archives <n>", "Archive processes").default("3").env("ATOMCAST_ARCHIVES"))
   .addOption(new Option("--caches <n>", "Cache processes").default("2").env("ATOMCAST_CACHES"))
   .addOption(new Option("--http <port>", "the first Cache's port").default("8787").env("ATOMCAST_HTTP"))
+  .addOption(historyOption())
   .addOption(memoryOption())
   .addOption(statementTimeoutOption())
   .action(async (options) => (await import("./run-cluster.js")).runCluster(options));

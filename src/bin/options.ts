@@ -1,6 +1,7 @@
 /** Options that the engine commands share; each also as ATOMCAST_… in the environment. */
 import { Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
+import { parseDuration, parseHistory } from "../base/history.js";
 import { memoryBytesMin } from "../engines/machine-memory.js";
 import { type Group, groupOf } from "../messages/network/group.js";
 
@@ -48,14 +49,21 @@ export function statementTimeoutOption(): Option {
   return new Option("--statement-timeout <duration>", help).env("ATOMCAST_STATEMENT_TIMEOUT");
 }
 
-const durations: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
+export function historyOption(): Option {
+  const help =
+    "for a new database: how long what rows were is kept, so that the past can be read (AS OF), such as 1h or 7d; 0: only while it is in use (default)";
+  return new Option("--history <duration>", help).env("ATOMCAST_HISTORY");
+}
+
+/** In milliseconds; null: not said. */
+export function historyOf({ history }: { readonly history?: string }): number | null {
+  return history === undefined ? null : parseHistory("--history", history);
+}
 
 /** In milliseconds; 0: none. */
 export function parseStatementTimeout(text: string | undefined): number {
-  if (text === undefined || text.trim() === "0") return 0;
-  const match = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text.trim());
-  const ms = Math.ceil(Number(match?.[1]) * (durations[(match?.[2] ?? "").toLowerCase()] ?? Number.NaN));
-  if (Number.isSafeInteger(ms)) return ms;
+  const ms = parseDuration(text ?? "0");
+  if (ms !== null) return ms;
   throw usage(`--statement-timeout takes a duration such as 500ms, 30s, 5min or 1h, or 0 for none, not ${JSON.stringify(text)}`);
 }
 

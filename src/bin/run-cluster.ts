@@ -7,7 +7,7 @@ import { DatabaseError } from "../base/errors.js";
 import { defaultMemoryBytes, memoryBytesMin } from "../engines/machine-memory.js";
 import { folderState } from "../storage/data-folder.js";
 import { freePorts } from "./contacts.js";
-import { type CommonOptions, checkNetwork, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
+import { type CommonOptions, checkNetwork, historyOf, parseCount, parseMemory, parseStatementTimeout, usage, votersOf } from "./options.js";
 import { onStopSignals } from "./signals.js";
 
 export interface ClusterCommand extends CommonOptions {
@@ -15,6 +15,7 @@ export interface ClusterCommand extends CommonOptions {
   readonly archives: string;
   readonly caches: string;
   readonly http: string;
+  readonly history?: string;
   readonly memory?: string;
   readonly statementTimeout?: string;
 }
@@ -38,6 +39,7 @@ export async function runCluster(options: ClusterCommand): Promise<void> {
   const enginePorts = await enginePortsOf(options, archives);
   const memoryBytes = memoryOf(options, caches);
   parseStatementTimeout(options.statementTimeout);
+  historyOf(options);
   await mkdir(options.data, { recursive: true });
   const children: Child[] = [];
   let isStopping = false;
@@ -93,7 +95,8 @@ async function startAll(
   // The founder comes first where the database is new; else a majority must come up together, and those without a folder join it then.
   const first = folders[0] as string;
   const isNew = !isMade.includes(true);
-  if (isNew) await start(first, [...archiveArgs(first), "--create"]);
+  const history = options.history === undefined ? [] : ["--history", options.history];
+  if (isNew) await start(first, [...archiveArgs(first), "--create", ...history]);
   else await Promise.all(folders.filter((_, index) => isMade[index]).map((folder) => start(folder, archiveArgs(folder))));
   const joining = folders.filter((folder, index) => !isMade[index] && !(isNew && folder === first));
   for (const folder of joining) await start(folder, archiveArgs(folder));

@@ -21,6 +21,7 @@ import {
   type CommonOptions,
   checkNetwork,
   type HostPort,
+  historyOf,
   isLoopback,
   multicastGroup,
   parseHostPort,
@@ -36,6 +37,7 @@ import { version } from "./version.js";
 export interface ArchiveCommand extends CommonOptions {
   readonly data: string;
   readonly create?: boolean;
+  readonly history?: string;
 }
 
 export interface CacheCommand extends CommonOptions {
@@ -124,6 +126,7 @@ function fatal(logger: Logger, name: string): (error: Error) => void {
 
 async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey; archive: Running & { readonly endpoint: Endpoint | null } }> {
   const voters = votersOf(options);
+  const historyMs = historyOf(options);
   checkNetwork(options);
   const logger = openLogger(options.log, "archive");
   const { folder, key } = await openFolder(options);
@@ -131,6 +134,7 @@ async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey;
     environment: await environmentOf(options, key, logger),
     disk: fileArchiveDisk(folder),
     votersTarget: voters,
+    historyMs,
     onFailure: fatal(logger, "Archive"),
   });
   await engine.start();

@@ -4,7 +4,7 @@
  *
  * | catalog | records |
  * |---|---|
- * | root | voters, low-water mark, members, schema, sequences, the schema space's own atom, and of each other space how many atoms it has |
+ * | root | voters, low-water mark, what time it was at which seq, members, schema, sequences, the schema space's own atom, and of each other space how many atoms it has |
  * | of a space's ranges | their atoms, in key order; and behind one where others are left out, the key at which it ends |
  */
 import { type Atom, decodeAtom, encodeAtom } from "../atoms/atom.js";
@@ -12,7 +12,7 @@ import { MalformedBytesError } from "../base/bytes.js";
 import { type SpaceId, schemaSpace } from "../base/ids.js";
 import { type BinaryKey, type BinaryRange, binaryKey, KeyRanges } from "../base/key-ranges.js";
 import { encodeGaps } from "./atom-map.js";
-import type { Catalog } from "./catalog.js";
+import { type Catalog, encodeStamp } from "./catalog.js";
 import { encodeMember } from "./member.js";
 import { encodeSchemaRecord, encodeTableRecord } from "./schema-catalog.js";
 import { type AtomPages, pageAt } from "./space-atoms.js";
@@ -23,6 +23,7 @@ export type CatalogRecord = readonly [name: string, bytes: Uint8Array];
 export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined> {
   const voters = catalog.encodeVoters();
   const mark = catalog.encodeMark();
+  const stamps = [...catalog.stamps.all];
   const members = [...catalog.members.values()];
   const schema = [...catalog.schema.records()];
   const tables = [...catalog.schema.tables.values()];
@@ -31,6 +32,7 @@ export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined
   return (function* (): Generator<CatalogRecord, undefined> {
     yield ["v", voters];
     yield ["m", mark];
+    for (const { seq, timeMs } of stamps) yield [`h:${seq}`, encodeStamp(timeMs)];
     for (const member of members) yield [`e:${member.id}`, encodeMember(member)];
     for (const [name, record] of schema) yield [`s:${name}`, encodeSchemaRecord(record)];
     for (const table of tables) yield [`t:${table.space}`, encodeTableRecord(table)];

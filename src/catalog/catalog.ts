@@ -15,12 +15,13 @@
  * | handoff | the atoms go to the holder that it names |
  * | merge | the merged atom's ownership version is the merge's seq; originator and holders are those that all of them had |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
- * | mark | none; the low-water mark rises |
+ * | mark | none; the low-water mark rises, and it is known what time it is (stamps.ts) |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
 import { type Atom, atomBytesMax, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
 import { ByteReader, ByteWriter, emptyBytes } from "../base/bytes.js";
 import { unreachable } from "../base/errors.js";
+import { historyMsOf, historyObject } from "../base/history.js";
 import {
   type AtomId,
   type EngineId,
@@ -43,6 +44,7 @@ import {
   type Entry,
   type Fence,
   type LeaveEntry,
+  type MarkEntry,
   type MergeBody,
   type Part,
   type ProposalEntry,
@@ -57,6 +59,7 @@ import { decodeMember, encodeMember, type Member } from "./member.js";
 import { dropObjection, handoffObjection, mergeObjection, splitObjection } from "./objections.js";
 import { demoted, handedOver, inherited, merged, taken } from "./ownership.js";
 import { SchemaCatalog, type TableRecord } from "./schema-catalog.js";
+import { Stamps, spacingMsOf } from "./stamps.js";
 
 export type CatalogEvent =
   | { readonly kind: "joined"; readonly member: Member }
@@ -88,6 +91,8 @@ export class Catalog {
   /** BOOTs so far. */
   #lives = 0;
   #mark = noSeq;
+  /** None below the mark. */
+  readonly stamps = new Stamps();
   readonly #sequenceKeys = new Map<SpaceId, { readonly next: bigint; readonly key: string }>();
   /** Atoms of rows above atomBytesMax: their originators split them. */
   readonly oversize = new Set<AtomId>();
@@ -131,8 +136,7 @@ export class Catalog {
         this.#dirty.add("v");
         return [{ kind: "voters", voters: entry.voters }];
       case "mark":
-        if (entry.mark > this.#mark) this.#mark = entry.mark;
-        this.#dirty.add("m");
+        this.#applyMark(seq, entry);
         return [];
       case "refused":
         return this.#decide(seq, entry.engine, entry.proposalSeq, [], entry.reason);
@@ -141,6 +145,17 @@ export class Catalog {
       default:
         return unreachable(entry);
     }
+  }
+
+  #applyMark(seq: Seq, { mark, timeMs }: MarkEntry): void {
+    if (mark > this.#mark) this.#mark = mark;
+    const gone = [...this.stamps.dropBelow(this.#mark), ...this.stamps.add(seq, timeMs, spacingMsOf(this.historyMs))];
+    for (const name of ["m", `h:${seq}`, ...gone.map((one) => `h:${one}`)]) this.#dirty.add(name);
+  }
+
+  /** For so long what rows were is kept, whoever reads it. */
+  get historyMs(): number {
+    return historyMsOf(this.schema.setting(historyObject));
   }
 
   #decide(seq: Seq, engine: EngineId, proposalSeq: ProposalSeq, transactions: readonly number[], outcome: "applied" | RefusalReason): CatalogEvent[] {
@@ -453,6 +468,7 @@ export class Catalog {
   /** Every record that is here. */
   dump(): Map<string, Uint8Array> {
     const names = ["v", "m"];
+    for (const { seq } of this.stamps.all) names.push(`h:${seq}`);
     for (const id of this.#members.keys()) names.push(`e:${id}`);
     for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
     for (const space of this.atoms.lacking()) names.push(`c:${space}`);
@@ -469,6 +485,7 @@ export class Catalog {
       const id = name.slice(2);
       if (name === "v") catalog.#loadVoters(bytes);
       else if (name === "m") catalog.#mark = decodeMark(bytes);
+      else if (name.startsWith("h:")) catalog.stamps.load(Number(id) as Seq, new ByteReader(bytes).varint());
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
       else if (name.startsWith("a:")) catalog.loadAtom(decodeAtom(bytes));
       else if (name.startsWith("c:")) catalog.#loadGaps(Number(id) as SpaceId, bytes);
@@ -483,6 +500,10 @@ export class Catalog {
     const id = name.slice(2);
     if (name === "v") return this.encodeVoters();
     if (name === "m") return this.encodeMark();
+    if (name.startsWith("h:")) {
+      const timeMs = this.stamps.timeOf(Number(id) as Seq);
+      return timeMs === undefined ? null : encodeStamp(timeMs);
+    }
     if (name.startsWith("e:")) {
       const member = this.#members.get(Number(id) as EngineId);
       return member === undefined ? null : encodeMember(member);
@@ -538,6 +559,10 @@ export class Catalog {
     const member = decodeMember(bytes);
     this.#members.set(member.id, member);
   }
+}
+
+export function encodeStamp(timeMs: number): Buffer {
+  return new ByteWriter(8).varint(timeMs).finish();
 }
 
 function decodeMark(bytes: Uint8Array): Seq {

@@ -65,6 +65,11 @@ export class SchemaCatalog {
     return [...this.#records.values()].sort((left, right) => left.order - right.order);
   }
 
+  /** The text of a setting of the database. */
+  setting(name: string): string | undefined {
+    return this.#records.get(recordName("setting", name))?.object.sql;
+  }
+
   records(): IterableIterator<[string, SchemaRecord]> {
     return this.#records.entries();
   }

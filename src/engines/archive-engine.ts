@@ -29,6 +29,8 @@ export interface ArchiveOptions {
   readonly environment: Environment;
   readonly disk: ArchiveDisk;
   readonly votersTarget: number;
+  /** For a new database: how long what rows were is kept. null: not said. */
+  readonly historyMs: number | null;
   /** Called when the engine cannot go on: the process ends, another serves. */
   readonly onFailure: (error: Error) => void;
 }
@@ -153,6 +155,7 @@ export class ArchiveEngine {
       contacts: [...new Set([...(source === null ? [] : [source]), ...environment.contacts])],
       catalogLimits: environment.catalogLimits,
       memoryBytes: Number.POSITIVE_INFINITY,
+      historyMs: this.#options.historyMs,
       nowMs: environment.clock.nowMs(),
     });
     this.#host = new EngineHost(core, {

@@ -108,9 +108,9 @@ export class ArchiveSide {
   #tellSwept(): void {
     const { nowMs } = this.#context;
     if (this.versions.sweptCount === this.#told.sweptCount || nowMs - this.#toldMs < tellEveryMs) return;
-    const { count, bytes, sweptCount, sweptBytes } = this.versions;
+    const { count, bytes, floor, sweptCount, sweptBytes } = this.versions;
     const swept = { versions: sweptCount - this.#told.sweptCount, bytes: sweptBytes - this.#told.sweptBytes };
-    this.#context.log("info", "old versions of rows were swept", { ...swept, kept: count, keptBytes: bytes });
+    this.#context.log("info", "old versions of rows were swept", { ...swept, kept: count, keptBytes: bytes, keptFrom: floor });
     this.#told = this.versions;
     this.#toldMs = nowMs;
   }

@@ -165,6 +165,7 @@ export class CacheEngine implements Database {
       contacts: [...new Set([...(source === null ? [] : [source]), ...environment.contacts])],
       catalogLimits: environment.catalogLimits,
       memoryBytes: this.#options.memoryBytes,
+      historyMs: null,
       nowMs: environment.clock.nowMs(),
     });
     this.#joining = null;

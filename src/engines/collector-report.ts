@@ -76,6 +76,7 @@ export function collectorOf(core: EngineCore): CollectorStatus {
   const isOpen = figures !== null && figures.openTransaction !== 0;
   return {
     mark: core.catalog.mark,
+    historyMs: core.catalog.historyMs,
     heldBackBy:
       holder === undefined || figures === null
         ? null

@@ -50,6 +50,8 @@ export interface Status {
 export interface CollectorStatus {
   /** The low-water mark. */
   readonly mark: number;
+  /** How long what rows were is kept, whoever reads it (`PRAGMA atomcast.history`). */
+  readonly historyMs: number;
   /** Whose snapshot it waits for; null: nobody's that is older than all others'. */
   readonly heldBackBy: {
     readonly engine: number;

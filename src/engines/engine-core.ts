@@ -25,6 +25,7 @@ import { CacheSide } from "./cache-side.js";
 import { collectorFigures } from "./collector-report.js";
 import { CoreContext } from "./core-context.js";
 import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
+import { InitialHistory } from "./initial-history.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
 import { Removals } from "./removals.js";
@@ -53,6 +54,8 @@ export interface CoreOptions {
   readonly catalogLimits: CatalogLimits;
   /** Of rows that a Cache holds, beyond which it gives some up. */
   readonly memoryBytes: number;
+  /** Of an Archive that makes a new database; null: not said. */
+  readonly historyMs: number | null;
   readonly nowMs: number;
 }
 
@@ -70,6 +73,7 @@ export class EngineCore {
   readonly cache: CacheSide | null;
   readonly #announcements: Announcements;
   readonly #removals: Removals;
+  readonly #history: InitialHistory;
   readonly #contacts: readonly Endpoint[];
   #bootNonce: Nonce;
   #bootAskedMs = -bootAgainMs;
@@ -124,6 +128,7 @@ export class EngineCore {
     const { markEveryMs } = catalogLimits;
     this.#sequencer = self.kind === "archive" ? new Sequencer(this.context, this.#stream, order, options.votersTarget, markEveryMs) : null;
     this.cache = self.kind === "cache" ? new CacheSide(this.context, this.#proposals, this.#desk, catalogLimits, memoryBytes) : null;
+    this.#history = new InitialHistory(this.context, this.#desk, this.#proposals, options.historyMs);
     for (const member of catalog.members.values()) {
       if (member.nodeId !== 0) this.#step({ kind: "peer", nodeId: member.nodeId, endpoint: member.endpoint });
     }
@@ -258,6 +263,7 @@ export class EngineCore {
     this.#sequencer?.tick();
     this.#proposals.tick();
     this.#desk.tick();
+    this.#history.tick();
     this.cache?.tick();
     if (this.#leaving && nowMs - this.#leavingSinceMs > giveBackMsMax) this.#goes();
     if (this.context.isWornOut) this.#startOver("it has made as many atoms as one engine can");

@@ -6,19 +6,26 @@
  * sequencer's own term count, one of every member of its log. An engine whose BOOT comes later reads nothing older than its BOOT, which is above every
  * MARK before it; one that has departed is not waited for. So the mark is never above a promise of a member, whoever orders it.
  *
- * | the smallest promise is | then |
+ * With a history (`PRAGMA atomcast.history`) it also trails the sequencer's clock by that much: it rises no higher than the last stamp of so long ago
+ * (catalog/stamps.ts). MARK entries are those stamps.
+ *
+ * | the smallest promise, or stamp, is | then |
  * |---|---|
  * | unknown: a member has promised nothing in this term | nothing |
  * | at or below the mark | nothing |
  * | above the mark, and nothing was written between the mark and it | nothing: an idle database goes quiet |
  * | above the mark by stepMin or more | MARK, at most once in everyMs |
  * | above the mark by less | MARK, at most once in patienceFactor times that |
+ *
+ * | there is a history, and | then |
+ * |---|---|
+ * | something was written since the last stamp | MARK, at most once in everyMs, though the mark should not rise |
  */
 import type { EngineId, Seq } from "../base/ids.js";
 import { noSeq } from "../base/ids.js";
 import type { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
-import type { Entry } from "../messages/wire/entry.js";
+import type { Entry, MarkEntry } from "../messages/wire/entry.js";
 
 /** Entries. A MARK for less is not worth much: a few old versions may wait. */
 const stepMin = 100;
@@ -27,6 +34,7 @@ const patienceFactor = 10;
 export class LowWaterMark {
   readonly #everyMs: number;
   #orderedMs = 0;
+  #raisedMs = 0;
   /** The last entry of the log that may have left an old version of a row. */
   #writtenSeq: Seq = noSeq;
 
@@ -38,6 +46,7 @@ export class LowWaterMark {
   begin(lastSeq: Seq, nowMs: number): void {
     this.#writtenSeq = lastSeq;
     this.#orderedMs = nowMs;
+    this.#raisedMs = nowMs;
   }
 
   /** An entry of the log. */
@@ -45,15 +54,24 @@ export class LowWaterMark {
     if (entry.kind === "proposal" && entry.body.kind === "transaction") this.#writtenSeq = seq;
   }
 
-  /** The mark that is to be ordered now; null: none. `self`: the sequencer's own engine id. */
-  next(log: Catalog, view: StreamView, self: EngineId, nowMs: number): Seq | null {
-    const waitedMs = nowMs - this.#orderedMs;
-    if (waitedMs < this.#everyMs) return null;
-    const oldest = oldestPromise(log, view, self);
-    if (oldest === null || Math.min(oldest, this.#writtenSeq) <= log.mark) return null;
-    if (oldest - log.mark < stepMin && waitedMs < this.#everyMs * patienceFactor) return null;
+  /** The MARK that is to be ordered now; null: none. `self`: the sequencer's own engine id. */
+  next(log: Catalog, view: StreamView, self: EngineId, nowMs: number): MarkEntry | null {
+    if (nowMs - this.#orderedMs < this.#everyMs) return null;
+    const isStampDue = log.historyMs > 0 && this.#writtenSeq > (log.stamps.newest?.seq ?? noSeq);
+    const oldest = this.#oldest(log, view, self, nowMs);
+    const raised = oldest !== null && Math.min(oldest, this.#writtenSeq) > log.mark ? oldest : log.mark;
+    const isPatient = raised - log.mark < stepMin && nowMs - this.#raisedMs < this.#everyMs * patienceFactor;
+    if (!isStampDue && (raised === log.mark || isPatient)) return null;
     this.#orderedMs = nowMs;
-    return oldest;
+    if (raised > log.mark) this.#raisedMs = nowMs;
+    return { kind: "mark", mark: raised, timeMs: Math.floor(nowMs) };
+  }
+
+  /** How high the mark may be. null: not known yet. */
+  #oldest(log: Catalog, view: StreamView, self: EngineId, nowMs: number): Seq | null {
+    const promised = oldestPromise(log, view, self);
+    if (promised === null || log.historyMs === 0) return promised;
+    return Math.min(promised, log.stamps.lastAt(nowMs - log.historyMs)) as Seq;
   }
 }
 

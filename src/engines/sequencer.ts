@@ -299,8 +299,8 @@ export class Sequencer {
   }
 
   #lookAfterMark(log: Catalog, nowMs: number): void {
-    const mark = this.#mark.next(log, this.#view, this.#context.engine, nowMs);
-    if (mark !== null) this.#append({ kind: "mark", mark });
+    const entry = this.#mark.next(log, this.#view, this.#context.engine, nowMs);
+    if (entry !== null) this.#append(entry);
   }
 
   /** Orders what this turn has brought. */

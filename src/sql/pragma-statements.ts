@@ -1,9 +1,10 @@
 /** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
+import { durationText } from "../base/history.js";
 import type { SqlValue } from "../base/values.js";
-import { noteSettingRead } from "./database-settings.js";
+import { historyIn, noteSettingRead } from "./database-settings.js";
 import { isolations, type ResultSet, type SessionSettings, type SqlFault } from "./local-store.js";
 import { foldName } from "./parse/names.js";
-import { isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
+import { historyPragma, isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
 import type { PragmaStatement } from "./parse/statement-info.js";
 import { fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
@@ -21,6 +22,7 @@ export function runPragma(state: StoreState, sql: string, info: PragmaStatement,
   if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, unit !== null);
   if (info.effect === "ignored") return { result: ignored(info), settings };
   const reason = info.effect === "database" && unit !== null ? noteSettingRead(state, unit, info) : null;
+  if (reason === null && info.name === historyPragma) return { result: single("history", durationText(historyIn(state))), settings };
   return { result: reason ?? question(state, sql, info), settings };
 }
 

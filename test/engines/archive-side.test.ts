@@ -104,9 +104,9 @@ test("what was swept is told to the log at once, then once a minute at most, all
     return context.take().flatMap((effect) => (effect.kind === "log" ? [effect.fields] : []));
   };
   expect(told(1000, 0)).toEqual([]);
-  expect(told(2000, 7)).toEqual([{ versions: 7, bytes: 70, kept: 3, keptBytes: 30 }]);
+  expect(told(2000, 7)).toEqual([{ versions: 7, bytes: 70, kept: 3, keptBytes: 30, keptFrom: 5 }]);
   expect(told(61_000, 9)).toEqual([]);
   expect(told(61_999, 10)).toEqual([]);
-  expect(told(62_000, 10)).toEqual([{ versions: 3, bytes: 30, kept: 3, keptBytes: 30 }]);
+  expect(told(62_000, 10)).toEqual([{ versions: 3, bytes: 30, kept: 3, keptBytes: 30, keptFrom: 5 }]);
   expect(told(500_000, 10)).toEqual([]);
 });

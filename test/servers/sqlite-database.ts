@@ -63,7 +63,7 @@ const status: Status = {
   atomsHeldHere: 1,
   atomsOriginatedHere: 1,
   memory: null,
-  collector: { mark: 0, heldBackBy: null, archives: [] },
+  collector: { mark: 0, historyMs: 0, heldBackBy: null, archives: [] },
   atomChanges: { handoff: 0, demote: 0, merge: 0 },
 };
 

@@ -4,7 +4,7 @@ import { type Atom, encodeAtom } from "../../src/atoms/atom.js";
 import type { SpaceId } from "../../src/base/ids.js";
 import type { BinaryRange } from "../../src/base/key-ranges.js";
 import { encodeGaps } from "../../src/catalog/atom-map.js";
-import type { Catalog } from "../../src/catalog/catalog.js";
+import { type Catalog, encodeStamp } from "../../src/catalog/catalog.js";
 import { encodeMember } from "../../src/catalog/member.js";
 import { encodeSchemaRecord, encodeTableRecord } from "../../src/catalog/schema-catalog.js";
 
@@ -27,9 +27,10 @@ const kept = new WeakMap<object, bigint>();
  * it takes what is known, or only how many atoms they have.
  */
 export function passingCatalogHash(catalog: Catalog, parts: "with parts" | "without parts"): bigint {
-  const { members, atoms, schema } = catalog;
+  const { members, atoms, schema, stamps } = catalog;
   const lacking = atoms.lacking();
   let sum = recordHash("v", catalog.encodeVoters()) + recordHash("m", catalog.encodeMark());
+  for (const stamp of stamps.all) sum += kept.get(stamp) ?? keep(stamp, `h:${stamp.seq}`, encodeStamp(stamp.timeMs));
   for (const member of members.values()) sum += kept.get(member) ?? keep(member, `e:${member.id}`, encodeMember(member));
   for (const atom of atoms.all()) if (parts === "with parts" || !lacking.has(atom.space)) sum += atomHash(atom);
   for (const space of lacking)

@@ -185,10 +185,17 @@ export class CommittedStream {
     if (entry.kind === "mark") {
       const { mark } = this.catalog;
       check(
-        entry.mark > mark && entry.mark < log.seq,
+        entry.mark >= mark && entry.mark < log.seq,
         "no snapshot below the low-water mark",
         () => `MARK ${entry.mark} at ${log.seq} after ${mark}`,
       );
+      const { historyMs, stamps } = this.catalog;
+      check(
+        entry.mark === mark || historyMs === 0 || entry.mark <= stamps.lastAt(entry.timeMs - historyMs),
+        "history is kept",
+        () => `MARK ${entry.mark} at ${log.seq}, at the time ${entry.timeMs}, with a history of ${historyMs} ms`,
+      );
+      if (historyMs > 0 && entry.mark > mark) this.#coverage.count("invariants", "history is kept");
     }
     const events = this.catalog.apply(log.seq, entry);
     for (const event of events) if (event.kind === "spaceGone") this.#clearSpace(log.seq, event.space);

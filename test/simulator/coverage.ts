@@ -32,6 +32,7 @@ export const coverageRows = {
     "what is acknowledged comes before what begins then",
     "no orphans",
     "no snapshot below the low-water mark",
+    "history is kept",
     "open transactions read one snapshot",
     "serializable",
     "unique names",

@@ -99,3 +99,26 @@ test("the end of a transaction lets the mark go, though nothing is written any m
     await c.runUntil("all versions are gone", () => keptBy(c).every((count) => count === 0));
   }
 });
+
+test("what rows were is kept for as long as the database was made to, and then goes", { timeout: timeoutMs }, async () => {
+  const c = cluster({ seed: 7, archives: 3, caches: 2, historyMs: 600 });
+  await c.start();
+  await c.runUntil("the history is set", () => c.invariants.committed.catalog.historyMs === 600);
+  await c.expectRows("C2", "pragma atomcast.history", [["600ms"]]);
+  await c.sql("C1", "create table t (id integer primary key, n integer)", "insert into t values (1, 0)");
+  for (let n = 1; n <= 20; n++) await c.sql("C1", `update t set n = ${n}`);
+  await c.runFor(300);
+  expect(keptBy(c)).toEqual([20, 20, 20]);
+  await c.runUntil("all versions are gone", () => keptBy(c).every((count) => count === 0));
+  await c.runFor(2000);
+  const { lastSeq } = c.invariants.committed;
+  await c.runFor(3000);
+  expect(c.invariants.committed.lastSeq).toBe(lastSeq);
+  await c.sql("C2", "pragma atomcast.history = '1h'");
+  for (let n = 1; n <= 20; n++) await c.sql("C1", `update t set n = ${n}`);
+  await c.runFor(2000);
+  expect(keptBy(c)).toEqual([20, 20, 20]);
+  await c.sql("C2", "pragma atomcast.history = 0");
+  await c.runUntil("all versions are gone", () => keptBy(c).every((count) => count === 0));
+  await c.expectConverged();
+});

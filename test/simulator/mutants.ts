@@ -121,7 +121,7 @@ export function withMutant(mutant: Mutant | null): () => void {
     }
     case "mark-asks-nobody": {
       const { next } = LowWaterMark.prototype;
-      LowWaterMark.prototype.next = (log, view) => (view.commitSeq > log.mark + 10 ? view.commitSeq : null);
+      LowWaterMark.prototype.next = (log, view) => (view.commitSeq > log.mark + 10 ? { kind: "mark", mark: view.commitSeq, timeMs: 0 } : null);
       return () => {
         LowWaterMark.prototype.next = next;
       };

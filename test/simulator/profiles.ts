@@ -20,6 +20,8 @@ export interface Profile {
   readonly storeMsMax: number;
   /** Budgets of Caches, in bytes of rows: the seeds take turns. Without it, none. */
   readonly memoryBytes?: readonly number[];
+  /** How long what rows were is kept. Default: while somebody may read it. */
+  readonly historyMs?: number;
   /** Where multicast reaches: everybody, nobody, or each only those of its island. Default: everybody. */
   readonly network?: "unicast" | "islands";
   /** Every engine computes its relay tree of random engines in a random order. */
@@ -349,6 +351,20 @@ export const profiles = {
       weights: { crashCache: 6, newCache: 4, leaveCache: 2, crashArchive: 2, crashSequencer: 1, pause: 1, reset: 2 },
       everyMsMin: 30,
       everyMsMax: 150,
+    },
+  },
+  /** What rows were is kept for a while, whoever reads it. */
+  past: {
+    ...base,
+    historyMs: 250,
+    caches: 3,
+    mix: { transfer: 10, deal: 2, ledger: 6, item: 3, pair: 2, page: 1, turn: 2, sum: 1, table: 1 },
+    thinkMsMax: 15,
+    workMs: 1000,
+    faults: {
+      weights: { crashCache: 3, newCache: 2, leaveCache: 1, crashArchive: 3, crashSequencer: 2, crashAll: 1, pause: 2, reset: 2, badNetwork: 1 },
+      everyMsMin: 60,
+      everyMsMax: 300,
     },
   },
   schema: {

@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly storeMsMax?: number;
   /** Of rows that a Cache holds; without it, all that it has needed. */
   readonly memoryBytes?: number;
+  /** `--history` of the founder; without it, none is said. */
+  readonly historyMs?: number;
   /** Whose multicast each engine hears, by the engine's name; null: there is none. Default: all hear all. */
   readonly groupOf?: (name: string) => string | null;
   readonly acksBeforeSync?: boolean;
@@ -120,6 +122,7 @@ export class SimulatedCluster {
       contacts: options.groupOf === undefined ? [] : contacts,
       storeMsMax: options.storeMsMax ?? 0.5,
       memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
+      historyMs: options.historyMs ?? null,
       touched: (process) => this.#touched.add(process),
       trace: (who, text) => this.trace(who, text),
       failed: (process, error) => {

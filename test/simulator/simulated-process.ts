@@ -21,6 +21,8 @@ export interface ProcessWorld {
   readonly limits: Omit<StreamLimits, "datagramBytesMax">;
   readonly catalogLimits: CatalogLimits;
   readonly votersTarget: number;
+  /** `--history` of its Archives. */
+  readonly historyMs: number | null;
   /** Of rows that a Cache holds; Infinity: all that it has needed. */
   readonly memoryBytes: number;
   readonly coverage: Coverage;
@@ -108,7 +110,7 @@ export class SimulatedProcess {
       this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, openLocal, onFailure });
     } else {
       const disk = this.disk.open(clock);
-      this.engine = new ArchiveEngine({ environment, disk, votersTarget: world.votersTarget, onFailure });
+      this.engine = new ArchiveEngine({ environment, disk, votersTarget: world.votersTarget, historyMs: world.historyMs, onFailure });
     }
     this.engine.start().catch(onFailure);
   }

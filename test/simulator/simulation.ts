@@ -50,6 +50,7 @@ async function run(options: SimulationOptions, profile: Profile): Promise<void> 
     diskTimes,
     storeMsMax,
     memoryBytes,
+    ...(profile.historyMs === undefined ? {} : { historyMs: profile.historyMs }),
     acksBeforeSync: options.mutant === "ack-before-fsync",
     forgetsVotes: options.mutant === "vote-not-saved",
     coverage,

@@ -69,3 +69,30 @@ test("a transaction that has read goes on with its snapshot, or is told that it 
   expect(told(c.in(bob, "COMMIT", "PRAGMA user_version"))).toEqual([undefined, 5n]);
   expect(told(c.in(cyd, "COMMIT"))).toEqual(["SQLITE_BUSY_SNAPSHOT"]);
 });
+
+test("how long history is kept is a setting of the database, and part of its transaction", () => {
+  c = new Cluster(2);
+  const read = "PRAGMA atomcast.history";
+  expect(c.rows(0, read)).toEqual([["0"]]);
+  for (const [given, kept] of [
+    ["'1h'", "1h"],
+    ["'90 min'", "90min"],
+    ["'48h'", "2d"],
+    ["'1.5s'", "1500ms"],
+    ["0", "0"],
+    ["'7d'", "7d"],
+  ]) {
+    c.sql(0, `PRAGMA atomcast.history = ${given}`);
+    for (const index of [0, 1]) expect(c.rows(index, read)).toEqual([[kept]]);
+  }
+  for (const wrong of ["'soon'", "5", "'-1h'", "'1000d'", "''"])
+    expect(c.fault(0, `PRAGMA atomcast.history = ${wrong}`)).toMatchObject({
+      message: expect.stringMatching(/^PRAGMA atomcast.history takes a duration/),
+    });
+  const ann = c.client(0);
+  expect(told(c.in(ann, "BEGIN", "PRAGMA atomcast.history = '2h'", read, "ROLLBACK", read))).toEqual([undefined, undefined, "2h", undefined, "7d"]);
+  expect(told(c.in(ann, "BEGIN TRANSACTION READONLY", "PRAGMA atomcast.history = '2h'", "ROLLBACK"))[1]).toBe("SQLITE_READONLY");
+  c.restart(1);
+  expect(c.rows(1, read)).toEqual([["7d"]]);
+  expect(c.rows(1, "SELECT count(*) FROM sqlite_schema")).toEqual([[0n]]);
+});

@@ -76,7 +76,7 @@ const entries = [
   { kind: "voters", voters: [1, 2] },
   { kind: "refused", engine: 5, proposalSeq: 300, reason: "schema" },
   { kind: "demote", from: 5, to: 6, atoms: [9, 70_000] },
-  { kind: "mark", mark: 70_000 },
+  { kind: "mark", mark: 70_000, timeMs: 1_800_000_000_000 },
   ...bodies.map(proposal),
 ] as unknown as Entry[];
 
@@ -222,7 +222,7 @@ test("every kind of message is among those whose bytes are looked at", () => {
 });
 
 /** Bytes change: raise `formatVersion`, and put the new digest here. */
-const digests = { formatVersion: 14, entries: "a7e4ac97a5ae912f", messages: "33157255ec67b63e" };
+const digests = { formatVersion: 15, entries: "92138f31b684f7ca", messages: "33157255ec67b63e" };
 
 function digest(all: readonly Uint8Array[]): string {
   const hash = createHash("sha256");

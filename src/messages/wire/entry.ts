@@ -72,10 +72,12 @@ export interface DemoteEntry {
   readonly atoms: readonly AtomId[];
 }
 
-/** The sequencer's: no member reads a snapshot below `mark` any more, nor ever will (engines/low-water-mark.ts). */
+/** The sequencer's: no member reads a snapshot below `mark` any more, nor ever will (engines/low-water-mark.ts); and what time it is (catalog/stamps.ts). */
 export interface MarkEntry {
   readonly kind: "mark";
   readonly mark: Seq;
+  /** Of the sequencer's clock, since 1970. */
+  readonly timeMs: number;
 }
 
 export interface ProposalEntry {
@@ -273,7 +275,7 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 14;
+export const formatVersion = 15;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
@@ -314,7 +316,7 @@ export function encodeEntry(entry: Entry): Buffer {
       writeList(writer, entry.atoms, (atom) => writer.varint(atom));
       break;
     case "mark":
-      writer.varint(entry.mark);
+      writer.varint(entry.mark).varint(entry.timeMs);
       break;
     default:
       unreachable(entry);
@@ -470,7 +472,7 @@ function readEntry(reader: ByteReader): Entry {
         atoms: reader.list((r) => r.varint() as AtomId),
       };
     case "mark":
-      return { kind, mark: reader.varint() as Seq };
+      return { kind, mark: reader.varint() as Seq, timeMs: reader.varint() };
     default:
       return unreachable(kind);
   }

@@ -6,7 +6,7 @@ import { unreachable } from "../../base/errors.js";
 import type { SqlFault } from "../local-store.js";
 import { boundedCache } from "./bounded-cache.js";
 import { foldName } from "./names.js";
-import { isolationPragma, pragmaMeaning, pragmaRefusal } from "./pragmas.js";
+import { ownPragmas, pragmaMeaning, pragmaRefusal } from "./pragmas.js";
 import { findReferences, systemSchema, temporaryRefusal } from "./references.js";
 import {
   type AstNode,
@@ -188,7 +188,7 @@ function classifyPragma(parsed: ParsedStatement, root: Stmt & { readonly type: "
   const schema = root.name.dbName?.text ?? null;
   const own = schema !== null && foldName(schema) === "atomcast";
   const name = `${own ? "atomcast." : ""}${foldName(root.name.objName.text)}`;
-  if (own && name !== isolationPragma) return refuse(parsed, null, `there is no PRAGMA ${name}: Atomcast's own is ${isolationPragma}`);
+  if (own && !ownPragmas.includes(name)) return refuse(parsed, null, `there is no PRAGMA ${name}: Atomcast's own are ${ownPragmas.join(", ")}`);
   if (schema !== null && foldName(schema) === "temp") return refuse(parsed, null, temporaryRefusal);
   const value = root.body === undefined ? null : pragmaValue(parsed, root.body.value);
   const { effect, readsRows } = pragmaMeaning(name, value);

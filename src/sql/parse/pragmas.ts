@@ -100,6 +100,8 @@ export const pragmaRules: Readonly<Record<string, PragmaRule>> = {
 
 /** Atomcast's own, with its schema's name. */
 export const isolationPragma = "atomcast.isolation";
+export const historyPragma = "atomcast.history";
+export const ownPragmas = [isolationPragma, historyPragma];
 
 export interface PragmaMeaning {
   readonly effect: PragmaEffect;
@@ -109,6 +111,7 @@ export interface PragmaMeaning {
 /** `name` folded. */
 export function pragmaMeaning(name: string, value: string | null): PragmaMeaning {
   if (name === isolationPragma) return { effect: "session", readsRows: false };
+  if (name === historyPragma) return { effect: "database", readsRows: false };
   const rule = Object.hasOwn(pragmaRules, name) ? pragmaRules[name] : undefined;
   if (rule === undefined) return { effect: "read", readsRows: false };
   const readsRows = rule.readsRows === true;
