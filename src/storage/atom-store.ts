@@ -60,6 +60,11 @@ export interface AtomStore {
    * each change after it, as far as versions reach. An index's entry may be told to have been there longer than it was.
    */
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null;
+  /**
+   * Rows as they were at `asOf`, which is applied; else as `readRows`. A chunk may end early, even without a row, where much was looked at. "gone": what was there then is
+   * not known any more.
+   */
+  readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null;
   /** Versions of rows that are kept. */
   readonly versions: KeptVersions;
   /** One row, or null. */
@@ -92,6 +97,8 @@ export interface StoredRows {
   /** With the images, what was in the range can be told for every snapshot from here on; `seq` where nothing was asked for, or more than fits. */
   readonly imagesFrom: Seq;
 }
+
+export type PastRows = Pick<StoredRows, "rows" | "next">;
 
 export interface StoredCuts {
   readonly cuts: readonly Buffer[];

@@ -20,7 +20,7 @@ import { type ChainHash, genesisHash } from "../base/chain-hash.js";
 import { assert, DatabaseError, unreachable } from "../base/errors.js";
 import { noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
-import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, type EntryChange, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import {
   asBuffer,
@@ -37,7 +37,7 @@ import {
   Writes,
 } from "./lmdb-layout.js";
 import { LmdbRowVersions, versionsName } from "./lmdb-row-versions.js";
-import { type KeptVersions, versionBytesMax } from "./row-versions.js";
+import { type KeptVersions, pastLookedAtMax, versionBytesMax } from "./row-versions.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
 
@@ -223,6 +223,36 @@ class LmdbAtomStore implements AtomStore {
       const { seq } = positionIn(this.#tables, transaction);
       if (since === undefined) return { seq, rows, next, images: [], imagesFrom: seq };
       return { seq, rows, next, ...this.#versions.imagesSince(transaction, { space, low, high: next ?? high }, since, seq, rows) };
+    });
+  }
+
+  readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null {
+    return this.#reading((transaction) => {
+      const position = positionIn(this.#tables, transaction).seq;
+      assert(asOf <= position, `the past at ${asOf}, in a store at ${position}`);
+      if (this.#unmade.has(space) || this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
+      if (!this.#versions.reaches(transaction, asOf)) return "gone";
+      const now = this.#visible(transaction, space, low, high);
+      const before = this.#versions.places(transaction, space, low);
+      const rows: StoredRow[] = [];
+      let byteCount = 0;
+      let [one, place] = [now.next().value, before.next().value];
+      for (let lookedAt = 0; ; lookedAt++) {
+        const changed = place === undefined ? undefined : place.subarray(spaceBytes);
+        const isChanged =
+          changed !== undefined && (high === null || changed.compare(high) < 0) && (one === undefined || changed.compare(one.key) <= 0);
+        if (!isChanged && one === undefined) return { rows, next: null };
+        const isThere = one !== undefined && (!isChanged || changed.compare(one.key) === 0);
+        const key = (isChanged ? changed : one?.key) as Buffer;
+        const isSame = isThere && (one?.seq ?? 0) <= asOf;
+        // What came after it, and has no versions, was not there.
+        const row = isSame ? (one?.row ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
+        if (row !== null) byteCount += key.length + row.length;
+        if ((rows.length > 0 && byteCount > bytesMax) || lookedAt === pastLookedAtMax) return { rows, next: Buffer.from(key) };
+        if (row !== null) rows.push({ key, row });
+        if (isThere) one = now.next().value;
+        if (isChanged) place = before.next().value;
+      }
     });
   }
 
@@ -493,8 +523,8 @@ class LmdbAtomStore implements AtomStore {
     for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(table, from), end: spaceKey(table + 1), limit: indexRowsMax })) {
       count++;
       last = key.subarray(spaceBytes);
-      const { seq, row } = splitValue(value);
-      for (const one of entryChanges([index], last, null, row)) this.#setEntry(written, one, last, seq);
+      // Not the row's seq: the row may have changed since the index was made, and the entry have been there before.
+      for (const one of entryChanges([index], last, null, splitValue(value).row)) this.#setEntry(written, one, last, noSeq);
     }
     if (count === indexRowsMax) this.#setUnmade(written, { table, index, from: Buffer.from(last) });
     else {

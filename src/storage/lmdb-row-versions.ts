@@ -130,6 +130,35 @@ export class LmdbRowVersions {
     return versions === null ? { images: [], imagesFrom: position } : { images: imagesSince(imagesFrom, rows, versions), imagesFrom };
   }
 
+  /** Whether what was there at `seq` can be told. */
+  reaches(transaction: ReadTransaction, seq: Seq): boolean {
+    return seq >= readKept(this.#meta, transaction).floor;
+  }
+
+  /** The row that was at `place` at `asOf`, where another, or none, is there now; null: none was. */
+  at(transaction: ReadTransaction, place: Buffer, asOf: Seq): Buffer | null {
+    for (const { key, value } of this.#table.getRange({ start: versionKey(place, (asOf + 1) as Seq), limit: 1, transaction })) {
+      if (placeOf(key).compare(place) !== 0) return null;
+      const { seq, row } = splitValue(value);
+      return seq <= asOf ? row : null;
+    }
+    return null;
+  }
+
+  /** Of the space, places of rows that have versions, in the order of keys, each once: those of keys from `low` on. */
+  *places(transaction: ReadTransaction, space: SpaceId, low: Uint8Array): Generator<Buffer, undefined> {
+    // A bound may begin with a row's key, whose versions then lie beyond it.
+    let start = rowKey(space, low);
+    const end = spaceKey(space + 1);
+    for (;;) {
+      const [found] = this.#table.getRange({ start, end, limit: 1, transaction });
+      if (found === undefined) return undefined;
+      const place = Buffer.from(placeOf(found.key));
+      if (place.subarray(spaceBytes).compare(low) >= 0) yield place;
+      start = versionKey(place, Number.MAX_SAFE_INTEGER as Seq);
+    }
+  }
+
   /** null: too many. */
   #versionsOf(
     transaction: ReadTransaction,

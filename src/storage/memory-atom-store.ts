@@ -11,7 +11,7 @@ import { noSeq, noTerm, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { RowIndex } from "../base/row-index.js";
-import type { AtomStore, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import { imageBytesMax, imagesSince, type KeptVersions, noVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
 import { SortedMap } from "./sorted-map.js";
@@ -119,6 +119,26 @@ class MemoryAtomStoreState implements MemoryAtomStore {
       rows.push({ key, ...value });
     }
     return { seq: this.#position.seq, rows, next, ...this.#imagesSince(since, space, low, next ?? high, rows) };
+  }
+
+  readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" {
+    assert(asOf <= this.#position.seq, `the past at ${asOf}, in a store at ${this.#position.seq}`);
+    if (asOf < this.#kept.floor) return "gone";
+    const bounds = [asBuffer(low), high === null ? null : asBuffer(high)] as const;
+    const past = new SortedMap<Buffer>();
+    for (const [key, versions] of this.#versions.get(space)?.range(...bounds) ?? []) {
+      const version = versions.find(({ until }) => until > asOf);
+      if (version !== undefined && version.seq <= asOf) past.set(key, asBuffer(version.row));
+    }
+    for (const [key, { seq, row }] of this.#range(space, low, high)) if (seq <= asOf) past.set(key, row);
+    const rows: StoredRow[] = [];
+    let byteCount = 0;
+    for (const [key, row] of past.range(...bounds)) {
+      byteCount += key.length + row.length;
+      if (rows.length > 0 && byteCount > bytesMax) return { rows, next: key };
+      rows.push({ key, row });
+    }
+    return { rows, next: null };
   }
 
   #imagesSince(

@@ -51,6 +51,9 @@ export const imageBytesMax = 1024 * 1024;
 /** Versions of a chunk's range that are looked at for it, whatever their size: it takes the thread that orders. */
 export const imagesLookedAtMax = 4000;
 
+/** Keys that one chunk of the past looks at, whatever there was then: each may cost a search. */
+export const pastLookedAtMax = 2000;
+
 /** What rows with these versions were before each change after `since`, in the order of seq. `rows`: those that are there now. */
 export function imagesSince(
   since: Seq,

@@ -31,6 +31,22 @@ function rewound(store: AtomStore, since: number, snapshot: number, low: Buffer,
   return rows;
 }
 
+/** The same, read as it was then, chunk by chunk. */
+function past(store: AtomStore, asOf: number, low: Buffer, high: Buffer | null, bytesMax = 1e6, space = table): Map<string, string> | null {
+  const rows = new Map<string, string>();
+  for (let at: Buffer | null = low; at !== null; ) {
+    const found = store.readPast(space, at, high, bytesMax, asOf as Seq);
+    if (found === null || found === "gone") return null;
+    for (const one of found.rows) {
+      expect(Buffer.compare(one.key, at)).toBeGreaterThanOrEqual(0);
+      rows.set(name(one.key), Buffer.from(one.row).toString());
+    }
+    if (found.next !== null) expect(Buffer.compare(found.next, at)).toBeGreaterThan(0);
+    at = found.next;
+  }
+  return rows;
+}
+
 async function settled(store: AtomStore, count: number): Promise<void> {
   for (let round = 0; round < 3000 && store.versions.count !== count; round++) await new Promise((resolve) => setTimeout(resolve, 1));
   expect(store.versions.count).toBe(count);
@@ -148,6 +164,13 @@ export function rowVersionsConformance(title: string, make: (bytesMax?: number) 
             expect(found).toEqual(new Map([...(states[snapshot] as Map<string, string>)].filter(([id]) => range(id))));
             told++;
           }
+          for (let look = 0; look < 4; look++) {
+            const asOf = mark + random.integer(seq - mark + 1);
+            const [low, high] = [random.integer(20), random.integer(30)];
+            const range = (id: string): boolean => id >= name(key(low)) && (high > 25 || id < name(key(high)));
+            const found = past(store, asOf, key(low), high > 25 ? null : key(high), 1 + random.integer(60));
+            expect(found).toEqual(new Map([...(states[asOf] as Map<string, string>)].filter(([id]) => range(id))));
+          }
           expect(store.versions.floor).toBeLessThanOrEqual(mark);
         }
         expect(told).toBeGreaterThan(50);
@@ -161,6 +184,66 @@ export function rowVersionsConformance(title: string, make: (bytesMax?: number) 
           await subject?.cleanUp();
         }
       }
+    });
+
+    test("the past below the floor is gone; many changed keys take several chunks", async () => {
+      await begin();
+      const ids = Array.from({ length: 5000 }, (_, id) => id);
+      await store.apply(
+        batch(
+          1,
+          ids.map((id) => isNew(id, "a", 1)),
+        ),
+      );
+      await store.apply(
+        batch(
+          2,
+          ids.map((id) => (id % 2 === 0 ? put(table, key(id), "b", 2) : remove(id, 2))),
+        ),
+      );
+      await store.apply(
+        batch(
+          3,
+          ids.map((id) => (id % 2 === 0 ? remove(id, 3) : isNew(id, "c", 3))),
+        ),
+      );
+      expect(past(store, 1, nothing, null)?.size).toBe(5000);
+      expect([...new Set(past(store, 2, nothing, null)?.values())]).toEqual(["b"]);
+      expect(past(store, 3, nothing, null)).toEqual(new Map(ids.filter((id) => id % 2 === 1).map((id) => [name(key(id)), "c"])));
+      expect(past(store, 1, key(7), Buffer.concat([key(7), Buffer.alloc(1)]))).toEqual(new Map([[name(key(7)), "a"]]));
+      expect(past(store, 2, key(7), Buffer.concat([key(7), Buffer.alloc(1)]))?.size).toBe(0);
+      await store.apply(batch(4, [], [], 3));
+      await settled(store, 0);
+      expect(store.readPast(table, nothing, null, 1e6, 2 as Seq)).toBe("gone");
+      expect(past(store, 3, nothing, null)?.size).toBe(2500);
+    });
+
+    test("an index that is made while its rows change has all entries in every past since", async () => {
+      await begin();
+      const index: RowIndex = { space: (table + 1) as SpaceId, columns: [{ columnId: 1, collation: "BINARY", descending: false, missing: null }] };
+      const row = (n: bigint, other: string): Buffer =>
+        encodeRow([
+          { columnId: 1, value: n },
+          { columnId: 2, value: other },
+        ]);
+      const at = (id: number, other: string, seq: number, isNew = false): StoreChange => {
+        const change = { kind: "put", space: table, key: key(id), row: row(BigInt(id), other), seq: seq as Seq, isNew } as const;
+        return seq === 1 ? change : { ...change, indexes: [index] };
+      };
+      const ids = Array.from({ length: 2000 }, (_, id) => id);
+      await store.apply(
+        batch(
+          1,
+          ids.map((id) => at(id, "a", 1, true)),
+        ),
+      );
+      const made = store.apply(batch(2, [{ kind: "index", space: table, index, seq: 2 as Seq }]));
+      await made;
+      await store.apply(batch(3, [at(1999, "b", 3)]));
+      for (let round = 0; round < 3000 && store.readRows(index.space, nothing, null, 1e6) === null; round++)
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      expect(past(store, 2, nothing, null, 1e6, index.space)?.size).toBe(2000);
+      expect(store.readRows(index.space, nothing, null, 1e6, 2 as Seq)?.images).toEqual([]);
     });
 
     test("they are there after a restart, and counted; what the mark passed meanwhile goes", async () => {
