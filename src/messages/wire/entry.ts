@@ -275,7 +275,7 @@ export interface MergeBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 15;
+export const formatVersion = 16;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
