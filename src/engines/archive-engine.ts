@@ -164,6 +164,7 @@ export class ArchiveEngine {
       journal,
       votes,
       store,
+      openServing: (handlers) => disk.openServing(store, environment.clock, handlers),
       local: null,
       handlers: {
         onAnswer: () => {},

@@ -175,6 +175,7 @@ export class CacheEngine implements Database {
       journal: null,
       votes: null,
       store: null,
+      openServing: null,
       local,
       handlers: {
         onAnswer: (request, answer) => this.#answered(request, answer),

@@ -76,6 +76,9 @@ export type CoreEffect =
   | { readonly kind: "again" }
   | { readonly kind: "log"; readonly level: "debug" | "info" | "warn"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> };
 
+/** What another engine asks of an Archive's store. */
+export type StoreQuestion = Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>;
+
 export type BatchAnswer =
   /** `open`: the transaction that the local store keeps for the session's next batch. */
   | { readonly kind: "done"; readonly outcomes: readonly StepOutcome[]; readonly settings: SessionSettings; readonly open: number | null }

@@ -3,18 +3,15 @@
  * turn's end is stepped once, so that what it brought becomes one frame, one write, one batch (design.md §3 "Batch everywhere").
  */
 
-import { atomBytesTarget } from "../atoms/atom.js";
-import { asBuffer, MalformedBytesError } from "../base/bytes.js";
 import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
-import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { SystemTables } from "../sql/local-store.js";
-import type { AtomStore, StoreTransfer } from "../storage/atom-store.js";
+import type { AtomStore } from "../storage/atom-store.js";
 import type { Journal, VoteStore } from "../storage/journal.js";
 import type { KeptVersions } from "../storage/row-versions.js";
 import type { BatchAnswer, CoreEffect, CoreInput } from "./core-types.js";
 import type { EngineCore } from "./engine-core.js";
-import type { Cancel, Environment, LocalPort } from "./environment.js";
+import type { Cancel, Environment, LocalPort, StorePort, StorePortHandlers } from "./environment.js";
 
 export interface HostHandlers {
   onAnswer(request: number, answer: BatchAnswer): void;
@@ -36,6 +33,8 @@ export interface HostPorts {
   readonly journal: Journal | null;
   readonly votes: VoteStore | null;
   readonly store: AtomStore | null;
+  /** Answers others from the store; closed by `stop`. */
+  readonly openServing: ((handlers: StorePortHandlers) => StorePort) | null;
   readonly local: LocalPort | null;
 }
 
@@ -44,20 +43,10 @@ const tickMs = 20;
 /** While something is due sooner: the repair of a gap, an election, a unit that rests. */
 const hastyTickMs = 5;
 const probeTimeoutMs = 250;
-/** Transfers of the whole store that may be open; each keeps one read transaction. A further one is told to come back. */
-const transfersMax = 4;
-const transferIdleMs = 60_000;
-const transferLookMs = 10_000;
-const transferPartBytes = 512 * 1024;
 /** Entries that the journal keeps behind what the store has flushed, for engines that catch up. */
 const journalKeptEntries = 200_000;
 const journalTrimMs = 10_000;
 const versionLookMs = 1000;
-
-interface OpenTransfer {
-  readonly transfer: StoreTransfer;
-  usedMs: number;
-}
 
 export class EngineHost {
   readonly core: EngineCore;
@@ -68,16 +57,16 @@ export class EngineHost {
   readonly #cancels: Cancel[] = [];
   /** Writes under way at the store and the vote file. */
   readonly #writes = new Set<Promise<unknown>>();
-  readonly #transfers = new Map<number, OpenTransfer>();
-  #nextTransfer = 1;
+  readonly #serving: StorePort | null;
+  #closing: Promise<void> | null = null;
   #toldVersions: KeptVersions | null = null;
 
   constructor(core: EngineCore, ports: HostPorts) {
     this.core = core;
     this.#ports = ports;
     const { clock } = ports.environment;
+    this.#serving = ports.openServing?.(this.#servingHandlers()) ?? null;
     this.#cancels.push(clock.every(tickMs, () => this.#tick()));
-    if (ports.store !== null) this.#cancels.push(clock.every(transferLookMs, () => this.#closeIdleTransfers()));
     if (ports.store !== null) this.#cancels.push(clock.every(versionLookMs, () => this.#tellVersions()));
     if (ports.journal !== null) this.#cancels.push(clock.every(journalTrimMs, () => this.#trimJournal()));
     this.#endTurnSoon();
@@ -88,13 +77,24 @@ export class EngineHost {
     this.#closed = true;
     this.#hastyTick?.();
     for (const cancel of this.#cancels) cancel();
-    for (const { transfer } of this.#transfers.values()) transfer.close();
-    this.#transfers.clear();
+    this.#closing = this.#serving?.close() ?? null;
   }
 
-  /** After `stop`: when what it had begun to write is written. */
+  /** After `stop`: when what it had begun to write is written, and nobody reads the store for it any more. */
   async drained(): Promise<void> {
-    await Promise.allSettled([...this.#writes]);
+    await Promise.allSettled([...this.#writes, this.#closing]);
+  }
+
+  #servingHandlers(): StorePortHandlers {
+    const { network, environment } = this.#ports;
+    return {
+      onAnswer: (to, payload) => {
+        if (!this.#closed) network.sendReliable(to, payload);
+      },
+      // Keys and cursors are a peer's: what the store cannot read of them must not end this Archive.
+      onMalformed: ({ to, kind }, error) => environment.log("warn", "a request could not be read", { from: to, kind, error }),
+      onFailure: (error) => this.#fail(error),
+    };
   }
 
   #tick(): void {
@@ -201,7 +201,7 @@ export class EngineHost {
       case "serveRows":
       case "serveCuts":
       case "serveTransfer":
-        this.#serveIfReadable(effect);
+        this.#serving?.ask(effect);
         return;
       case "local":
         this.#ports.local?.post(effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call);
@@ -254,71 +254,6 @@ export class EngineHost {
 
   #systemTables(steps: readonly { readonly sql: string }[]): SystemTables {
     return steps.some((step) => /\bsystem\b|^\s*explain\s+pull\b/i.test(step.sql)) ? this.#ports.handlers.systemTables() : {};
-  }
-
-  #reply(to: Endpoint, message: EngineMessage): void {
-    this.#ports.network.sendReliable(to, encodeEngineMessage(message));
-  }
-
-  /** Keys and cursors are a peer's: what the store cannot read of them must not end this Archive. */
-  #serveIfReadable(effect: Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>): void {
-    try {
-      this.#serve(effect);
-    } catch (error) {
-      if (!(error instanceof MalformedBytesError)) throw error;
-      this.#ports.environment.log("warn", "a request could not be read", { from: effect.to, kind: effect.kind, error: error.message });
-    }
-  }
-
-  #serve(effect: Extract<CoreEffect, { kind: "serveRows" | "serveCuts" | "serveTransfer" }>): void {
-    const { store } = this.#ports;
-    if (store === null) return;
-    if (effect.kind === "serveRows") {
-      const { pull, space, low, high, since, bytesMax } = effect.request;
-      const read = store.readRows(space, low, high, Math.min(bytesMax, 4 * 1024 * 1024), since);
-      // An index that is still being made: who asks will ask again, here or elsewhere.
-      if (read === null) return;
-      const { next, imagesFrom } = read;
-      const seq = Math.max(read.seq, effect.sameThrough) as Seq;
-      const rows = read.rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) }));
-      const images = read.images.map((image) => ({ seq: image.seq, key: asBuffer(image.key), row: image.row === null ? null : asBuffer(image.row) }));
-      this.#reply(effect.to, { kind: "pullReply", pull, seq, rows, next, images, imagesFrom });
-    } else if (effect.kind === "serveCuts") {
-      const { atom, space, low, high } = effect.request;
-      const { cuts, pieces } = store.cuts(space, low, high, atomBytesTarget);
-      this.#reply(effect.to, { kind: "cutsReply", atom, low: asBuffer(low), cuts, pieces });
-    } else this.#serveTransfer(store, effect.to, effect.transfer, effect.cursor);
-  }
-
-  /** An open one keeps the store's old pages from being used again: the file would grow for ever. */
-  #closeIdleTransfers(): void {
-    for (const [id, open] of this.#transfers) {
-      if (this.#nowMs - open.usedMs < transferIdleMs) continue;
-      open.transfer.close();
-      this.#transfers.delete(id);
-    }
-  }
-
-  #serveTransfer(store: AtomStore, to: Endpoint, id: number, cursor: string): void {
-    this.#closeIdleTransfers();
-    let transferId = id;
-    if (id === 0 && this.#transfers.size < transfersMax) {
-      transferId = this.#nextTransfer++;
-      this.#transfers.set(transferId, { transfer: store.openTransfer(), usedMs: this.#nowMs });
-    }
-    const open = this.#transfers.get(transferId);
-    if (open === undefined) {
-      this.#reply(to, { kind: "transferReply", transfer: 0, position: store.position, cursor, part: Buffer.alloc(0), next: "" });
-      return;
-    }
-    open.usedMs = this.#nowMs;
-    const read = open.transfer.read(cursor, transferPartBytes);
-    const { position } = open.transfer;
-    if (read === null) {
-      open.transfer.close();
-      this.#transfers.delete(transferId);
-    }
-    this.#reply(to, { kind: "transferReply", transfer: transferId, position, cursor, part: read?.part ?? Buffer.alloc(0), next: read?.next ?? "" });
   }
 
   #tellVersions(): void {

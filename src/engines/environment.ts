@@ -7,7 +7,7 @@ import type { Description, SqlFault } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
 import type { AtomStore } from "../storage/atom-store.js";
 import type { JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
-import type { CatalogLimits } from "./core-types.js";
+import type { CatalogLimits, StoreQuestion } from "./core-types.js";
 
 export interface Clock {
   /** Monotonic, in milliseconds. */
@@ -40,10 +40,26 @@ export interface ArchiveDisk {
   /** It made the database: with an empty journal, it is the one voter. */
   readonly founder: boolean;
   openStore(): Promise<AtomStore>;
+  /** Answers other engines from the open store. */
+  openServing(store: AtomStore, clock: Clock, handlers: StorePortHandlers): StorePort;
   openJournal(handlers: JournalHandlers, appliedSeq: Seq): Promise<RecoveredJournal>;
   openVotes(): Promise<VoteStore>;
   /** Gives up the lock. */
   close(): Promise<void>;
+}
+
+/** Takes questions; each is answered once, later, or not at all: then its asker asks again. */
+export interface StorePort {
+  ask(question: StoreQuestion): void;
+  /** Nothing is answered any more. */
+  close(): Promise<void>;
+}
+
+export interface StorePortHandlers {
+  onAnswer(to: Endpoint, payload: Buffer): void;
+  /** What its asker sent cannot be read. */
+  onMalformed(question: Pick<StoreQuestion, "kind" | "to">, message: string): void;
+  onFailure(error: Error): void;
 }
 
 /** A local store behind a queue: calls are carried out in order, replies come back in order, in batches. */

@@ -7,6 +7,7 @@ import { createFileVoteStore, openFileVoteStore } from "../storage/file-vote-sto
 import { openLmdbAtomStore } from "../storage/lmdb-atom-store.js";
 import { genesis } from "./archive-engine.js";
 import type { ArchiveDisk } from "./environment.js";
+import { openWorkerStorePort } from "./worker-store-port.js";
 
 /** Makes the folder of a new Archive; `founder`: of a new database. */
 export function makeArchiveFolder(path: string, database: string, clusterId: ClusterId, founder: boolean): Promise<DataFolder> {
@@ -24,6 +25,7 @@ export function fileArchiveDisk(folder: DataFolder): ArchiveDisk {
     nodeId: folder.identity.nodeId,
     founder: folder.identity.founder,
     openStore: () => openLmdbAtomStore(folder.atomsPath),
+    openServing: (_store, _clock, handlers) => openWorkerStorePort(folder.atomsPath, handlers),
     openJournal: (handlers, appliedSeq) => openFileJournal({ directory: folder.journalPath, handlers, appliedSeq }),
     openVotes: () => openFileVoteStore(folder.journalPath),
     close: () => folder.close(),

@@ -45,6 +45,9 @@ export type StoreChange =
   /** The table has a new index: its rows get their entries, in the background. */
   | { readonly kind: "index"; readonly space: SpaceId; readonly index: RowIndex; readonly seq: Seq };
 
+/** What other engines are served from. */
+export type StoreReads = Pick<AtomStore, "position" | "readRows" | "readPast" | "cuts" | "openTransfer">;
+
 export interface AtomStore {
   /** Applied and visible to reads. */
   readonly position: LogPosition;

@@ -14,13 +14,10 @@
  * LMDB makes a commit visible before it is on the disk (overlapping sync): `flushedSeq` follows what is.
  */
 
-import { type Database, open, type RootDatabase } from "lmdb";
-import { ByteReader, ByteWriter } from "../base/bytes.js";
-import { type ChainHash, genesisHash } from "../base/chain-hash.js";
 import { assert, DatabaseError, unreachable } from "../base/errors.js";
-import { noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
+import { noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
-import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, type EntryChange, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import {
   asBuffer,
@@ -36,13 +33,14 @@ import {
   splitValue,
   Writes,
 } from "./lmdb-layout.js";
-import { LmdbRowVersions, versionsName } from "./lmdb-row-versions.js";
-import { type KeptVersions, pastLookedAtMax, versionBytesMax } from "./row-versions.js";
-import { createPieceCutter } from "./store-pieces.js";
-import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
+import { LmdbReads } from "./lmdb-reads.js";
+import { LmdbRowVersions } from "./lmdb-row-versions.js";
+import { clearedSeq, encodePosition, metaKeys, openTables, origin, positionIn, type Tables } from "./lmdb-tables.js";
+import { versionsName } from "./lmdb-version-reads.js";
+import { type KeptVersions, versionBytesMax } from "./row-versions.js";
+import { decodePart, type TransferItem } from "./transfer-part.js";
 
-/** Opens the store in the folder, or makes it. */
-/** `bytesMax`: of old versions. */
+/** Opens the store in the folder, or makes it. `bytesMax`: of old versions. */
 export async function openLmdbAtomStore(directory: string, bytesMax = versionBytesMax): Promise<AtomStore> {
   const tables = openTables(directory);
   try {
@@ -62,9 +60,6 @@ export async function openLmdbAtomStore(directory: string, bytesMax = versionByt
 /** 2: versions of rows are kept. */
 export const storeFormat = 2;
 
-/** Open transfers: each keeps LMDB from using pages again that were freed since, so the file grows. The next is refused. */
-export const transferCountMax = 4;
-
 /** Changes and bytes that go into one transaction together, unless one batch is larger: what the event loop gives away at once (5 ms or so). */
 const groupChangesMax = 4096;
 const groupBytesMax = 8 * 1024 * 1024;
@@ -74,22 +69,6 @@ const sweepRowsMax = 512;
 
 /** Rows that get their entries of a new index in one transaction. */
 const indexRowsMax = 512;
-
-const metaKeys = { format: Buffer.from("format"), position: Buffer.from("position"), unfinished: Buffer.from("unfinished") };
-const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
-
-type Table = Database<Buffer, Buffer>;
-type ReadTransaction = ReturnType<Table["useReadTransaction"]>;
-
-interface Tables {
-  readonly root: RootDatabase<Buffer, Buffer>;
-  readonly rows: Table;
-  readonly versions: Table;
-  readonly catalog: Table;
-  readonly cleared: Table;
-  readonly unmade: Table;
-  readonly meta: Table;
-}
 
 /** What one transaction has written so far. */
 interface Written {
@@ -113,22 +92,6 @@ interface QueuedBatch {
   readonly reject: (error: Error) => void;
 }
 
-function openTables(directory: string): Tables {
-  const form = { keyEncoding: "binary", encoding: "binary" } as const;
-  // Values below 64 KiB and keys are small: no compression, no cache of decoded values, no versions.
-  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 6, compression: false, cache: false });
-  const table = (name: string): Table => root.openDB<Buffer, Buffer>({ ...form, name });
-  return {
-    root,
-    rows: table("rows"),
-    versions: table("versions"),
-    catalog: table("catalog"),
-    cleared: table("cleared"),
-    unmade: table("unmade"),
-    meta: table("meta"),
-  };
-}
-
 /** On the disk when resolved. */
 async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void> {
   const written = [
@@ -147,6 +110,7 @@ async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void>
 
 class LmdbAtomStore implements AtomStore {
   readonly #tables: Tables;
+  readonly #reads: LmdbReads;
   readonly #versions: LmdbRowVersions;
   #position: LogPosition;
   #flushedSeq: Seq;
@@ -154,13 +118,13 @@ class LmdbAtomStore implements AtomStore {
   #running: Promise<void> | null = null;
   #failure: Error | null = null;
   #state: "open" | "installing" | "closed" = "open";
-  readonly #transfers = new Set<LmdbTransfer>();
   /** Cleared spaces that hold swept rows still, with the key to go on from. */
   readonly #sweeps = new Map<SpaceId, Buffer>();
   readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
   constructor(tables: Tables, versionBytes: number) {
     this.#tables = tables;
+    this.#reads = new LmdbReads(tables);
     this.#versions = new LmdbRowVersions(tables.versions, tables.meta, versionBytes);
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
@@ -207,86 +171,24 @@ class LmdbAtomStore implements AtomStore {
   }
 
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null {
-    return this.#reading((transaction) => {
-      if (this.#unmade.has(space) || this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
-      const rows: (StoredRow & { readonly key: Buffer; readonly seq: Seq })[] = [];
-      let byteCount = 0;
-      let next: Buffer | null = null;
-      for (const one of this.#visible(transaction, space, low, high)) {
-        byteCount += one.key.length + one.row.length;
-        if (rows.length > 0 && byteCount > bytesMax) {
-          next = one.key;
-          break;
-        }
-        rows.push(one);
-      }
-      const { seq } = positionIn(this.#tables, transaction);
-      if (since === undefined) return { seq, rows, next, images: [], imagesFrom: seq };
-      return { seq, rows, next, ...this.#versions.imagesSince(transaction, { space, low, high: next ?? high }, since, seq, rows) };
-    });
+    return this.#reads.readRows(space, low, high, bytesMax, since);
   }
 
   readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null {
-    return this.#reading((transaction) => {
-      const position = positionIn(this.#tables, transaction).seq;
-      assert(asOf <= position, `the past at ${asOf}, in a store at ${position}`);
-      if (this.#unmade.has(space) || this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
-      if (!this.#versions.reaches(transaction, asOf)) return "gone";
-      const now = this.#visible(transaction, space, low, high);
-      const before = this.#versions.places(transaction, space, low);
-      const rows: StoredRow[] = [];
-      let byteCount = 0;
-      let [one, place] = [now.next().value, before.next().value];
-      for (let lookedAt = 0; ; lookedAt++) {
-        const changed = place === undefined ? undefined : place.subarray(spaceBytes);
-        const isChanged =
-          changed !== undefined && (high === null || changed.compare(high) < 0) && (one === undefined || changed.compare(one.key) <= 0);
-        if (!isChanged && one === undefined) return { rows, next: null };
-        const isThere = one !== undefined && (!isChanged || changed.compare(one.key) === 0);
-        const key = (isChanged ? changed : one?.key) as Buffer;
-        const isSame = isThere && (one?.seq ?? 0) <= asOf;
-        // What came after it, and has no versions, was not there.
-        const row = isSame ? (one?.row ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
-        if (row !== null) byteCount += key.length + row.length;
-        if ((rows.length > 0 && byteCount > bytesMax) || lookedAt === pastLookedAtMax) return { rows, next: Buffer.from(key) };
-        if (row !== null) rows.push({ key, row });
-        if (isThere) one = now.next().value;
-        if (isChanged) place = before.next().value;
-      }
-    });
+    return this.#reads.readPast(space, low, high, bytesMax, asOf);
   }
 
   readRow(space: SpaceId, key: Uint8Array): Buffer | null {
-    return this.#reading((transaction) => {
-      const value = this.#tables.rows.get(rowKey(space, key), { transaction });
-      if (value === undefined) return null;
-      const { seq, row } = splitValue(value);
-      return seq < clearedSeq(this.#tables, transaction, space) ? null : row;
-    });
+    return this.#reads.readRow(space, key);
   }
 
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
-    return this.#reading((transaction) => {
-      const cutter = createPieceCutter(pieceBytes);
-      for (const one of this.#visible(transaction, space, low, high)) if (!cutter.add(one.key, one.row.length)) break;
-      return cutter.finish();
-    });
+    return this.#reads.cuts(space, low, high, pieceBytes);
   }
 
   openTransfer(): StoreTransfer {
     assert(this.#state === "open", `a transfer of an atom store that is ${this.#state}`);
-    if (this.#transfers.size >= transferCountMax) {
-      throw new DatabaseError(
-        "ATOMCAST_TOO_MANY_TRANSFERS",
-        `${transferCountMax} transfers of this atom store are open already: try again when one has ended`,
-      );
-    }
-    // A read transaction that LMDB's own reads do not share and renew.
-    this.#tables.root.resetReadTxn();
-    const transfer = new LmdbTransfer(this.#tables, this.#tables.rows.useReadTransaction(), (closed) => this.#transfers.delete(closed));
-    this.#tables.root.resetReadTxn();
-    this.#transfers.add(transfer);
-    return transfer;
+    return this.#reads.openTransfer();
   }
 
   async beginInstall(): Promise<StoreInstall> {
@@ -329,7 +231,7 @@ class LmdbAtomStore implements AtomStore {
   async close(): Promise<void> {
     this.#state = "closed";
     await this.#idle();
-    for (const transfer of [...this.#transfers]) transfer.close();
+    this.#reads.closeTransfers();
     if (this.#failure === null) await this.#tables.root.flushed;
     await this.#tables.root.close();
   }
@@ -570,107 +472,9 @@ class LmdbAtomStore implements AtomStore {
     }
     await writes.done();
   }
-
-  #reading<T>(read: (transaction: ReadTransaction) => T): T {
-    const transaction = this.#tables.rows.useReadTransaction();
-    try {
-      return read(transaction);
-    } finally {
-      transaction.done();
-    }
-  }
-
-  *#visible(
-    transaction: ReadTransaction,
-    space: SpaceId,
-    low: Uint8Array,
-    high: Uint8Array | null,
-  ): Generator<{ key: Buffer; seq: Seq; row: Buffer }> {
-    const hiddenBelow = clearedSeq(this.#tables, transaction, space);
-    const end = high === null ? spaceKey(space + 1) : rowKey(space, high);
-    for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction })) {
-      const { seq, row } = splitValue(value);
-      if (seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), seq, row };
-    }
-  }
-}
-
-class LmdbTransfer implements StoreTransfer {
-  readonly position: LogPosition;
-  readonly #tables: Tables;
-  readonly #transaction: ReadTransaction;
-  readonly #onClose: (transfer: LmdbTransfer) => void;
-  readonly #cleared = new Map<SpaceId, number>();
-  #isOpen = true;
-
-  constructor(tables: Tables, transaction: ReadTransaction, onClose: (transfer: LmdbTransfer) => void) {
-    this.#tables = tables;
-    this.#transaction = transaction;
-    this.#onClose = onClose;
-    this.position = positionIn(tables, transaction);
-    for (const { key, value } of tables.cleared.getRange({ transaction })) this.#cleared.set(spaceOf(key), readNumber(value));
-  }
-
-  read(cursor: string, bytesMax: number): { readonly part: Buffer; readonly next: string } | null {
-    assert(this.#isOpen, "reading a closed transfer");
-    const place = decodePlace(cursor);
-    const items: TransferItem[] = [];
-    const transaction = this.#transaction;
-    let byteCount = 0;
-    let after = place.section === "rows" ? place.after : null;
-    if (place.section === "catalog") {
-      const start = place.after === null ? {} : { start: Buffer.from(place.after), exclusiveStart: true };
-      for (const { key, value } of this.#tables.catalog.getRange({ ...start, transaction })) {
-        const name = key.toString("utf8");
-        items.push({ kind: "catalog", name, bytes: value });
-        byteCount += key.length + value.length;
-        if (byteCount >= bytesMax) return { part: encodePart(items), next: encodePlace({ section: "catalog", after: name }) };
-      }
-    }
-    // As rows without a key, which no row is.
-    if (after === null) {
-      for (const { key, value } of this.#tables.unmade.getRange({ transaction }))
-        items.push({ kind: "row", space: spaceOf(key), key: Buffer.alloc(0), seq: this.position.seq, row: value });
-      if (items.length > 0) after = spaceKey(0);
-    }
-    const start = after === null ? {} : { start: after, exclusiveStart: true };
-    for (const { key, value } of this.#tables.rows.getRange({ ...start, transaction })) {
-      after = key;
-      const { seq, row } = splitValue(value);
-      const space = spaceOf(key);
-      if (seq < (this.#cleared.get(space) ?? 0)) continue;
-      items.push({ kind: "row", space, key: key.subarray(spaceBytes), seq, row });
-      byteCount += key.length + value.length;
-      if (byteCount >= bytesMax) break;
-    }
-    return items.length === 0 ? null : { part: encodePart(items), next: encodePlace({ section: "rows", after }) };
-  }
-
-  close(): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#transaction.done();
-    this.#onClose(this);
-  }
 }
 
 /** It must be known what the row was before. */
 function looksAtRow(change: StoreChange): boolean {
   return change.kind === "delete" || (change.kind === "put" && change.isNew !== true);
-}
-
-function positionIn(tables: Tables, transaction: ReadTransaction | undefined): LogPosition {
-  const bytes = tables.meta.get(metaKeys.position, transaction === undefined ? undefined : { transaction });
-  if (bytes === undefined) return origin;
-  const reader = new ByteReader(bytes);
-  return { seq: reader.varint() as Seq, term: reader.varint() as Term, hash: reader.text() as ChainHash };
-}
-
-function encodePosition(position: LogPosition): Buffer {
-  return new ByteWriter(32).varint(position.seq).varint(position.term).text(position.hash).finish();
-}
-
-function clearedSeq(tables: Tables, transaction: ReadTransaction | undefined, space: SpaceId): number {
-  const bytes = tables.cleared.get(spaceKey(space), transaction === undefined ? undefined : { transaction });
-  return bytes === undefined ? 0 : readNumber(bytes);
 }

@@ -7,6 +7,7 @@ import type { LogEntry, LogPosition } from "../../src/base/log-entry.js";
 import type { Random } from "../../src/base/random.js";
 import { genesis } from "../../src/engines/archive-engine.js";
 import type { ArchiveDisk } from "../../src/engines/environment.js";
+import { openStorePortHere } from "../../src/engines/store-server.js";
 import type { Journal, JournalAppend, JournalHandlers, RecoveredJournal } from "../../src/storage/journal.js";
 import { createMemoryAtomStore, type MemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import { createMemoryJournal, type MemoryJournal } from "../../src/storage/memory-journal.js";
@@ -94,6 +95,7 @@ export class SimulatedDisk {
       nodeId: this.nodeId,
       founder: this.#options.founder,
       openStore: async () => this.store,
+      openServing: openStorePortHere,
       openVotes: async () => this.#votes,
       openJournal: async (handlers, appliedSeq) => this.#openJournal(handlers, appliedSeq),
       close: async () => {},

@@ -1,21 +1,20 @@
 import { expect, test } from "vitest";
 import type { Endpoint, Seq, SpaceId } from "../../src/base/ids.js";
-import type { CoreEffect } from "../../src/engines/core-types.js";
-import type { EngineCore } from "../../src/engines/engine-core.js";
-import { EngineHost, type HostPorts } from "../../src/engines/engine-host.js";
+import type { Clock, StorePort } from "../../src/engines/environment.js";
+import { openStorePortHere } from "../../src/engines/store-server.js";
 import { decodeEngineMessage, type EngineMessage } from "../../src/messages/wire/engine-messages.js";
+import type { StoreReads } from "../../src/storage/atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import { genesis } from "./engine-parts.js";
 
 const peer = "e2" as Endpoint;
 
-/** A host whose core wants what a test says, on a store and a clock of the test's. */
-class Hosting {
-  readonly failures: Error[] = [];
-  readonly replies: EngineMessage[] = [];
+/** A store with one row that counts its open transfers, served on a clock of the test's. */
+class Serving {
+  readonly answers: EngineMessage[] = [];
+  readonly malformed: string[] = [];
   readonly #timers: { everyMs: number; dueMs: number; act: () => void }[] = [];
-  readonly #wanted: CoreEffect[] = [];
-  readonly host: EngineHost;
+  readonly port: StorePort;
   open = 0;
   nowMs = 0;
 
@@ -23,11 +22,13 @@ class Hosting {
     const store = createMemoryAtomStore();
     const change = { kind: "put", space: 5 as SpaceId, key: Buffer.from([1]), row: Buffer.from([1]), seq: 1 as Seq } as const;
     void store.apply({ changes: [change], mark: 0 as Seq, catalog: new Map(), position: { ...genesis, seq: 1 as Seq } });
-    const counted = {
+    const counted: StoreReads = {
       get position() {
         return store.position;
       },
       readRows: store.readRows.bind(store),
+      readPast: store.readPast.bind(store),
+      cuts: store.cuts.bind(store),
       openTransfer: () => {
         const transfer = store.openTransfer();
         this.open++;
@@ -42,21 +43,14 @@ class Hosting {
       this.#timers.push({ everyMs, dueMs: everyMs, act });
       return () => {};
     };
-    const ports = {
-      environment: { clock: { nowMs: () => this.nowMs, soon: () => {}, every, after: () => () => {} }, log: () => {} },
-      network: { sendReliable: (_to: Endpoint, payload: Buffer) => this.replies.push(decodeEngineMessage(payload)) },
-      handlers: { onFailure: (error: Error) => this.failures.push(error) },
-      journal: null,
-      votes: null,
-      store: counted,
-      local: null,
-    } as unknown as HostPorts;
-    this.host = new EngineHost({ step: () => this.#wanted.splice(0) } as unknown as EngineCore, ports);
-  }
-
-  perform(effect: CoreEffect): void {
-    this.#wanted.push(effect);
-    this.host.onConnected(peer, 1 as never);
+    const clock: Clock = { nowMs: () => this.nowMs, soon: () => {}, every, after: () => () => {} };
+    this.port = openStorePortHere(counted, clock, {
+      onAnswer: (_to, payload) => this.answers.push(decodeEngineMessage(payload)),
+      onMalformed: (_question, message) => this.malformed.push(message),
+      onFailure: (error) => {
+        throw error;
+      },
+    });
   }
 
   wait(ms: number): void {
@@ -72,18 +66,26 @@ class Hosting {
 }
 
 test("a peer's bytes that the store cannot read end no Archive", () => {
-  const hosting = new Hosting();
-  hosting.perform({ kind: "serveTransfer", to: peer, transfer: 0, cursor: "" });
-  hosting.perform({ kind: "serveTransfer", to: peer, transfer: 1, cursor: "%%" });
-  expect(hosting.failures).toEqual([]);
-  expect(hosting.replies).toHaveLength(1);
+  const serving = new Serving();
+  serving.port.ask({ kind: "serveTransfer", to: peer, transfer: 0, cursor: "" });
+  serving.port.ask({ kind: "serveTransfer", to: peer, transfer: 1, cursor: "%%" });
+  expect(serving.malformed).toHaveLength(1);
+  expect(serving.answers).toHaveLength(1);
 });
 
 test("a transfer whose Archive is gone is closed, though nobody asks for another: it keeps old pages from being used again", () => {
-  const hosting = new Hosting();
-  hosting.perform({ kind: "serveTransfer", to: peer, transfer: 0, cursor: "" });
-  expect(hosting.open).toBe(1);
-  hosting.wait(90_000);
-  expect(hosting.open).toBe(0);
-  expect(hosting.failures).toEqual([]);
+  const serving = new Serving();
+  serving.port.ask({ kind: "serveTransfer", to: peer, transfer: 0, cursor: "" });
+  expect(serving.open).toBe(1);
+  serving.wait(90_000);
+  expect(serving.open).toBe(0);
+});
+
+test("what is closed answers nothing, and keeps no transfer open", async () => {
+  const serving = new Serving();
+  serving.port.ask({ kind: "serveTransfer", to: peer, transfer: 0, cursor: "" });
+  await serving.port.close();
+  serving.port.ask({ kind: "serveTransfer", to: peer, transfer: 1, cursor: "" });
+  expect(serving.open).toBe(0);
+  expect(serving.answers).toHaveLength(1);
 });
