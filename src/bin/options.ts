@@ -3,6 +3,7 @@ import { Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
 import { parseDuration, parseHistory } from "../base/history.js";
 import { memoryBytesMin } from "../engines/machine-memory.js";
+import { parseFaults } from "../messages/network/datagram-faults.js";
 import { type Group, groupOf } from "../messages/network/group.js";
 
 export interface CommonOptions {
@@ -15,6 +16,7 @@ export interface CommonOptions {
   readonly voters: string;
   readonly key?: string;
   readonly log: string;
+  readonly faults?: string;
 }
 
 export const logLevels = ["trace", "debug", "info", "warn", "error", "silent"];
@@ -35,6 +37,7 @@ export function commonOptions(): Option[] {
     new Option("--voters <n>", "Archives that vote on what is durable").default("3").env("ATOMCAST_VOTERS"),
     new Option("--key <file>", "the database's key file (default: found under $XDG_STATE_HOME/atomcast)").env("ATOMCAST_KEY"),
     new Option("--log <level>", "what goes to stderr").choices(logLevels).default("info").env("ATOMCAST_LOG"),
+    new Option("--faults <list>", "for tests: datagrams that are lost, doubled, late").env("ATOMCAST_FAULTS").hideHelp(),
   ];
 }
 
@@ -121,6 +124,7 @@ export function multicastGroup(options: CommonOptions): Group {
 export function checkNetwork(options: CommonOptions): void {
   multicastGroup(options);
   portOf(options);
+  if (options.faults !== undefined) parseFaults(options.faults);
   for (const name of options.join) {
     if (parseHostPort("join", name).port === 0) throw usage(`--join ${name}: port 0 is nobody's; name the port that the engine was given by --port`);
   }

@@ -11,6 +11,7 @@ import { fileArchiveDisk, makeArchiveFolder } from "../engines/file-archive-disk
 import { defaultMemoryBytes } from "../engines/machine-memory.js";
 import { nodeEnvironment } from "../engines/node-environment.js";
 import { openWorkerLocalPort } from "../engines/worker-local-port.js";
+import { parseFaults } from "../messages/network/datagram-faults.js";
 import { openHranaServer } from "../servers/hrana/hrana-server.js";
 import { type DataFolder, folderState, openDataFolder } from "../storage/data-folder.js";
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
@@ -106,9 +107,19 @@ interface Running extends Stoppable {
 
 async function environmentOf(options: CommonOptions, key: DatabaseKey, logger: Logger): Promise<Environment> {
   const { clusterId, secret } = key;
-  const { interface: interfaceAddress, multicast } = options;
+  const { interface: interfaceAddress, multicast, faults } = options;
   const [port, contacts] = [portOf(options), await contactsOf(options)];
-  return nodeEnvironment({ clusterId, secret, interfaceAddress, multicast, port, contacts, ...multicastGroup(options), logger });
+  return nodeEnvironment({
+    clusterId,
+    secret,
+    interfaceAddress,
+    multicast,
+    port,
+    contacts,
+    ...multicastGroup(options),
+    ...(faults !== undefined && { faults: parseFaults(faults) }),
+    logger,
+  });
 }
 
 /** Why it waits, and at whom it asks: a wrong address shows. */

@@ -3,6 +3,7 @@ import { randomInt } from "node:crypto";
 import type { Logger } from "pino";
 import type { ClusterId, Endpoint } from "../base/ids.js";
 import type { Random } from "../base/random.js";
+import { datagramFaults, type FaultFigures } from "../messages/network/datagram-faults.js";
 import { openNodeNetwork } from "../messages/network/node-network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
 import type { CatalogLimits } from "./core-types.js";
@@ -20,6 +21,8 @@ export interface NodeEnvironmentOptions {
   /** Where other engines reach this one; 0, or none: any free port. */
   readonly port?: number;
   readonly contacts?: readonly Endpoint[];
+  /** None: an honest network. */
+  readonly faults?: FaultFigures;
   readonly logger: Logger;
 }
 
@@ -83,6 +86,7 @@ export function nodeEnvironment(options: NodeEnvironmentOptions): Environment {
         multicast: options.multicast ?? true,
         port: options.port ?? 0,
         handlers,
+        ...(options.faults !== undefined && { faults: datagramFaults(options.faults, options.interfaceAddress, systemRandom) }),
         log: (level, message) => logger[level](message),
       }),
   };

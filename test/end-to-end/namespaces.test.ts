@@ -1,126 +1,332 @@
 /**
- * `npm run test:network`: islands of multicast with routers between them, as network namespaces of this machine. Each island is a host with engines of its
- * own; multicast does not pass the router (its time to live is 1). Nothing leaves the machine. Wants root and iproute2; left out, with a message, elsewhere.
+ * `npm run test:network`: real engines on islands of multicast (islands.ts). `ATOMCAST_TEST_NAMESPACES=short` is the first test alone. Left out, with a message, where
+ * namespaces cannot be made. Exact times are the simulator's to check (test/stream/relay.test.ts): what is allowed here has the noise of the machine in it.
  */
-import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
-import type { Status } from "../../src/engines/database.js";
-import { command, openSite, type Running, type Site } from "./processes.js";
-import { eventually } from "./waiting.js";
+import { expect, test } from "vitest";
+import type { EngineStatus, Status } from "../../src/engines/database.js";
+import { type CommitWatch, watchCommits } from "./commit-watch.js";
+import { canMakeNamespaces, type Host, type Islands, makeIslands } from "./islands.js";
+import { openSite, type Running, type Site } from "./processes.js";
+import { eventually, pause } from "./waiting.js";
 
-const isWanted = process.env.ATOMCAST_TEST_NAMESPACES === "1";
+const wanted = process.env.ATOMCAST_TEST_NAMESPACES ?? "";
+if (!["", "short", "long"].includes(wanted)) throw new Error(`ATOMCAST_TEST_NAMESPACES is short or long, not ${wanted}`);
+const isPossible = wanted !== "" && canMakeNamespaces();
+if (wanted !== "" && !isPossible) process.stderr.write("test:network is left out: it wants root and iproute2, to make network namespaces\n");
+const isLong = isPossible && wanted === "long";
+const timeout = 300_000;
 
-function ip(...args: string[]): void {
-  execFileSync("ip", args, { stdio: ["ignore", "ignore", "pipe"] });
-}
+/** Longer than silence that ends a membership: who was cut off starts over. */
+const cutMs = 4500;
 
-function canMakeNamespaces(): boolean {
-  const name = `atomcast-${process.pid}`;
-  if (spawnSync("ip", ["netns", "add", name]).status !== 0) return false;
-  ip("netns", "delete", name);
-  return true;
-}
+/** All Archives are reached there. */
+const archivePort = 7700;
 
-const isPossible = isWanted && canMakeNamespaces();
-if (isWanted && !isPossible) process.stderr.write("test:network is left out: it wants root and iproute2, to make network namespaces\n");
-
-interface Islands {
-  /** Runs a program in an island. */
-  exec(island: number, ...args: string[]): string[];
-  link(island: number, isUp: boolean): void;
-  addressOf(island: number): string;
-}
-
-/** Hosts 1 … count, each with its own network, and a router between them. */
-function makeIslands(count: number): Islands {
-  const tag = `at${process.pid % 10_000}`;
-  const router = `${tag}r`;
-  const names = Array.from({ length: count }, (_, index) => `${tag}i${index + 1}`);
-  onTestFinished(() => {
-    for (const name of [router, ...names]) spawnSync("ip", ["netns", "delete", name]);
-  });
-  const within = (namespace: string, ...args: string[]): void => ip("netns", "exec", namespace, ...args);
-  ip("netns", "add", router);
-  within(router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward");
-  for (const [index, name] of names.entries()) {
-    const [inner, outer] = [`${tag}v${index + 1}`, `${tag}w${index + 1}`];
-    ip("netns", "add", name);
-    ip("link", "add", inner, "netns", name, "type", "veth", "peer", "name", outer, "netns", router);
-    within(name, "ip", "address", "add", `10.77.${index + 1}.2/24`, "dev", inner);
-    within(router, "ip", "address", "add", `10.77.${index + 1}.1/24`, "dev", outer);
-    within(name, "ip", "link", "set", "lo", "up");
-    within(name, "ip", "link", "set", inner, "up");
-    within(router, "ip", "link", "set", outer, "up");
-    within(name, "ip", "route", "add", "default", "via", `10.77.${index + 1}.1`);
-  }
-  return {
-    exec: (island, ...args) => ["netns", "exec", names[island - 1] as string, ...args],
-    link: (island, isUp) => within(router, "ip", "link", "set", `${tag}w${island}`, isUp ? "up" : "down"),
-    addressOf: (island) => `10.77.${island}.2`,
-  };
-}
-
-interface Cache {
+interface Placed {
+  readonly name: string;
+  readonly host: Host;
   readonly running: Running;
-  readonly island: number;
+  readonly pid: number;
+  /** From here; "-" for an Archive. */
   readonly url: string;
 }
 
-test.runIf(isPossible)("three islands of multicast, a voter in each; a link that goes down, and comes back", { timeout: 240_000 }, async () => {
-  const site: Site = openSite("multicast");
-  const islands = makeIslands(3);
-  const port = 7700;
-  const inIsland = (island: number, name: string, ...args: string[]): Running =>
-    site.spawnProgram(name, "ip", islands.exec(island, process.execPath, command, ...args, "--interface", islands.addressOf(island)));
-  const contact = `${islands.addressOf(1)}:${port}`;
-  for (const island of [1, 2, 3]) {
-    const folder = join(site.directory, `archive-${island}`);
-    const how = island === 1 ? ["--create", "--port", String(port)] : ["--join", contact];
-    await inIsland(island, `archive-${island}`, "archive", "--data", folder, ...how).says(/^ready archive/m);
+/** A database with an Archive on each of these hosts; every engine is told of all of them. */
+class Placement {
+  readonly site: Site;
+  readonly islands: Islands;
+  readonly archives: Placed[] = [];
+  readonly caches: Placed[] = [];
+  readonly #extra: readonly string[];
+  #archiveHosts: readonly Host[] = [];
+
+  constructor(islandCount: number, ...extra: string[]) {
+    this.site = openSite("multicast");
+    this.islands = makeIslands(this.site, islandCount);
+    this.#extra = extra;
   }
-  const caches: Cache[] = [];
-  for (const [index, island] of [1, 2, 2, 2, 3, 3, 3].entries()) {
-    const running = inIsland(island, `cache-${index + 1}`, "cache", "--join", contact);
-    const [, url = ""] = await running.says(/^ready cache id=\d+ pid=\d+ http=(\S+)$/m);
-    caches.push({ running, island, url });
+
+  #start(host: Host, name: string, kind: "archive" | "cache", ...args: string[]): Running {
+    const joins = this.#archiveHosts.flatMap((one) => ["--join", `${one.address}:${archivePort}`]);
+    return host.start(name, kind, ...args, ...joins, "--interface", host.address, ...this.#extra);
   }
-  const ask = (cache: Cache, ...args: string[]): string => {
-    const asked = spawnSync("ip", islands.exec(cache.island, process.execPath, command, ...args), { encoding: "utf8", env: site.environment });
-    if (asked.status !== 0) throw new Error(asked.stderr);
-    return asked.stdout;
-  };
-  const sql = (cache: Cache, text: string): string => ask(cache, "sql", cache.url, "--json", "-c", text);
-  const statusOf = (cache: Cache): Status => JSON.parse(ask(cache, "status", cache.url, "--json")) as Status;
-  const expectCount = (cache: Cache, count: number): Promise<void> =>
-    eventually(`${count} rows`, 20_000, () => expect(sql(cache, "select count(*) from t")).toContain(`${count}`));
-  const [first, , , , last] = caches as [Cache, Cache, Cache, Cache, Cache];
 
-  sql(first, "create table t (id integer primary key, note text)");
-  sql(last, "insert into t (note) values ('from the third island')");
-  for (const cache of caches) await expectCount(cache, 1);
+  /** One each; the first makes the database. */
+  async openArchives(...islands: readonly number[]): Promise<void> {
+    const hosts: Host[] = [];
+    for (const island of islands) hosts.push(await this.islands.host(island));
+    this.#archiveHosts = hosts;
+    for (const [index, host] of hosts.entries()) this.archives.push(await this.archive(host, index, ...(index === 0 ? ["--create"] : [])));
+  }
 
-  // Of each island without the sequencer, one Cache or Archive hears by unicast; the others hear that one's multicast.
-  await eventually("islands have found themselves", 20_000, () => {
-    const { engines } = statusOf(first);
-    const ofIsland = (island: number) => engines.filter(({ endpoint }) => endpoint.startsWith(`${islands.addressOf(island)}:`));
-    const sequencer = engines.find((engine) => engine.isSequencer);
-    for (const island of [1, 2, 3]) {
-      const members = ofIsland(island).filter((engine) => engine !== sequencer);
-      const isRoot = sequencer !== undefined && ofIsland(island).includes(sequencer);
-      const unicast = members.filter(({ hears }) => hears === "unicast").length;
-      expect([island, unicast]).toEqual([island, isRoot ? 0 : 1]);
-      expect(members.filter(({ hears }) => hears.startsWith("multicast")).length).toBe(members.length - unicast);
-    }
+  /** The one with that folder. */
+  async archive(host: Host, index: number, ...args: string[]): Promise<Placed> {
+    const name = `archive-${index + 1}`;
+    const running = this.#start(host, name, "archive", "--data", join(this.site.directory, name), "--port", String(archivePort), ...args);
+    await running.says(/^ready archive/m, 60_000);
+    return { name, host, running, pid: running.pid, url: "-" };
+  }
+
+  /** So many, all at once. */
+  async openCaches(host: Host, count: number): Promise<readonly Placed[]> {
+    const opened = Array.from({ length: count }, async (_, index): Promise<Placed> => {
+      const name = `cache-${host.name}-${index + 1}`;
+      const running = this.#start(host, name, "cache");
+      const [, url = ""] = await running.says(/^ready cache id=\d+ pid=\d+ http=(\S+)$/m, 60_000);
+      return { name, host, running, pid: running.pid, url: await host.reach(url) };
+    });
+    const caches = await Promise.all(opened);
+    this.caches.push(...caches);
+    return caches;
+  }
+
+  get urls(): readonly string[] {
+    return this.caches.map(({ url }) => url);
+  }
+
+  placedOf(pid: number): Placed {
+    const placed = [...this.archives, ...this.caches].find((one) => one.pid === pid);
+    if (placed === undefined) throw new Error(`no engine has pid ${pid}`);
+    return placed;
+  }
+}
+
+async function statusAt(url: string): Promise<readonly EngineStatus[]> {
+  const response = await fetch(new URL("/v1/status", url));
+  return ((await response.json()) as Status).engines;
+}
+
+interface Heard {
+  readonly engine: Placed;
+  readonly isSequencer: boolean;
+  readonly hears: string;
+}
+
+async function heardBy(placement: Placement, island: number): Promise<readonly Heard[]> {
+  const engines = (await statusAt(placement.urls[0] ?? "")).map(({ pid, isSequencer, hears }) => ({
+    engine: placement.placedOf(pid),
+    isSequencer,
+    hears,
+  }));
+  return engines.filter(({ engine }) => engine.host.island === island);
+}
+
+/** One of the island takes the stream from another island, and passes it on by its multicast. */
+function expectIslandFound(placement: Placement, island: number): Promise<void> {
+  return eventually(`island ${island} has found itself`, 40_000, async () => {
+    const all = await heardBy(placement, island);
+    const members = all.filter(({ isSequencer }) => !isSequencer);
+    const unicast = members.filter(({ hears }) => hears === "unicast");
+    expect(unicast.length).toBe(members.length < all.length ? 0 : 1);
+    for (const one of members) expect(one.hears).toMatch(/^(unicast|multicast of .*)$/);
   });
+}
 
-  // The third island is cut off, and the other two go on; then it is back.
-  const sequencerAt = statusOf(first).engines.find((engine) => engine.isSequencer)?.endpoint ?? "";
-  const cut = sequencerAt.startsWith(islands.addressOf(3)) ? 2 : 3;
-  islands.link(cut, false);
-  await eventually("the others go on", 30_000, () => {
-    sql(first, "insert into t (note) values ('meanwhile')");
+function expectAllHear(placement: Placement, island: number, how: RegExp, withinMs = 40_000): Promise<void> {
+  return eventually(`island ${island} hears by ${how}`, withinMs, async () => {
+    for (const { isSequencer, hears } of await heardBy(placement, island)) if (!isSequencer) expect(hears).toMatch(how);
   });
-  islands.link(cut, true);
-  for (const cache of caches) await expectCount(cache, 2);
+}
+
+/** What goes by without a fault: the machine's own pauses. */
+async function quietGapMs(watch: CommitWatch, urls: readonly string[]): Promise<number> {
+  for (const url of urls) watch.takeLongestGapMs(url);
+  await pause(2000);
+  return longestGapMs(watch, urls);
+}
+
+function longestGapMs(watch: CommitWatch, urls: readonly string[]): number {
+  return Math.max(...urls.map((url) => watch.takeLongestGapMs(url)));
+}
+
+/** Of a fault that is bridged within `ms` on a machine that has nothing else to do. */
+function withNoise(ms: number, quietMs: number): number {
+  return ms + 3 * quietMs + 500;
+}
+
+async function islandOfSequencer(placement: Placement): Promise<number> {
+  const found = (await statusAt(placement.urls[0] ?? "")).find(({ isSequencer }) => isSequencer);
+  return placement.placedOf(found?.pid ?? 0).host.island;
+}
+
+test.runIf(isPossible)("two islands: a link that goes down and comes back, multicast that stops and returns", { timeout }, async () => {
+  const placement = new Placement(2);
+  const { islands } = placement;
+  await placement.openArchives(1, 1, 2);
+  const near = await placement.openCaches(await islands.host(1), 1);
+  const far = [...(await placement.openCaches(await islands.host(2), 1)), ...(await placement.openCaches(await islands.host(2), 1))];
+  const [writer] = near as [Placed];
+  const watch = await watchCommits(writer.url, placement.urls);
+  const farUrls = far.map(({ url }) => url);
+  await watch.progress(20);
+  for (const island of [1, 2]) await expectIslandFound(placement, island);
+
+  // The island of the one voter is cut off; the other goes on.
+  islands.link(2, false);
+  await pause(cutMs);
+  await watch.progress(20, [writer.url]);
+  islands.link(2, true);
+  await watch.progress(20);
+  for (const island of [1, 2]) await expectIslandFound(placement, island);
+
+  // Its switch passes on no multicast any more, as IGMP snooping can make it.
+  const quietMs = await quietGapMs(watch, farUrls);
+  islands.multicast(2, false);
+  await expectAllHear(placement, 2, /^unicast$/);
+  await watch.progress(20);
+  expect(longestGapMs(watch, farUrls)).toBeLessThan(withNoise(2000, quietMs));
+  islands.multicast(2, true);
+  await expectIslandFound(placement, 2);
+  await watch.stop();
+});
+
+test.runIf(isLong)("15 engines on two islands of multicast and one without: relays are killed, links go down", { timeout }, async () => {
+  const placement = new Placement(3);
+  const { islands } = placement;
+  islands.multicast(3, false);
+  await placement.openArchives(1, 2, 3);
+  for (const [island, count] of [
+    [1, 2],
+    [1, 2],
+    [2, 2],
+    [2, 2],
+    [3, 1],
+    [3, 1],
+    [3, 1],
+    [3, 1],
+  ] as const) {
+    await placement.openCaches(await islands.host(island), count);
+  }
+  expect(placement.archives.length + placement.caches.length).toBe(15);
+  const urlsIn = (island: number): string[] => placement.caches.filter(({ host }) => host.island === island).map(({ url }) => url);
+  const watch = await watchCommits(placement.urls[0] ?? "", placement.urls);
+  await watch.progress(20);
+  const root = await islandOfSequencer(placement);
+  for (const island of [1, 2]) await expectIslandFound(placement, island);
+  await expectAllHear(placement, 3, /^unicast$/);
+
+  // The relay of an island is killed: the next one stands in.
+  const island = root === 2 ? 1 : 2;
+  const relay = (await heardBy(placement, island)).find(({ hears }) => hears === "unicast")?.engine as Placed;
+  const quietMs = await quietGapMs(watch, urlsIn(island));
+  relay.running.kill("SIGKILL");
+  await pause(2000);
+  expect(
+    longestGapMs(
+      watch,
+      urlsIn(island).filter((url) => url !== relay.url),
+    ),
+  ).toBeLessThan(withNoise(300, quietMs));
+  await watch.progress(
+    20,
+    placement.urls.filter((url) => url !== relay.url),
+  );
+  // It is an Archive: the lowest of its island.
+  const index = placement.archives.indexOf(relay);
+  placement.archives[index] = await placement.archive(relay.host, index);
+  await expectIslandFound(placement, island);
+
+  // Each island but the writer's is cut off for a while, one after the other; the others go on.
+  for (const cut of [2, 3]) {
+    islands.link(cut, false);
+    await pause(cutMs);
+    await watch.progress(20, urlsIn(1));
+    islands.link(cut, true);
+    await watch.progress(20);
+  }
+  await expectAllHear(placement, 3, /^unicast$/);
+  await watch.stop();
+});
+
+test.runIf(isLong)("three islands 50 ms apart, with loss, doubles and reordering; each is cut off in turn", { timeout }, async () => {
+  const placement = new Placement(3, "--faults", "loss=1,double=1,reorder=5,far=50");
+  const { islands } = placement;
+  await placement.openArchives(1, 2, 3);
+  for (const island of [1, 2, 3]) await placement.openCaches(await islands.host(island), 2);
+  const [first = "", , third = "", , fifth = ""] = placement.urls;
+  const watch = await watchCommits(first, placement.urls);
+  await watch.progress(40);
+  for (const [cut, writer] of [
+    [1, third],
+    [2, fifth],
+    [3, first],
+  ] as const) {
+    watch.writeAt(writer);
+    islands.link(cut, false);
+    await pause(cutMs);
+    await watch.progress(
+      20,
+      placement.caches.filter(({ host }) => host.island !== cut).map(({ url }) => url),
+    );
+    islands.link(cut, true);
+    await watch.progress(20);
+  }
+  await watch.stop();
+});
+
+test.runIf(isLong)("an Archive's host moves to another island, and a Cache is started again elsewhere", { timeout }, async () => {
+  const placement = new Placement(2);
+  const { islands } = placement;
+  await placement.openArchives(1, 1, 2);
+  const [writer] = (await placement.openCaches(await islands.host(1), 1)) as [Placed];
+  const [moving] = (await placement.openCaches(await islands.host(2), 1)) as [Placed];
+  const watch = await watchCommits(writer.url, [writer.url]);
+  await watch.progress(20);
+
+  // Its address is another one after the move, so its process is started again; its folder says who it is, and --join where the others are.
+  const archive = placement.archives[2] as Placed;
+  archive.host.move(1);
+  await watch.progress(20);
+  archive.running.kill("SIGKILL");
+  await archive.running.ended();
+  placement.archives[2] = await placement.archive(archive.host, 2);
+  await eventually("the Archive votes from its new address", 30_000, async () => {
+    const engines = await statusAt(writer.url);
+    expect(engines.filter(({ kind }) => kind === "archive").map(({ endpoint }) => endpoint)).toContain(`${archive.host.address}:${archivePort}`);
+    expect(engines.filter(({ kind }) => kind === "archive")).toHaveLength(3);
+  });
+  // Without the other one, a majority needs it.
+  const other = placement.archives[1] as Placed;
+  other.running.kill("SIGKILL");
+  await watch.progress(20);
+  placement.archives[1] = await placement.archive(other.host, 1);
+
+  moving.running.kill("SIGKILL");
+  moving.host.move(1);
+  const [moved] = (await placement.openCaches(moving.host, 1)) as [Placed];
+  await watch.stop();
+  await eventually("the Cache has all rows", 20_000, async () => {
+    expect((await statusAt(moved.url)).filter(({ kind }) => kind === "cache")).toHaveLength(2);
+  });
+});
+
+test.runIf(isLong)("multicast groups are joined again: a switch that forgot its members, an interface that was replaced", { timeout }, async () => {
+  const placement = new Placement(1);
+  const { islands } = placement;
+  await placement.openArchives(1, 1, 1);
+  const [writer] = (await placement.openCaches(await islands.host(1), 1)) as [Placed];
+  const [cache] = (await placement.openCaches(await islands.host(1), 1)) as [Placed];
+  const watch = await watchCommits(writer.url, placement.urls);
+  await expectAllHear(placement, 1, /^multicast of the sequencer$/);
+  // From here on the switch takes notes, and it has heard of nobody: what was said before is lost.
+  islands.atSwitches("ip", "link", "set", "s1", "type", "bridge", "mcast_snooping", "1");
+  const portsInGroup = (): string[] =>
+    [...islands.atSwitches("bridge", "mdb", "show", "dev", "s1").matchAll(/port (p\d+) grp 239\./g)].map(([, port = ""]) => port);
+  expect(portsInGroup()).toEqual([]);
+  const seen = new Set<string>();
+  await eventually("every host's membership is heard of again", 60_000, () => {
+    for (const port of portsInGroup()) seen.add(port);
+    expect([...seen].sort()).toEqual(["p1", "p2", "p3", "p4", "p5"]);
+  });
+  islands.atSwitches("ip", "link", "set", "s1", "type", "bridge", "mcast_snooping", "0");
+
+  cache.host.replaceInterface();
+  await eventually("it does not hear multicast", 20_000, async () => {
+    const own = (await statusAt(writer.url)).find(({ pid }) => pid === cache.pid);
+    expect(own?.hears).toBe("unicast");
+  });
+  await watch.progress(20);
+  await expectAllHear(placement, 1, /^multicast of the sequencer$/, 60_000);
+  await watch.stop();
 });

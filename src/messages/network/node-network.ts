@@ -6,6 +6,7 @@ import { connect } from "node:net";
 import { performance } from "node:perf_hooks";
 import { assert, DatabaseError } from "../../base/errors.js";
 import type { Endpoint } from "../../base/ids.js";
+import type { DatagramFaults } from "./datagram-faults.js";
 import { endpointAddress, endpointOf, parseEndpoint } from "./endpoint-address.js";
 import { messageBytesMax, queueBytesMax } from "./frame-codec.js";
 import { limitedLog, type NetworkLog } from "./limited-log.js";
@@ -14,7 +15,7 @@ import { tlsKey } from "./sealing.js";
 import { SelfDelivery } from "./self-delivery.js";
 import { openTlsListener, type TlsListener } from "./tls-listener.js";
 import { TlsTransport } from "./tls-transport.js";
-import { type DatagramFaults, datagramBytesMaxOf, openUdpTransport, type UdpTransport } from "./udp-transport.js";
+import { datagramBytesMaxOf, openUdpTransport, type UdpTransport } from "./udp-transport.js";
 
 /** Ports tried until one is free for UDP and TCP alike. */
 const portAttemptsMax = 64;
@@ -26,6 +27,8 @@ export interface NodeNetworkOptions extends NetworkOptions {
   readonly log?: NetworkLog;
   /** For tests. */
   readonly faults?: DatagramFaults;
+  /** For tests; how often the multicast group is joined again. */
+  readonly rejoinEveryMs?: number;
 }
 
 /** A nonce names one network of one process: a second use would repeat GCM nonces. Grows by one name per opened network. */

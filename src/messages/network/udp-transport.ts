@@ -10,7 +10,9 @@ import { once } from "node:events";
 import { assert } from "../../base/errors.js";
 import type { Endpoint, Nonce } from "../../base/ids.js";
 import { loopbackFrameBytesMax, networkFrameBytesMax } from "../../base/limits.js";
+import type { DatagramFaults } from "./datagram-faults.js";
 import { type EndpointAddress, endpointAddress, isLoopback, parseEndpoint } from "./endpoint-address.js";
+import { type GroupMembership, joinGroup, keepMembership, rejoinEveryMs } from "./group-membership.js";
 import { kernelDrops } from "./kernel-drops.js";
 import type { LimitedLog } from "./limited-log.js";
 import type { NetworkCounters, NetworkOptions } from "./network.js";
@@ -28,14 +30,6 @@ const destinationsMax = 4096;
 /** Hops of multicast on a network: the segment and no further; other segments are the relays' work. */
 const segmentTtl = 1;
 
-/** For tests on real sockets: what becomes of a datagram that has been received and opened. */
-export interface DatagramFaults {
-  drop(payload: Buffer, from: Endpoint): boolean;
-  duplicate?(payload: Buffer, from: Endpoint): boolean;
-  /** 0: at once. */
-  delayMs?(payload: Buffer, from: Endpoint): number;
-}
-
 export interface UdpTransportOptions extends Omit<NetworkOptions, "handlers"> {
   readonly port: number;
   readonly onDatagram: (from: Endpoint, nonce: Nonce, payload: Buffer, byMulticast: boolean) => void;
@@ -43,6 +37,7 @@ export interface UdpTransportOptions extends Omit<NetworkOptions, "handlers"> {
   readonly log: LimitedLog;
   readonly nowMs: () => number;
   readonly faults?: DatagramFaults;
+  readonly rejoinEveryMs?: number;
 }
 
 export interface UdpTransport {
@@ -69,12 +64,14 @@ export async function openUdpTransport(options: UdpTransportOptions): Promise<Ud
     await closeSocket(unicast);
     throw error;
   }
-  const multicast = options.multicast === false ? null : await openGroupSocket(unicast, self, group, options.log);
-  const sockets = multicast === null ? [unicast] : [unicast, multicast];
+  const membership = options.multicast === false ? null : await openGroupSocket(unicast, self, group, options.log);
+  const sockets = membership === null ? [unicast] : [unicast, membership.receiver];
   for (const socket of sockets) askForBuffers(socket, options.log);
   listen(unicast, "unicast", self, group, options);
-  if (multicast !== null) listen(multicast, "multicast", self, group, options);
-  return transport(sockets, unicast, self, group, options);
+  if (membership === null) return transport(sockets, unicast, self, group, () => {}, options);
+  listen(membership.receiver, "multicast", self, group, options);
+  const leave = keepMembership(membership, options.rejoinEveryMs ?? rejoinEveryMs, options.log);
+  return transport(sockets, unicast, self, group, leave, options);
 }
 
 function transport(
@@ -82,6 +79,7 @@ function transport(
   unicast: Socket,
   self: EndpointAddress,
   group: EndpointAddress,
+  onClose: () => void,
   options: UdpTransportOptions,
 ): UdpTransport {
   const { counters, log } = options;
@@ -132,6 +130,7 @@ function transport(
     async close() {
       if (closed) return;
       closed = true;
+      onClose();
       await Promise.all(sockets.map(closeSocket));
     },
   };
@@ -154,19 +153,19 @@ async function closeSocket(socket: Socket): Promise<void> {
 }
 
 /** null: there is no multicast here (most clouds, some containers). */
-async function openGroupSocket(sender: Socket, self: EndpointAddress, group: EndpointAddress, log: LimitedLog): Promise<Socket | null> {
+async function openGroupSocket(sender: Socket, self: EndpointAddress, group: EndpointAddress, log: LimitedLog): Promise<GroupMembership | null> {
   const loopback = isLoopback(self.address);
   const interfaceAddress = loopback ? "127.0.0.1" : self.address;
   const receiver = newSocket(true);
+  const membership = { sender, receiver, groupAddress: group.address, interfaceAddress };
   try {
-    sender.setMulticastInterface(interfaceAddress);
     sender.setMulticastTTL(loopback ? 0 : segmentTtl);
     sender.setMulticastLoopback(true); // engines of one machine hear each other
     // Bound to the group's address, Linux and the BSDs deliver this group only; Windows binds to no multicast address.
     const address = process.platform === "win32" ? "0.0.0.0" : group.address;
     await bind(receiver, { address, port: group.port, exclusive: false }, log);
-    receiver.addMembership(group.address, interfaceAddress);
-    return receiver;
+    joinGroup(membership);
+    return membership;
   } catch (error) {
     await closeSocket(receiver);
     const message = error instanceof Error ? error.message : String(error);
