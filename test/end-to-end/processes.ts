@@ -71,7 +71,7 @@ export interface Site {
   cache(name: string, args?: readonly string[]): Promise<Engine>;
 }
 
-/** What engines reach each other by. `ATOMCAST_TEST_NETWORK=unicast npx vitest run test/end-to-end` runs all tests without multicast. */
+/** What engines reach each other by. `npm run test:unicast` sets the variable, and so runs all tests without multicast. */
 export type SiteNetwork = "multicast" | "unicast";
 export const siteNetwork: SiteNetwork = process.env.ATOMCAST_TEST_NETWORK === "unicast" ? "unicast" : "multicast";
 export const bothNetworks: readonly SiteNetwork[] = ["multicast", "unicast"];
