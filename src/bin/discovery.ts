@@ -18,8 +18,14 @@ export interface SeekOptions extends Group {
 }
 
 /** A network to ask a database's engines by, and hear them; what cannot be read is passed over. */
-export function openSeeker(key: DatabaseKey, where: SeekOptions, heard: (from: Endpoint, message: EngineMessage) => void): Promise<Network> {
+export function openSeeker(
+  key: DatabaseKey,
+  where: SeekOptions,
+  heard: (from: Endpoint, message: EngineMessage) => void,
+  told: (line: string) => void = () => {},
+): Promise<Network> {
   return openNodeNetwork({
+    log: (_level, line) => told(line),
     clusterId: key.clusterId,
     secret: key.secret,
     nonce: (systemRandom.integer(2 ** 48 - 1) + 1) as Nonce,
@@ -47,19 +53,25 @@ export function seek(network: Network, contacts: Iterable<Endpoint>): void {
   for (const endpoint of contacts) network.sendDatagram(endpoint, payload);
 }
 
-/** The keys whose databases have an engine that answers, within `timeoutMs`. */
+/** The keys whose databases have an engine that answers, within `timeoutMs`. `told`: why others may be there that do not. */
 export async function liveDatabases(
   keys: readonly DatabaseKey[],
   where: SeekOptions & { readonly contacts: readonly Endpoint[] },
   timeoutMs: number,
+  told: (line: string) => void,
 ): Promise<DatabaseKey[]> {
   const { contacts, ...network } = where;
   const live = new Set<DatabaseKey>();
   const networks = await Promise.all(
     keys.map((key) =>
-      openSeeker(key, network, (_from, message) => {
-        if (message.kind === "announce" && (message.canServe || contacts.length > 0)) live.add(key);
-      }),
+      openSeeker(
+        key,
+        network,
+        (_from, message) => {
+          if (message.kind === "announce" && (message.canServe || contacts.length > 0)) live.add(key);
+        },
+        told,
+      ),
     ),
   );
   const untilMs = performance.now() + timeoutMs;

@@ -151,8 +151,13 @@ async function openArchive(options: ArchiveCommand): Promise<{ key: DatabaseKey;
   await engine.start();
   logger.info({ endpoint: engine.endpoint }, "other engines reach it");
   const progress = setInterval(() => tellWaiting(logger, "waits for the other Archives: a majority of the voters must be up", engine.asked), 5000);
-  const id = await engine.whenMember();
-  clearInterval(progress);
+  const id = await engine
+    .whenMember()
+    .catch(async (error: unknown) => {
+      await engine.stop();
+      throw error;
+    })
+    .finally(() => clearInterval(progress));
   const readyLine = (): string => `ready archive id=${id} pid=${process.pid} http=-\n`;
   return { key, archive: { endpoint: engine.endpoint, readyLine, stop: () => engine.stop() } };
 }
@@ -195,13 +200,15 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
   const { interface: interfaceAddress, multicast } = options;
   const contacts = await contactsOf(options);
   if (!multicast && contacts.length === 0) throw usage("--no-multicast: name a live engine of the database with --join HOST:PORT");
-  const live = await liveDatabases(keys, { interfaceAddress, multicast, contacts, ...multicastGroup(options) }, seekTimeoutMs);
+  let otherVersion = "";
+  const live = await liveDatabases(keys, { interfaceAddress, multicast, contacts, ...multicastGroup(options) }, seekTimeoutMs, (line) => {
+    if (line.includes("another format version")) otherVersion = line;
+  });
   const [only, another] = live;
   if (only === undefined) {
-    throw new DatabaseError(
-      "ATOMCAST_NO_DATABASE",
-      `no engine of a database "${database}" answers on ${options.interface}${contacts.length === 0 ? "" : ` nor at ${contacts.join(", ")}`}: start an Archive first`,
-    );
+    const where = contacts.length === 0 ? options.interface : `${options.interface} nor at ${contacts.join(", ")}`;
+    const hint = otherVersion === "" ? "start an Archive first; one of another version does not answer, and its log says so" : otherVersion;
+    throw new DatabaseError("ATOMCAST_NO_DATABASE", `no engine of a database "${database}" answers on ${where}: ${hint}`);
   }
   if (another !== undefined) {
     throw new DatabaseError(

@@ -57,7 +57,7 @@ export class ArchiveEngine {
   /** Parts of a transfer are taken in one after another. */
   #installing: Promise<void> = Promise.resolve();
   #stopped = false;
-  #onMember: ((engine: EngineId) => void)[] = [];
+  #onMember: { readonly told: (engine: EngineId) => void; readonly failed: (error: Error) => void }[] = [];
   #onLeft: (() => void) | null = null;
   readonly #removals = new Map<number, (refusal: string) => void>();
   #nextRemoval = 1;
@@ -109,7 +109,7 @@ export class ArchiveEngine {
     // A store behind the journal's base had begun to take in a transfer when the process ended.
     const isEmpty = position.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder;
     if (isEmpty || position.seq < recovered.journal.base.seq) this.#join(acknowledgedBy(recovered));
-    else await this.#begin(recovered);
+    else await this.#begin(recovered, null, recovered.journal.last.seq > noSeq);
   }
 
   #journalHandlers(): JournalHandlers {
@@ -124,11 +124,15 @@ export class ArchiveEngine {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#host?.stop();
-    this.#options.onFailure(error);
+    const waiting = this.#onMember.splice(0);
+    // Nothing is lost with an Archive that was not let in: who waits for it is told, and no more.
+    if (error instanceof DatabaseError && error.code === "ATOMCAST_FOLDER_TWICE" && waiting.length > 0)
+      for (const { failed } of waiting) failed(error);
+    else this.#options.onFailure(error);
   }
 
   /** `source`: of its store, where that was just copied. It may be no member in that yet. */
-  async #begin(recovered: RecoveredJournal, source: Endpoint | null = null): Promise<void> {
+  async #begin(recovered: RecoveredJournal, source: Endpoint | null, looksForTwin: boolean): Promise<void> {
     const { environment, disk } = this.#options;
     const { network, store, votes, journal } = this.#ports();
     // A journal that ends below the store was cut short by a crash after a transfer, or is damaged there: what is missing is committed, and the
@@ -156,6 +160,7 @@ export class ArchiveEngine {
       catalogLimits: environment.catalogLimits,
       memoryBytes: Number.POSITIVE_INFINITY,
       historyMs: this.#options.historyMs,
+      looksForTwin,
       nowMs: environment.clock.nowMs(),
     });
     this.#host = new EngineHost(core, {
@@ -173,7 +178,7 @@ export class ArchiveEngine {
           this.#removals.delete(request);
         },
         onMember: (engine) => {
-          for (const told of this.#onMember.splice(0)) told(engine);
+          for (const { told } of this.#onMember.splice(0)) told(engine);
         },
         onLeft: () => this.#onLeft?.(),
         onStartOver: (reason, needsState) => {
@@ -248,7 +253,7 @@ export class ArchiveEngine {
     this.#options.environment.log("info", "has copied the database", { seq: effect.position.seq, bytes: this.#joining?.bytes });
     const source = this.#joining?.source ?? null;
     this.#joining = null;
-    await this.#begin({ journal, commitSeq: effect.position.seq, damage: null }, source);
+    await this.#begin({ journal, commitSeq: effect.position.seq, damage: null }, source, false);
   }
 
   /** What the old core had begun to write comes to its end first: the new one begins from what is durable. */
@@ -262,13 +267,14 @@ export class ArchiveEngine {
     const recovered = await disk.openJournal(this.#journalHandlers(), store.position.seq);
     this.#journal = recovered.journal;
     if (needsState) this.#join(acknowledgedBy(recovered));
-    else await this.#begin(recovered);
+    else await this.#begin(recovered, null, false);
   }
 
+  /** Rejects where another process has its folder. */
   whenMember(): Promise<EngineId> {
     const engine = this.core?.engine ?? 0;
     if (engine !== 0) return Promise.resolve(engine as EngineId);
-    return new Promise((resolve) => this.#onMember.push(resolve));
+    return new Promise((told, failed) => this.#onMember.push({ told, failed }));
   }
 
   /** "" when it is committed and applied here, else why not. */

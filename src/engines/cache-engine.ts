@@ -166,6 +166,7 @@ export class CacheEngine implements Database {
       catalogLimits: environment.catalogLimits,
       memoryBytes: this.#options.memoryBytes,
       historyMs: null,
+      looksForTwin: false,
       nowMs: environment.clock.nowMs(),
     });
     this.#joining = null;

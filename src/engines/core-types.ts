@@ -71,6 +71,8 @@ export type CoreEffect =
   | { readonly kind: "left" }
   /** It was evicted, or is too far behind: the engine starts over with a new core. `needsState`: what it has leads nowhere; take a peer's. */
   | { readonly kind: "startOver"; readonly reason: string; readonly needsState: boolean }
+  /** Another process there has this Archive's data folder, or a copy: this one stops for good. */
+  | { readonly kind: "twin"; readonly endpoint: Endpoint }
   | { readonly kind: "role"; readonly sequencer: Endpoint | null; readonly isSequencer: boolean; readonly term: Term }
   /** Work is left: another turnEnd soon, please. */
   | { readonly kind: "again" }

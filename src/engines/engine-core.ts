@@ -26,10 +26,12 @@ import { collectorFigures } from "./collector-report.js";
 import { CoreContext } from "./core-context.js";
 import type { CatalogLimits, CoreEffect, CoreInput, Self } from "./core-types.js";
 import { InitialHistory } from "./initial-history.js";
+import { contactsOf } from "./joining.js";
 import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
 import { Removals } from "./removals.js";
 import { type Order, Sequencer } from "./sequencer.js";
+import { TwinWatch } from "./twin-watch.js";
 
 export interface CoreOptions {
   readonly self: Self;
@@ -56,6 +58,8 @@ export interface CoreOptions {
   readonly memoryBytes: number;
   /** Of an Archive that makes a new database; null: not said. */
   readonly historyMs: number | null;
+  /** An Archive that begins from its folder: it makes sure first that nobody else has it. */
+  readonly looksForTwin: boolean;
   readonly nowMs: number;
 }
 
@@ -74,6 +78,7 @@ export class EngineCore {
   readonly #announcements: Announcements;
   readonly #removals: Removals;
   readonly #history: InitialHistory;
+  readonly #twins: TwinWatch;
   readonly #contacts: readonly Endpoint[];
   #bootNonce: Nonce;
   #bootAskedMs = -bootAgainMs;
@@ -116,6 +121,8 @@ export class EngineCore {
       contacts: options.contacts,
       announcement: () => this.#announcement(),
     });
+    const known = contactsOf({ contacts: options.contacts }, catalog);
+    this.#twins = new TwinWatch(this.context, known, options.looksForTwin, () => this.#announcement());
     this.#proposals = new ProposalQueue(this.context);
     this.#desk = new OriginatorDesk(this.context, this.#proposals, options.catalogLimits.mergeEveryMs);
     const order: Order = (entries, concerned) => {
@@ -259,6 +266,8 @@ export class EngineCore {
   }
 
   #tick(nowMs: number): void {
+    this.#twins.tick();
+    if (this.#twins.isQuiet) return;
     this.#step({ kind: "tick", nowMs });
     this.#sequencer?.tick();
     this.#proposals.tick();
@@ -328,16 +337,27 @@ export class EngineCore {
   #onPayload(from: Endpoint, payload: Buffer, byMulticast: boolean): void {
     const { nowMs } = this.context;
     if ((payload[0] ?? 255) < firstEngineKind) {
+      if (this.#twins.isQuiet) return;
       this.#step({ kind: "message", nowMs, from, payload, byMulticast });
       return;
     }
     if (byMulticast) this.#step({ kind: "near", nowMs, endpoint: from });
     try {
-      this.#onMessage(from, decodeEngineMessage(payload), byMulticast);
+      const message = decodeEngineMessage(payload);
+      // Who asks is answered: it may be a twin that begins as well.
+      if (!this.#concernsTwin(from, message) && (!this.#twins.isQuiet || message.kind === "seek")) this.#onMessage(from, message, byMulticast);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       this.context.log("warn", "a message could not be read", { from, error: error.message });
     }
+  }
+
+  /** What one of its own node id tells of itself is for nobody else. */
+  #concernsTwin(from: Endpoint, message: EngineMessage): boolean {
+    if (message.kind === "announce") return this.#twins.onAnnounce(from, message);
+    if (message.kind === "contacts") this.#twins.onContacts(message.endpoints);
+    const [first] = message.kind === "gossip" ? message.heard : [];
+    return first !== undefined && first.endpoint === from && this.#twins.onAnnounce(from, { kind: "announce", ...first.announce });
   }
 
   #onMessage(from: Endpoint, message: EngineMessage, byMulticast: boolean): void {

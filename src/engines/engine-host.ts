@@ -3,6 +3,7 @@
  * turn's end is stepped once, so that what it brought becomes one frame, one write, one batch (design.md §3 "Batch everywhere").
  */
 
+import { DatabaseError } from "../base/errors.js";
 import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import type { SystemTables } from "../sql/local-store.js";
@@ -226,6 +227,12 @@ export class EngineHost {
         this.stop();
         handlers.onStartOver(effect.reason, effect.needsState);
         return;
+      case "twin": {
+        const told = `the Archive at ${effect.endpoint} has this one's data folder, or a copy of it. Stop this one for good; one that is to take part besides begins with an empty folder`;
+        this.stop();
+        handlers.onFailure(new DatabaseError("ATOMCAST_FOLDER_TWICE", told));
+        return;
+      }
       case "role":
         environment.log("info", effect.isSequencer ? "is the sequencer" : "follows a sequencer", { sequencer: effect.sequencer, term: effect.term });
         return;

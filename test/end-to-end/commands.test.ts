@@ -321,7 +321,7 @@ describe("wrong uses are one line on stderr and exit 1", () => {
 
   test("two databases of one name: the key decides", async () => {
     const site = openSite("multicast");
-    await site.archive("archive-1");
+    const first = await site.archive("archive-1");
     const second = site.spawn("another", ["archive", "--data", join(site.directory, "another"), "--create"]);
     await second.says(/^ready archive/m);
     expectRefusal(await site.run(["cache"]), /2 databases "e2e-[0-9a-f]+" are up on this machine: name one with --key FILE \(.*\.key, .*\.key\)/);
@@ -329,6 +329,7 @@ describe("wrong uses are one line on stderr and exit 1", () => {
     const cache = await site.cache("cache-1", ["--key", join(site.directory, "state", "atomcast", `${clusterId}.key`)]);
     const status = JSON.parse((await site.run(["status", cache.url, "--json"])).stdout) as { clusterId: string };
     expect(status.clusterId).toBe(clusterId);
+    for (const one of [first, second]) expect(one.stderr).toMatch(/another database \([0-9a-f]{16}\) uses this multicast group/);
   });
 });
 

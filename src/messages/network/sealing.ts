@@ -107,6 +107,11 @@ export interface Opener {
   readonly senderCount: number;
 }
 
+/** Whose it is, by a header that nothing proves. */
+export function clusterOf(datagram: Buffer): string {
+  return datagram.toString("hex", offsets.cluster, offsets.cluster + 8);
+}
+
 interface Sender {
   readonly key: KeyObject;
   readonly address: string;

@@ -16,7 +16,7 @@ import { type GroupMembership, joinGroup, keepMembership, rejoinEveryMs } from "
 import { kernelDrops } from "./kernel-drops.js";
 import type { LimitedLog } from "./limited-log.js";
 import type { NetworkCounters, NetworkOptions } from "./network.js";
-import { type Channel, createOpener, createSealer, type RefusalReason, sealedOverheadBytes } from "./sealing.js";
+import { type Channel, clusterOf, createOpener, createSealer, type RefusalReason, sealedOverheadBytes } from "./sealing.js";
 
 /** Asked of the system for each socket, in bytes (design.md §4): some 40 ms of a full stream while the event loop is busy. */
 export const socketBufferBytes = 4 * 1024 * 1024;
@@ -194,6 +194,9 @@ function tooSmall(which: string, bytes: number, setting: string): string {
   return `the system gives UDP ${which} buffers of ${Math.floor(bytes / 1024)} KiB where ${asked} KiB were asked for: bursts will be lost and repaired, which costs speed. Raise it with: sysctl -w ${setting}=${socketBufferBytes}`;
 }
 
+/** Other databases in the group that are told of, each once. */
+const strangersMax = 16;
+
 const refusalLines: Partial<Record<RefusalReason, string>> = {
   "other version": "sends datagrams of another format version than this engine's: engines of one database must run the same version",
   forged: "sends datagrams that this database's key does not open: is another key in use there?",
@@ -204,6 +207,7 @@ function listen(socket: Socket, channel: Channel, self: EndpointAddress, group: 
   // A window per socket is a window per channel, since each socket takes only its own channel's datagrams.
   const opener = createOpener(options, { unicast: self.bytes, multicast: group.bytes });
   const bytesMax = sealedOverheadBytes + datagramBytesMaxOf(options.interfaceAddress);
+  const strangers = new Set<string>();
   const deliver = faults === undefined ? onDatagram : withFaults(faults, onDatagram);
   socket.on("message", (datagram, source) => {
     if (datagram.length > bytesMax) {
@@ -216,12 +220,22 @@ function listen(socket: Socket, channel: Channel, self: EndpointAddress, group: 
       counters.datagramsRefused++;
       const line = refusalLines[opened.reason];
       if (line !== undefined) log(opened.reason, `${source.address}:${source.port} ${line}`);
+      if (opened.reason !== "other cluster" || channel !== "multicast" || !isNewStranger(strangers, clusterOf(datagram))) return;
+      const told = `another database (${clusterOf(datagram)}) uses this multicast group, from ${source.address} among others: two of one name? They do each other no harm`;
+      log("other database", `${told}; another --database or --group spares each the other's datagrams`);
       return;
     }
     counters.datagramsReceived++;
     counters.bytesReceived += datagram.length;
     deliver(opened.from, opened.nonce, opened.payload, channel === "multicast");
   });
+}
+
+/** Two databases of one name use one group, if nobody says otherwise. */
+function isNewStranger(strangers: Set<string>, cluster: string): boolean {
+  if (strangers.has(cluster) || strangers.size >= strangersMax) return false;
+  strangers.add(cluster);
+  return true;
 }
 
 function withFaults(faults: DatagramFaults, onDatagram: UdpTransportOptions["onDatagram"]): UdpTransportOptions["onDatagram"] {

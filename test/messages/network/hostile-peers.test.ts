@@ -93,6 +93,20 @@ test("datagrams without the key, replayed, cut short, of another version or clus
   expect(harness.log.some((line) => line.includes("key does not open"))).toBe(true);
 });
 
+test("another database in the group is told of, once", async () => {
+  const a = await openEngine(harness);
+  const others = [
+    await openEngine(harness, { clusterId: otherClusterId, secret: otherSecret }),
+    await openEngine(harness, { clusterId: otherClusterId }),
+  ];
+  const told = (cluster: string): number =>
+    harness.log.filter((line) => line.includes(`another database (${cluster}) uses this multicast group`)).length;
+  for (const { network } of others) for (let index = 0; index < 3; index++) network.multicast(bytes("all"));
+  a.network.multicast(bytes("all"));
+  await harness.until(() => a.network.counters.datagramsRefused >= 6 && others.every(({ network }) => network.counters.datagramsRefused >= 1));
+  expect([a.datagrams.length, told(otherClusterId), told(clusterId)]).toEqual([0, 1, 2]);
+});
+
 test("a datagram recorded on its way to one engine is refused by another, and from another source", async () => {
   const [a, b] = [await openEngine(harness), await openEngine(harness)];
   const raw = createSocket("udp4");
