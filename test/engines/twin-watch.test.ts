@@ -112,6 +112,11 @@ function announcementOf({ self, engine }: CoreContext): AnnounceMessage {
     oldestSnapshot: 0 as Seq,
     versions: 0,
     versionBytes: 0,
+    versionFloor: noSeq,
+    sweptVersions: 0,
+    sweptBytes: 0,
+    openTransaction: 0,
+    openMs: 0,
     by: "",
     parent: "",
   };
