@@ -12,6 +12,7 @@ export const coverageRows = {
     "a commit is durable on a majority",
     "applied is at most committed",
     "equal catalogs at equal seq",
+    "an engine knows what it holds",
     "equal rows at equal seq: Caches",
     "equal rows at equal seq: parts",
     "index entries are those of the rows",

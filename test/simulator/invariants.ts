@@ -131,7 +131,22 @@ export class Invariants {
     check(actual === expected, "equal catalogs at equal seq", () => `${process.name} at ${seq} ${this.#catalogDifference(core)}`);
     this.#coverage.count("invariants", "equal catalogs at equal seq");
     if (!isComparable) return;
-    for (const space of lacking) if (core.catalog.atoms.knownOf(space) > 0) this.#coverage.count("catalogs", "a part is known");
+    for (const space of lacking) {
+      this.#judgeKnowledge(process, core, space);
+      if (core.catalog.atoms.knownOf(space) > 0) this.#coverage.count("catalogs", "a part is known");
+    }
+  }
+
+  /** It grants, gives up and gives rows of what it knows of alone. */
+  #judgeKnowledge({ name }: SimulatedProcess, { catalog, engine }: EngineCore, space: SpaceId): void {
+    if (engine === 0) return;
+    for (const { low, high } of catalog.atoms.gapsWithin(space, null)) {
+      for (const atom of this.committed.catalog.atoms.overlapping(space, low, high)) {
+        const isUnknown = atom.lowKey >= low && (atom.originator === engine || atom.holders.some((holder) => holder.engine === engine));
+        check(!isUnknown, "an engine knows what it holds", () => `${name} does not know atom ${atom.id} of space ${space}, and has it`);
+      }
+    }
+    this.#coverage.count("invariants", "an engine knows what it holds");
   }
 
   #catalogDifference(core: EngineCore): string {
