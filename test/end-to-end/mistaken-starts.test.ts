@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { query } from "./convergence.js";
-import { bothNetworks, command, type Engine, openSite, type Running, type Site } from "./processes.js";
+import { bothNetworks, command, copyFolder, type Engine, openSite, type Running, type Site } from "./processes.js";
 import { eventually } from "./waiting.js";
 
 const refusal = /has this one's data folder, or a copy of it\. Stop this one for good/;
@@ -15,7 +15,7 @@ async function copyOf(site: Site, archive: Engine): Promise<{ copy: string; agai
   archive.kill("SIGTERM");
   await archive.ended();
   const copy = join(site.directory, `${archive.name}-copy`);
-  cpSync(join(site.directory, archive.name), copy, { recursive: true, filter: (path) => !/in-use-\d+$/.test(path) });
+  copyFolder(join(site.directory, archive.name), copy);
   return { copy, again: await archive.restart() };
 }
 

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import type { EngineStatus, Status } from "../../src/engines/database.js";
 import { type CommitWatch, watchCommits } from "./commit-watch.js";
 import { canMakeNamespaces, type Host, type Islands, makeIslands } from "./islands.js";
-import { openSite, type Running, type Site } from "./processes.js";
+import { copyFolder, openSite, type Running, type Site } from "./processes.js";
 import { eventually, pause } from "./waiting.js";
 
 const wanted = process.env.ATOMCAST_TEST_NAMESPACES ?? "";
@@ -66,6 +66,11 @@ class Placement {
     const running = this.#start(host, name, "archive", "--data", join(this.site.directory, name), "--port", String(archivePort), ...args);
     await running.says(/^ready archive/m, 60_000);
     return { name, host, running, pid: running.pid, url: "-" };
+  }
+
+  /** On any folder. */
+  strayArchive(host: Host, folder: string, ...args: string[]): Running {
+    return this.#start(host, `stray ${host.name}`, "archive", "--data", folder, "--port", String(archivePort), ...args);
   }
 
   /** So many, all at once. */
@@ -322,11 +327,51 @@ test.runIf(isLong)("multicast groups are joined again: a switch that forgot its 
   islands.atSwitches("ip", "link", "set", "s1", "type", "bridge", "mcast_snooping", "0");
 
   cache.host.replaceInterface();
-  await eventually("it does not hear multicast", 20_000, async () => {
+  await eventually("it does not hear multicast", 40_000, async () => {
     const own = (await statusAt(writer.url)).find(({ pid }) => pid === cache.pid);
-    expect(own?.hears).toBe("unicast");
+    // On a machine that is busy it may be out for a while.
+    expect(own?.hears ?? "").not.toMatch(/^multicast/);
   });
   await watch.progress(20);
   await expectAllHear(placement, 1, /^multicast of the sequencer$/, 60_000);
+  await watch.stop();
+});
+
+test.runIf(isLong)("a copy of an Archive's folder on another host, and another database of the same name", { timeout }, async () => {
+  const placement = new Placement(2);
+  const { islands, site } = placement;
+  await placement.openArchives(1, 1, 2);
+  const [cache] = (await placement.openCaches(await islands.host(1), 1)) as [Placed];
+  const watch = await watchCommits(cache.url, placement.urls);
+  await watch.progress(20);
+  const stopped = placement.archives[2] as Placed;
+  stopped.running.kill("SIGTERM");
+  await stopped.running.ended();
+  const copy = join(site.directory, "copy");
+  copyFolder(join(site.directory, stopped.name), copy);
+  const archive = await placement.archive(stopped.host, 2);
+  placement.archives[2] = archive;
+
+  // No multicast between the two.
+  const stray = placement.strayArchive(await islands.host(1), copy);
+  expect(await stray.ended(60_000)).toMatchObject({ code: 1 });
+  expect(stray.stderr).toMatch(/has this one's data folder, or a copy of it/);
+  await eventually("the one that runs has found out", 10_000, () =>
+    expect(archive.running.stderr).toMatch(/another Archive has a copy of this one's data folder/),
+  );
+
+  const other = placement.strayArchive(await islands.host(1), join(site.directory, "other"), "--create");
+  await other.says(/^ready archive/m, 60_000);
+  const near = placement.archives[0] as Placed;
+  await eventually("both databases have heard of the other", 20_000, () => {
+    for (const one of [other, near.running]) expect(one.stderr).toMatch(/another database \([0-9a-f]{16}\) uses this multicast group/);
+  });
+  await watch.progress(20);
+  expect(
+    (await statusAt(cache.url))
+      .filter(({ kind }) => kind === "archive")
+      .map(({ pid }) => pid)
+      .sort(),
+  ).toEqual(placement.archives.map(({ pid }) => pid).sort());
   await watch.stop();
 });

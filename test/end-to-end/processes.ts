@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -146,6 +146,11 @@ export function openSite(network = siteNetwork): Site {
     },
     cache: (name, args = []) => engine("cache", name, ["cache", ...args]),
   };
+}
+
+/** Of an Archive that has stopped. Its lock, which is a socket, stays behind. */
+export function copyFolder(from: string, to: string): void {
+  cpSync(from, to, { recursive: true, filter: (path) => !/in-use-\d+$/.test(path) });
 }
 
 /** A port of loopback that was free a moment ago. */

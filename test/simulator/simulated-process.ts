@@ -56,8 +56,6 @@ export class SimulatedProcess {
   life = 0;
   engine: ArchiveEngine | CacheEngine | null = null;
   local: SimulatedLocalPort | null = null;
-  /** Of its life: stores of the past, closed ones too. */
-  #pasts: SimulatedLocalPort[] = [];
   #clock: ProcessClock | null = null;
 
   /** `disk` null: a Cache. */
@@ -104,12 +102,10 @@ export class SimulatedProcess {
     const environment = this.#environment(clock, random);
     world.trace(this.name, `starts (life ${life})`);
     if (this.disk === null) {
-      const openLocal = (handlers: LocalHandlers, isPast: boolean): LocalPort => {
+      const openLocal = (handlers: LocalHandlers): LocalPort => {
         const { storeMsMax, coverage } = world;
-        const port = openSimulatedLocalPort({ clock, random, handlers, storeMsMax, coverage, trace: (text) => world.trace(this.name, text) });
-        if (isPast) this.#pasts.push(port);
-        else this.local = port;
-        return port;
+        this.local = openSimulatedLocalPort({ clock, random, handlers, storeMsMax, coverage, trace: (text) => world.trace(this.name, text) });
+        return this.local;
       };
       this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, openLocal, onFailure });
     } else {
@@ -176,7 +172,6 @@ export class SimulatedProcess {
     this.#clock?.kill();
     this.#clock = null;
     this.local?.end();
-    for (const port of this.#pasts.splice(0)) port.end();
     this.local = null;
     this.engine = null;
   }

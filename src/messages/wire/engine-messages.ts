@@ -188,8 +188,6 @@ export interface PullRequestMessage {
   /** The oldest snapshot that the asker may read: what rows were since then is wanted with them, of an Archive. */
   readonly since: Seq;
   readonly bytesMax: number;
-  /** The rows as they were at this seq, of an Archive. 0: as they are. */
-  readonly asOf: Seq;
 }
 
 /** What a row was before the entry at `seq` changed it. */
@@ -214,14 +212,11 @@ export interface PullReplyMessage {
   readonly imagesFrom: Seq;
 }
 
-/**
- * From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. From an Archive that
- * was asked for the past: what was there then it does not know (any more).
- */
+/** From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. */
 export interface PullRefusedMessage {
   readonly kind: "pullRefused";
   readonly pull: number;
-  readonly reason: "notHeld" | "busy" | "gone";
+  readonly reason: "notHeld" | "busy";
 }
 
 /** To an Archive: where to cut an atom. */
@@ -322,7 +317,7 @@ export type EngineMessage =
 
 export const firstEngineKind = 64;
 const uses = ["write", "delete", "exist"] as const;
-const refusals = ["notHeld", "busy", "gone"] as const;
+const refusals = ["notHeld", "busy"] as const;
 const outcomes = ["granted", "conflict", "tooYoung", "moved", "waits"] as const;
 
 interface Codec<M> {
@@ -484,7 +479,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => {
       w.varint(m.pull).varint(m.space).bytes(m.low);
       writeOptional(w, m.high);
-      w.varint(m.minSeq).varint(m.since).varint(m.bytesMax).varint(m.asOf);
+      w.varint(m.minSeq).varint(m.since).varint(m.bytesMax);
     },
     read: (r) => ({
       pull: r.varint(),
@@ -494,7 +489,6 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       minSeq: r.varint() as Seq,
       since: r.varint() as Seq,
       bytesMax: r.varint(),
-      asOf: r.varint() as Seq,
     }),
   },
   pullReply: {
