@@ -3,6 +3,7 @@
  * `user_version` is one (sql/database-settings.ts). SQLite takes its text for a PRAGMA that it does not know, and does nothing.
  */
 import { DatabaseError } from "./errors.js";
+import type { Seq } from "./ids.js";
 
 /** No text of SQL has a name with a NUL. */
 export const historyObject = "\0atomcast_history";
@@ -46,4 +47,25 @@ export function durationText(ms: number): string {
   if (ms === 0) return "0";
   const [unit, size] = Object.entries(durations).findLast(([, one]) => ms % one === 0) ?? ["ms", 1];
   return `${ms / size}${unit}`;
+}
+
+/** A time without a zone is UTC, as SQLite's are. */
+const timeForm = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)\s*(Z|[+-]\d{2}:\d{2})?)?$/i;
+
+/** A seq, or a time in milliseconds since 1970. null: neither. */
+export function parseAsOf(text: string): { readonly seq: Seq } | { readonly timeMs: number } | null {
+  const trimmed = text.trim();
+  if (/^\d+$/.test(trimmed)) {
+    const seq = Number(trimmed);
+    return Number.isSafeInteger(seq) && seq > 0 ? { seq: seq as Seq } : null;
+  }
+  const match = timeForm.exec(trimmed);
+  if (match === null) return null;
+  const [, day, time = "00:00", zone = "Z"] = match;
+  const timeMs = Date.parse(`${day}T${time}${zone.toUpperCase()}`);
+  return Number.isNaN(timeMs) || timeMs < 0 ? null : { timeMs };
+}
+
+export function timeText(timeMs: number): string {
+  return new Date(timeMs).toISOString();
 }

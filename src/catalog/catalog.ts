@@ -15,6 +15,7 @@
  * | handoff | the atoms go to the holder that it names |
  * | merge | the merged atom's ownership version is the merge's seq; originator and holders are those that all of them had |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
+ * | pin | none; the mark does not pass it |
  * | mark | none; the low-water mark rises, and it is known what time it is (stamps.ts) |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
@@ -177,7 +178,18 @@ export class Catalog {
     const { engineKind, nodeId, nonce, endpoint, http, pid } = entry;
     const life = ++this.#lives as Life;
     this.#dirty.add("v");
-    const member: Member = { id: seq as number as EngineId, life, kind: engineKind, nodeId, nonce, endpoint, http, pid, decided: 0 as ProposalSeq };
+    const member: Member = {
+      id: seq as number as EngineId,
+      life,
+      kind: engineKind,
+      nodeId,
+      nonce,
+      endpoint,
+      http,
+      pid,
+      decided: 0 as ProposalSeq,
+      pin: noSeq,
+    };
     this.#setMember(member);
     const events = formers.flatMap((former) => this.#depart(seq, former.id));
     if (engineKind === "archive")
@@ -264,6 +276,11 @@ export class Catalog {
         return this.#applySplit(seq, body);
       case "merge":
         return this.#applyMerge(body, seq);
+      case "pin": {
+        const member = this.#members.get(engine);
+        if (member !== undefined) this.#setMember({ ...member, pin: body.seq });
+        return [];
+      }
       default:
         return unreachable(body);
     }
@@ -414,6 +431,8 @@ export class Catalog {
         return handoffObjection(this, proposal, body);
       case "split":
         return splitObjection(this, proposal, body);
+      case "pin":
+        return body.seq === noSeq || body.seq >= this.#mark ? null : "stale";
       case "merge":
         return mergeObjection(this, proposal, body);
       case "transaction":

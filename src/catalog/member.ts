@@ -1,6 +1,6 @@
 /** A member of the database, as its BOOT made it known, and its record in the root catalog. */
 import { ByteReader, ByteWriter } from "../base/bytes.js";
-import type { Endpoint, EngineId, EngineKind, Life, NodeId, Nonce, ProposalSeq } from "../base/ids.js";
+import type { Endpoint, EngineId, EngineKind, Life, NodeId, Nonce, ProposalSeq, Seq } from "../base/ids.js";
 
 export interface Member {
   readonly id: EngineId;
@@ -14,6 +14,8 @@ export interface Member {
   readonly pid: number;
   /** Its last decided proposal; the next to be ordered is one more. */
   readonly decided: ProposalSeq;
+  /** It reads the past from here on: the mark stays at or below it. 0: it does not. */
+  readonly pin: Seq;
 }
 
 export function encodeMember(member: Member): Buffer {
@@ -23,7 +25,7 @@ export function encodeMember(member: Member): Buffer {
     .bool(member.kind === "archive")
     .varint(member.nodeId)
     .varint(member.nonce);
-  return writer.text(member.endpoint).text(member.http).varint(member.pid).varint(member.decided).finish();
+  return writer.text(member.endpoint).text(member.http).varint(member.pid).varint(member.decided).varint(member.pin).finish();
 }
 
 export function decodeMember(bytes: Uint8Array): Member {
@@ -38,6 +40,7 @@ export function decodeMember(bytes: Uint8Array): Member {
     http: reader.text(),
     pid: reader.varint(),
     decided: reader.varint() as ProposalSeq,
+    pin: reader.varint() as Seq,
   };
   reader.end();
   return member;

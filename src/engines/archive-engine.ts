@@ -13,7 +13,7 @@
  */
 
 import { genesisHash } from "../base/chain-hash.js";
-import { DatabaseError } from "../base/errors.js";
+import { BugError, DatabaseError } from "../base/errors.js";
 import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, type Seq, type Term } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
@@ -171,6 +171,9 @@ export class ArchiveEngine {
       store,
       openServing: (handlers) => disk.openServing(store, environment.clock, handlers),
       local: null,
+      openPast: () => {
+        throw new BugError("an Archive has no stores of the past");
+      },
       handlers: {
         onAnswer: () => {},
         onVoterRemoved: (request, refusal) => {

@@ -125,8 +125,17 @@ export class ArchiveSide {
   }
 
   #serve(to: Endpoint, request: PullRequestMessage | CutsRequestMessage): void {
-    if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request, sameThrough: noSeq });
+    if (request.kind === "pullRequest" && request.asOf !== noSeq && !this.#hasSpace(request.space))
+      this.#context.send(to, { kind: "pullRefused", pull: request.pull, reason: "gone" });
+    else if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request, sameThrough: noSeq });
     else this.#context.push({ kind: "serveCuts", to, request });
+  }
+
+  /** What a dropped one had is gone, also for who still reads the past; the catalog knows of it no later than the store. */
+  #hasSpace(space: SpaceId): boolean {
+    if (this.#context.catalog.schema.tables.has(space)) return true;
+    for (const indexes of this.#indexes.values()) if (indexes.some((index) => index.space === space)) return true;
+    return false;
   }
 
   /** A HOLD, and what others write elsewhere, need not be stored first: one transaction of the store takes tens of milliseconds where it is large. */
@@ -134,7 +143,7 @@ export class ArchiveSide {
     if (this.#parked.length === 0) return;
     this.#parked = this.#parked.filter((one) => {
       const { request, from } = one;
-      if (one.isCompared || request.kind !== "pullRequest" || request.minSeq > this.#last) return true;
+      if (one.isCompared || request.kind !== "pullRequest" || request.asOf !== noSeq || request.minSeq > this.#last) return true;
       one.isCompared = true;
       if (!this.#isUnchanged(request)) return true;
       this.#context.push({ kind: "serveRows", to: from, request, sameThrough: request.minSeq });

@@ -25,7 +25,8 @@ export interface CacheOptions {
   readonly clusterId: string;
   /** Of rows that it holds, in bytes: beyond it the coldest atoms are given up. Infinity: none ever is. */
   readonly memoryBytes: number;
-  openLocal(handlers: LocalHandlers): LocalPort;
+  /** `isPast`: for reads of the past, beside the local store. */
+  openLocal(handlers: LocalHandlers, isPast: boolean): LocalPort;
   readonly onFailure: (error: Error) => void;
 }
 
@@ -145,7 +146,7 @@ export class CacheEngine implements Database {
     const schema = catalog.schema
       .inOrder()
       .map(({ object, version }) => ({ object, version: catalog.schema.tables.get(object.space)?.version ?? version }));
-    local.post({ kind: "reset", seq: position.seq, schema });
+    local.post({ kind: "reset", seq: position.seq, schema, isPast: false });
     local.flush();
     const core = new EngineCore({
       self: { kind: "cache", nodeId: noNode, nonce: this.#nonce, endpoint: network.endpoint, http: this.#http, pid: environment.pid },
@@ -178,6 +179,7 @@ export class CacheEngine implements Database {
       store: null,
       openServing: null,
       local,
+      openPast: (handlers) => this.#options.openLocal(handlers, true),
       handlers: {
         onAnswer: (request, answer) => this.#answered(request, answer),
         onVoterRemoved: (request, refusal) => {
@@ -196,12 +198,13 @@ export class CacheEngine implements Database {
 
   #openLocal(): LocalPort {
     const { environment, openLocal } = this.#options;
-    const local: LocalPort = openLocal({
+    const handlers: LocalHandlers = {
       onReply: (reply) => {
         if (local === this.#local) this.#host?.input({ kind: "local", nowMs: environment.clock.nowMs(), reply });
       },
       onFailure: (error) => this.#fail(error),
-    });
+    };
+    const local = openLocal(handlers, false);
     return local;
   }
 
@@ -346,5 +349,6 @@ export class CacheEngine implements Database {
     this.#failRequests("ATOMCAST_UNAVAILABLE", "the engine is stopping");
     await this.#network?.close();
     await this.#local?.close();
+    await this.#host?.drained();
   }
 }

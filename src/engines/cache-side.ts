@@ -11,6 +11,7 @@ import { Eviction } from "./eviction.js";
 import { IdBlocks } from "./id-blocks.js";
 import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
+import { PastReads } from "./past-reads.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import { PullManager } from "./pull-manager.js";
 import { RowSource } from "./row-source.js";
@@ -23,6 +24,7 @@ export class CacheSide {
   readonly pulls: PullManager;
   readonly rows: RowSource;
   readonly ids: IdBlocks;
+  readonly past: PastReads;
   readonly transactions: Transactions;
   readonly eviction: Eviction;
   readonly #context: CoreContext;
@@ -35,7 +37,8 @@ export class CacheSide {
     this.rows = new RowSource(context, this.local);
     const silent = new SilentOriginators(context);
     this.ids = new IdBlocks(context, this.local, desk, silent, this.catalogs);
-    this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent);
+    this.past = new PastReads(context, proposals);
+    this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent, this.past);
     this.eviction = new Eviction(context, this.local, proposals, this.pulls, () => this.transactions.needs(), memoryBytes);
   }
 
@@ -50,6 +53,7 @@ export class CacheSide {
     this.transactions.onEvent(event);
     if (event.kind === "departed") {
       this.pulls.questions.sources.departed(event.member.endpoint);
+      this.past.pulls.departed(event.member.endpoint);
       this.rows.departed(event.member.endpoint);
     }
     if (event.kind !== "spaceGone") return;
@@ -61,12 +65,14 @@ export class CacheSide {
   onApplied(): void {
     this.catalogs.onApplied();
     this.transactions.onApplied();
+    this.past.onApplied();
     this.rows.onApplied();
   }
 
   disconnected(endpoint: Endpoint): void {
     this.catalogs.disconnected(endpoint);
     this.pulls.questions.disconnected(endpoint);
+    this.past.pulls.disconnected(endpoint);
     this.transactions.disconnected(endpoint);
   }
 
@@ -83,13 +89,14 @@ export class CacheSide {
         this.catalogs.onReply(from, message);
         return true;
       case "pullReply":
-        this.pulls.onReply(from, message);
+        if (!this.past.pulls.onReply(from, message)) this.pulls.onReply(from, message);
         return true;
       case "pullRequest":
         this.rows.onRequest(from, message);
         return true;
       case "pullRefused":
         this.pulls.questions.refused(from, message);
+        this.past.pulls.refused(from, message);
         return true;
       default:
         return false;
@@ -101,11 +108,13 @@ export class CacheSide {
     this.transactions.tick();
     this.eviction.tick();
     this.rows.tick();
+    this.past.tick();
   }
 
   turnEnd(): void {
     this.#context.catalog.forgetDirty();
     this.catalogs.turnEnd();
     this.pulls.turnEnd();
+    this.past.pulls.turnEnd();
   }
 }

@@ -7,6 +7,9 @@ import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.j
 import type { StoreBatch } from "../storage/atom-store.js";
 import type { KeptVersions } from "../storage/row-versions.js";
 
+/** What a store of the past is known by, within one core. */
+export type PastId = number;
+
 export type CoreInput =
   /** About every 5 ms. */
   | { readonly kind: "tick"; readonly nowMs: number }
@@ -23,6 +26,8 @@ export type CoreInput =
   | { readonly kind: "versions"; readonly nowMs: number; readonly versions: KeptVersions }
   /** Cache: the local store carried out calls, in order. */
   | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalStoreReply }
+  /** Cache: likewise, a store of the past. */
+  | { readonly kind: "past"; readonly nowMs: number; readonly past: PastId; readonly reply: LocalStoreReply }
   /** Cache: a client's statements. Answered by one "answer" effect. */
   /** `open`: the session's transaction, as the answer to its last batch told it. A transaction that this one leaves open is known by `request`. */
   | {
@@ -60,9 +65,13 @@ export type CoreEffect =
     }
   | { readonly kind: "serveCuts"; readonly to: Endpoint; readonly request: CutsRequestMessage }
   | { readonly kind: "serveTransfer"; readonly to: Endpoint; readonly transfer: number; readonly cursor: string }
-  | { readonly kind: "local"; readonly call: LocalStoreCall }
+  /** `past`: null: the local store. */
+  | { readonly kind: "local"; readonly past: PastId | null; readonly call: LocalStoreCall }
   /** Cache: at once, whatever was posted behind it. */
-  | { readonly kind: "cancelRun"; readonly run: number }
+  | { readonly kind: "cancelRun"; readonly past: PastId | null; readonly run: number }
+  /** Cache: another store beside the local one, for reads of the past; and its end. */
+  | { readonly kind: "openPast"; readonly past: PastId }
+  | { readonly kind: "closePast"; readonly past: PastId }
   | { readonly kind: "answer"; readonly request: number; readonly answer: BatchAnswer }
   | { readonly kind: "voterRemoved"; readonly request: number; readonly refusal: string }
   /** Its BOOT is applied: it is a member under this id. */

@@ -220,6 +220,9 @@ export class EngineCore {
         if (input.reply.kind === "applied") this.#step({ kind: "applied", seq: input.reply.through });
         if (this.cache !== null && "oldestSnapshot" in input.reply) this.#step({ kind: "snapshots", oldest: this.cache.local.oldestSnapshot });
         return;
+      case "past":
+        this.cache?.past.onReply(input.past, input.reply);
+        return;
       case "batch":
         this.cache?.transactions.begin(input.request, input.steps, input.settings, input.open);
         return;

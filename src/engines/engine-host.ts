@@ -10,9 +10,9 @@ import type { SystemTables } from "../sql/local-store.js";
 import type { AtomStore } from "../storage/atom-store.js";
 import type { Journal, VoteStore } from "../storage/journal.js";
 import type { KeptVersions } from "../storage/row-versions.js";
-import type { BatchAnswer, CoreEffect, CoreInput } from "./core-types.js";
+import type { BatchAnswer, CoreEffect, CoreInput, PastId } from "./core-types.js";
 import type { EngineCore } from "./engine-core.js";
-import type { Cancel, Environment, LocalPort, StorePort, StorePortHandlers } from "./environment.js";
+import type { Cancel, Environment, LocalHandlers, LocalPort, StorePort, StorePortHandlers } from "./environment.js";
 
 export interface HostHandlers {
   onAnswer(request: number, answer: BatchAnswer): void;
@@ -37,6 +37,8 @@ export interface HostPorts {
   /** Answers others from the store; closed by `stop`. */
   readonly openServing: ((handlers: StorePortHandlers) => StorePort) | null;
   readonly local: LocalPort | null;
+  /** A Cache's stores of the past, beside it. */
+  openPast(handlers: LocalHandlers): LocalPort;
 }
 
 /** What takes longer than this by nature (heartbeats, silence, batches for the store). Each tick wakes the process. */
@@ -59,6 +61,7 @@ export class EngineHost {
   /** Writes under way at the store and the vote file. */
   readonly #writes = new Set<Promise<unknown>>();
   readonly #serving: StorePort | null;
+  readonly #pasts = new Map<PastId, LocalPort>();
   #closing: Promise<void> | null = null;
   #toldVersions: KeptVersions | null = null;
 
@@ -78,10 +81,11 @@ export class EngineHost {
     this.#closed = true;
     this.#hastyTick?.();
     for (const cancel of this.#cancels) cancel();
+    for (const past of [...this.#pasts.keys()]) this.#closePast(past);
     this.#closing = this.#serving?.close() ?? null;
   }
 
-  /** After `stop`: when what it had begun to write is written, and nobody reads the store for it any more. */
+  /** After `stop`: when what it had begun to write is written, nobody reads the store for it any more, and its stores of the past are closed. */
   async drained(): Promise<void> {
     await Promise.allSettled([...this.#writes, this.#closing]);
   }
@@ -131,6 +135,7 @@ export class EngineHost {
       try {
         for (const effect of this.core.step({ kind: "turnEnd", nowMs: clock.nowMs() })) this.#perform(effect);
         this.#ports.local?.flush();
+        for (const port of this.#pasts.values()) port.flush();
         this.#tickSoonWhereDue();
       } catch (error) {
         this.#fail(error);
@@ -205,10 +210,18 @@ export class EngineHost {
         this.#serving?.ask(effect);
         return;
       case "local":
-        this.#ports.local?.post(effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call);
+        this.#localPort(effect.past)?.post(
+          effect.call.kind === "run" ? { ...effect.call, system: this.#systemTables(effect.call.request.steps) } : effect.call,
+        );
         return;
       case "cancelRun":
-        this.#ports.local?.cancelRun(effect.run);
+        this.#localPort(effect.past)?.cancelRun(effect.run);
+        return;
+      case "openPast":
+        this.#openPast(effect.past);
+        return;
+      case "closePast":
+        this.#closePast(effect.past);
         return;
       case "answer":
         handlers.onAnswer(effect.request, effect.answer);
@@ -243,6 +256,29 @@ export class EngineHost {
         environment.log(effect.level, effect.message, effect.fields);
         return;
     }
+  }
+
+  #localPort(past: PastId | null): LocalPort | null {
+    return past === null ? this.#ports.local : (this.#pasts.get(past) ?? null);
+  }
+
+  #openPast(past: PastId): void {
+    const port = this.#ports.openPast({
+      onReply: (reply) => this.input({ kind: "past", nowMs: this.#nowMs, past, reply }),
+      onFailure: (error) => this.#fail(error),
+    });
+    this.#pasts.set(past, port);
+  }
+
+  #closePast(past: PastId): void {
+    const closed = this.#pasts.get(past)?.close() ?? Promise.resolve();
+    this.#pasts.delete(past);
+    this.#writes.add(closed);
+    const done = (): void => void this.#writes.delete(closed);
+    closed.then(done, (error: unknown) => {
+      done();
+      this.#fail(error);
+    });
   }
 
   #write<T>(promise: Promise<T>, then: (value: T) => CoreInput): void {

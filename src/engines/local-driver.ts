@@ -8,8 +8,9 @@ import type { LogEntry } from "../base/log-entry.js";
 import type { PullReplyMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange } from "../messages/wire/entry.js";
 import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
-import { type LocalStoreReply, runsPostedMax } from "../sql/local-store-calls.js";
+import { type LocalStoreCall, type LocalStoreReply, runsPostedMax } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
+import type { PastId } from "./core-types.js";
 
 /**
  * Entries that nobody here waits for are posted together: so long after the first of them, in milliseconds, or when there are so many bytes. Reason:
@@ -31,6 +32,8 @@ export interface LocalRun {
   /** null: nobody wanted it any more, and it was not run. */
   readonly done: (result: RunResult | null) => void;
   readonly isWanted: () => boolean;
+  /** It is not wanted any more: where it is posted and loops, it is ended. */
+  cancel(): void;
 }
 
 type InstallDone = (outcome: InstallOutcome) => void;
@@ -62,10 +65,29 @@ export class LocalDriver {
   readonly #usages = new Map<number, (usage: Usage) => void>();
   #nextId = 1;
 
-  constructor(context: CoreContext) {
+  /** null: the local store; else one of the past, which stays at the seq that it was opened with (past-reads.ts). */
+  readonly #past: PastId | null;
+
+  constructor(context: CoreContext, past: { readonly id: PastId; readonly seq: Seq } | null = null) {
     this.#context = context;
-    this.#through = context.appliedSeq;
-    this.applied = context.appliedSeq;
+    this.#past = past?.id ?? null;
+    this.#through = past?.seq ?? context.appliedSeq;
+    if (past !== null) this.#posted = past.seq;
+    this.applied = this.#through;
+  }
+
+  #call(call: LocalStoreCall): void {
+    this.#context.push({ kind: "local", past: this.#past, call });
+  }
+
+  /** Runs that are not answered. */
+  get runCount(): number {
+    return this.#runs.size + this.#queue.length;
+  }
+
+  /** Everything that is there is thrown away. */
+  reset(seq: Seq, schema: Extract<LocalStoreCall, { kind: "reset" }>["schema"]): void {
+    this.#call({ kind: "reset", seq, schema, isPast: this.#past !== null });
   }
 
   /** A committed entry; posted at a turn's end. `stores`: whether the local store has anything to do for it. */
@@ -91,7 +113,7 @@ export class LocalDriver {
   flush(): void {
     if (this.#through === this.#posted) return;
     this.#posted = this.#through;
-    this.#context.push({ kind: "local", call: { kind: "apply", entries: this.#entries, through: this.#through } });
+    this.#call({ kind: "apply", entries: this.#entries, through: this.#through });
     this.#batches.push({ through: this.#through, byteCount: this.#addedBytes });
     this.#entries = [];
     this.#addedBytes = 0;
@@ -99,7 +121,7 @@ export class LocalDriver {
 
   /** `isWanted` is asked when its turn comes. */
   run(request: RunRequest, done: LocalRun["done"], isWanted: () => boolean): LocalRun {
-    const run: LocalRun = { id: null, request, done, isWanted };
+    const run: LocalRun = { id: null, request, done, isWanted, cancel: () => this.#cancel(run) };
     if (this.#runs.size < runsPostedMax) this.#post(run);
     else this.#queue.push(run);
     return run;
@@ -109,12 +131,11 @@ export class LocalDriver {
     this.flush();
     run.id = this.#nextRun++;
     this.#runs.set(run.id, run);
-    this.#context.push({ kind: "local", call: { kind: "run", id: run.id, request: run.request } });
+    this.#call({ kind: "run", id: run.id, request: run.request });
   }
 
-  /** It is not wanted any more: where it is posted and loops, it is ended. */
-  cancel({ id }: LocalRun): void {
-    if (id !== null && this.#runs.has(id)) this.#context.push({ kind: "cancelRun", run: id });
+  #cancel({ id }: LocalRun): void {
+    if (id !== null && this.#runs.has(id)) this.#context.push({ kind: "cancelRun", past: this.#past, run: id });
   }
 
   #runNext(): void {
@@ -128,21 +149,21 @@ export class LocalDriver {
 
   /** After the runs that were asked for before. */
   endTransaction(transaction: number): void {
-    this.#context.push({ kind: "local", call: { kind: "endTransaction", transaction } });
+    this.#call({ kind: "endTransaction", transaction });
   }
 
   /** The engine is a member: from here on statements may run. */
   become(engine: EngineId, life: Life): void {
     this.flush();
-    this.#context.push({ kind: "local", call: { kind: "become", engine, life } });
+    this.#call({ kind: "become", engine, life });
   }
 
   beginHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
-    this.#context.push({ kind: "local", call: { kind: "beginHold", space, low, high } });
+    this.#call({ kind: "beginHold", space, low, high });
   }
 
   abandonHold(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
-    this.#context.push({ kind: "local", call: { kind: "abandonHold", space, low, high } });
+    this.#call({ kind: "abandonHold", space, low, high });
   }
 
   /** Once what is posted has reached `seq`, which the rows are of. */
@@ -158,7 +179,7 @@ export class LocalDriver {
     this.flush();
     const id = this.#nextId++;
     this.#installs.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "install", id, space, low, high, seq, changedSeq, rows, images } });
+    this.#call({ kind: "install", id, space, low, high, seq, changedSeq, rows, images });
   }
 
   /** A chunk of the range, as of `minSeq` at least, which is applied here. */
@@ -166,7 +187,7 @@ export class LocalDriver {
     if (this.#posted < minSeq) this.flush();
     const id = this.#nextId++;
     this.#chunks.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "readChunk", id, pull, space, low, high, bytesMax } });
+    this.#call({ kind: "readChunk", id, pull, space, low, high, bytesMax });
   }
 
   /** After what is posted: of the range nothing is here any more. */
@@ -174,31 +195,31 @@ export class LocalDriver {
     this.flush();
     const id = this.#nextId++;
     this.#drops.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "dropRange", id, space, low, high } });
+    this.#call({ kind: "dropRange", id, space, low, high });
   }
 
   usage(done: (usage: Usage) => void): void {
     const id = this.#nextId++;
     this.#usages.set(id, done);
-    this.#context.push({ kind: "local", call: { kind: "usage", id } });
+    this.#call({ kind: "usage", id });
   }
 
   /** After what is posted: the range is this engine's own from the entry on that was applied last, and has no rows. */
   holdEmpty(space: SpaceId, low: Uint8Array, high: Uint8Array | null): void {
     this.flush();
-    this.#context.push({ kind: "local", call: { kind: "holdEmpty", space, low, high } });
+    this.#call({ kind: "holdEmpty", space, low, high });
   }
 
   grantIds(space: SpaceId, first: bigint, last: bigint): void {
     this.flush();
-    this.#context.push({ kind: "local", call: { kind: "grantIds", space, first, last } });
+    this.#call({ kind: "grantIds", space, first, last });
   }
 
   /** No statement behind this takes any of the blocks' ids. `done`: what was left of them. */
   takeIdsBack(done: (left: readonly IdRange[]) => void): void {
     this.flush();
     this.#idsTakenBack = done;
-    this.#context.push({ kind: "local", call: { kind: "takeIdsBack" } });
+    this.#call({ kind: "takeIdsBack" });
   }
 
   /**

@@ -4,7 +4,8 @@
  *
  * Each engine promises with its acks (`oldestSnapshot`): its oldest open transaction, else what its store has applied. Only promises that were made in the
  * sequencer's own term count, one of every member of its log. An engine whose BOOT comes later reads nothing older than its BOOT, which is above every
- * MARK before it; one that has departed is not waited for. So the mark is never above a promise of a member, whoever orders it.
+ * MARK before it; one that has departed is not waited for. So the mark is never above a promise of a member, whoever orders it. Who reads the past has said so by a
+ * PIN, which is in the log: it counts as a promise.
  *
  * With a history (`PRAGMA atomcast.history`) it also trails the sequencer's clock by that much: it rises no higher than the last stamp of so long ago
  * (catalog/stamps.ts). MARK entries are those stamps.
@@ -20,6 +21,7 @@
  * | there is a history, and | then |
  * |---|---|
  * | something was written since the last stamp | MARK, at most once in everyMs, though the mark should not rise |
+ * | a PIN asks what time it is (with or without a history) | MARK, at once |
  */
 import type { EngineId, Seq } from "../base/ids.js";
 import { noSeq } from "../base/ids.js";
@@ -37,6 +39,8 @@ export class LowWaterMark {
   #raisedMs = 0;
   /** The last entry of the log that may have left an old version of a row. */
   #writtenSeq: Seq = noSeq;
+  /** Somebody asks what time it is. */
+  #isStampWanted = false;
 
   constructor(everyMs: number) {
     this.#everyMs = everyMs;
@@ -51,18 +55,21 @@ export class LowWaterMark {
 
   /** An entry of the log. */
   note(seq: Seq, entry: Entry): void {
-    if (entry.kind === "proposal" && entry.body.kind === "transaction") this.#writtenSeq = seq;
+    if (entry.kind !== "proposal") return;
+    if (entry.body.kind === "transaction") this.#writtenSeq = seq;
+    if (entry.body.kind === "pin" && entry.body.wantsStamp) this.#isStampWanted = true;
   }
 
   /** The MARK that is to be ordered now; null: none. `self`: the sequencer's own engine id. */
   next(log: Catalog, view: StreamView, self: EngineId, nowMs: number): MarkEntry | null {
-    if (nowMs - this.#orderedMs < this.#everyMs) return null;
-    const isStampDue = log.historyMs > 0 && this.#writtenSeq > (log.stamps.newest?.seq ?? noSeq);
+    if (!this.#isStampWanted && nowMs - this.#orderedMs < this.#everyMs) return null;
+    const isStampDue = this.#isStampWanted || (log.historyMs > 0 && this.#writtenSeq > (log.stamps.newest?.seq ?? noSeq));
     const oldest = this.#oldest(log, view, self, nowMs);
     const raised = oldest !== null && Math.min(oldest, this.#writtenSeq) > log.mark ? oldest : log.mark;
     const isPatient = raised - log.mark < stepMin && nowMs - this.#raisedMs < this.#everyMs * patienceFactor;
     if (!isStampDue && (raised === log.mark || isPatient)) return null;
     this.#orderedMs = nowMs;
+    this.#isStampWanted = false;
     if (raised > log.mark) this.#raisedMs = nowMs;
     return { kind: "mark", mark: raised, timeMs: Math.floor(nowMs) };
   }
@@ -78,7 +85,8 @@ export class LowWaterMark {
 /** null: not known yet. */
 function oldestPromise(log: Catalog, view: StreamView, self: EngineId): Seq | null {
   let oldest: Seq | null = null;
-  for (const { id, endpoint } of log.members.values()) {
+  for (const { id, endpoint, pin } of log.members.values()) {
+    if (pin !== noSeq && (oldest === null || pin < oldest)) oldest = pin;
     const heard = id === self ? view : view.heardFrom(endpoint);
     if (heard === null || ("engine" in heard && heard.engine !== id) || heard.oldestSnapshot === noSeq) return null;
     if (oldest === null || heard.oldestSnapshot < oldest) oldest = heard.oldestSnapshot;

@@ -22,7 +22,7 @@
  */
 import { type Atom, isReadyHolder } from "../atoms/atom.js";
 import { emptyBytes } from "../base/bytes.js";
-import type { AtomId, Endpoint, Seq, SpaceId } from "../base/ids.js";
+import { type AtomId, type Endpoint, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import { type BinaryRange, binaryKey, overlap } from "../base/key-ranges.js";
 import { Remembered } from "../base/remembered.js";
 import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
@@ -204,7 +204,7 @@ export class PullManager {
   #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): void {
     this.#local.beginHold(space, low, high);
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
-    const asked = { space, indexOf, at: low, high, minSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
+    const asked = { space, indexOf, at: low, high, minSeq, asOf: noSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
     this.#tasks.add({ ...asked, low, range, reply: null, installing: false, awaitsRows: false });
   }
 

@@ -7,6 +7,7 @@
  * | answered | its chunk comes | measured |
  * | refused: busy | a Cache has too much to do | it is left alone for a little; another is asked |
  * | refused: notHeld | a Cache has given the range up meanwhile | it is not asked for this range again; another is |
+ * | refused: gone | an Archive does not know (any more) what was there then | it is not asked for this range again; another is |
  * | silent | nothing comes for the patience with its kind | another is asked |
  * | lost | the connection breaks | another is asked |
  * | late | an answer comes to a question that is over | it is nobody's: numbers of questions are used once |
@@ -36,9 +37,11 @@ export interface PulledRange {
   readonly high: Buffer | null;
   /** Rows are to be of this seq at least. */
   readonly minSeq: Seq;
+  /** Rows are to be as they were then. 0: as they are. */
+  readonly asOf: Seq;
   /** The open question's number; 0: none. */
   question: number;
-  /** Caches that have not got it though the catalog says so. */
+  /** Caches that have not got it though the catalog says so; Archives that do not know what was there `asOf`. */
   readonly notHeldBy: Set<Endpoint>;
   /** Who was asked last, and did not give a chunk. */
   leftBy: Endpoint | null;
@@ -53,15 +56,16 @@ interface Question<R> {
 export class PullQuestions<R extends PulledRange> {
   readonly sources = new PullSources();
   /** Rows of the table above; and questions of which the next one went to another holder. */
-  readonly counters = { byArchive: 0, byCache: 0, busy: 0, notHeld: 0, silent: 0, lost: 0, elsewhere: 0 };
+  readonly counters = { byArchive: 0, byCache: 0, busy: 0, notHeld: 0, gone: 0, silent: 0, lost: 0, elsewhere: 0 };
   readonly #context: CoreContext;
   readonly #open = new Map<number, Question<R>>();
   #nextNumber: number;
 
-  constructor(context: CoreContext) {
+  /** `parity`: of its numbers. An answer is then to one of this engine's questions about the present, or about the past. */
+  constructor(context: CoreContext, parity: 0 | 1 = 0) {
     this.#context = context;
     // Not from 1: an answer to a former core's question must not pass for one to this one's.
-    this.#nextNumber = 1 + context.random.integer(2 ** 40);
+    this.#nextNumber = 2 * (1 + context.random.integer(2 ** 40)) + parity;
   }
 
   get openCount(): number {
@@ -75,10 +79,12 @@ export class PullQuestions<R extends PulledRange> {
     if (source === undefined) return false;
     if (range.leftBy !== null && range.leftBy !== source.endpoint) this.counters.elsewhere++;
     range.leftBy = null;
-    range.question = this.#nextNumber++;
+    range.question = this.#nextNumber;
+    this.#nextNumber += 2;
     this.#open.set(range.question, { range, source, askedMs: nowMs });
-    const { space, at, high, minSeq } = range;
-    this.#context.send(source.endpoint, { kind: "pullRequest", pull: range.question, space, low: at, high, minSeq, since, bytesMax: chunkBytesMax });
+    const { space, at, high, minSeq, asOf } = range;
+    const pull = range.question;
+    this.#context.send(source.endpoint, { kind: "pullRequest", pull, space, low: at, high, minSeq, since, bytesMax: chunkBytesMax, asOf });
     return true;
   }
 
@@ -88,7 +94,7 @@ export class PullQuestions<R extends PulledRange> {
     for (const { source } of this.#open.values()) asked.set(source.endpoint, (asked.get(source.endpoint) ?? 0) + 1);
     const candidates: Candidate[] = [];
     for (const { kind, endpoint } of catalog.members.values())
-      if (kind === "archive") candidates.push({ kind, endpoint, asked: asked.get(endpoint) ?? 0 });
+      if (kind === "archive" && !notHeldBy.has(endpoint)) candidates.push({ kind, endpoint, asked: asked.get(endpoint) ?? 0 });
     const holders = indexOf === null && !mustTell ? (catalog.atoms.at(space, binaryKey(at))?.holders ?? []) : [];
     for (const holder of holders) {
       const member = catalog.members.get(holder.engine);
@@ -115,12 +121,12 @@ export class PullQuestions<R extends PulledRange> {
   refused(from: Endpoint, { pull, reason }: PullRefusedMessage): void {
     const open = this.#open.get(pull);
     if (open === undefined || open.source.endpoint !== from) return;
-    this.sources.refused(from, reason, this.#context.nowMs);
-    if (reason === "notHeld") open.range.notHeldBy.add(from);
+    if (reason !== "gone") this.sources.refused(from, reason, this.#context.nowMs);
+    if (reason !== "busy") open.range.notHeldBy.add(from);
     this.#leave(open, reason);
   }
 
-  #leave({ range, source }: Question<R>, why: "busy" | "notHeld" | "silent" | "lost"): void {
+  #leave({ range, source }: Question<R>, why: "busy" | "notHeld" | "gone" | "silent" | "lost"): void {
     this.counters[why]++;
     range.leftBy = source.endpoint;
     this.close(range);

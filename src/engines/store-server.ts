@@ -4,7 +4,7 @@
  */
 import { atomBytesTarget } from "../atoms/atom.js";
 import { asBuffer, MalformedBytesError } from "../base/bytes.js";
-import type { Seq } from "../base/ids.js";
+import { noSeq, type Seq } from "../base/ids.js";
 import { type EngineMessage, encodeEngineMessage, type PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { StoreReads, StoreTransfer } from "../storage/atom-store.js";
 import type { StoreQuestion } from "./core-types.js";
@@ -47,7 +47,9 @@ export class StoreServer {
   }
 
   /** null: of an index that is still being made. Who asks will ask again, here or elsewhere. */
-  #rows({ pull, space, low, high, since, bytesMax }: PullRequestMessage, sameThrough: Seq): EngineMessage | null {
+  #rows(request: PullRequestMessage, sameThrough: Seq): EngineMessage | null {
+    if (request.asOf !== noSeq) return this.#past(request);
+    const { pull, space, low, high, since, bytesMax } = request;
     const read = this.#store.readRows(space, low, high, Math.min(bytesMax, chunkBytesMax), since);
     if (read === null) return null;
     const { next, imagesFrom } = read;
@@ -55,6 +57,15 @@ export class StoreServer {
     const rows = read.rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) }));
     const images = read.images.map((image) => ({ seq: image.seq, key: asBuffer(image.key), row: image.row === null ? null : asBuffer(image.row) }));
     return { kind: "pullReply", pull, seq, rows, next, images, imagesFrom };
+  }
+
+  /** null: likewise. */
+  #past({ pull, space, low, high, bytesMax, asOf }: PullRequestMessage): EngineMessage | null {
+    const read = this.#store.readPast(space, low, high, Math.min(bytesMax, chunkBytesMax), asOf);
+    if (read === null) return null;
+    if (read === "gone") return { kind: "pullRefused", pull, reason: "gone" };
+    const rows = read.rows.map(({ key, row }) => ({ key: asBuffer(key), row: asBuffer(row) }));
+    return { kind: "pullReply", pull, seq: asOf, rows, next: read.next, images: [], imagesFrom: asOf };
   }
 
   /** An open one keeps the store's old pages from being used again: the file would grow for ever. */

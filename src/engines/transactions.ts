@@ -37,7 +37,7 @@ import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
-import type { Changes, OpenSummary, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
+import type { AsOf, Changes, OpenSummary, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
 import type { CatalogNeed, CatalogPulls } from "./catalog-pulls.js";
 import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
@@ -45,6 +45,7 @@ import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
 import type { LocalDriver, LocalRun } from "./local-driver.js";
 import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
+import type { PastReads } from "./past-reads.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import type { PullManager } from "./pull-manager.js";
 import { Releases } from "./releases.js";
@@ -142,6 +143,10 @@ function mayShareAnEntry({ wholeTables, permissions }: Changes): boolean {
   return wholeTables.length === 0 && !permissions.some(({ space }) => space === schemaSpace);
 }
 
+function isSame(left: AsOf, right: AsOf | undefined): boolean {
+  return right !== undefined && "seq" in left && "seq" in right && left.seq === right.seq;
+}
+
 /** What one originator is asked for. */
 interface Group {
   readonly items: PermissionItem[];
@@ -158,6 +163,7 @@ export class Transactions {
   readonly #catalogs: CatalogPulls;
   readonly #pulls: PullManager;
   readonly #ids: IdBlocks;
+  readonly #past: PastReads;
   readonly #batches = new Map<number, Batch>();
   readonly #byTransaction = new Map<number, Batch>();
   readonly #resting = new Set<Batch>();
@@ -185,7 +191,9 @@ export class Transactions {
     pulls: PullManager,
     ids: IdBlocks,
     silent: SilentOriginators,
+    past: PastReads,
   ) {
+    this.#past = past;
     this.#context = context;
     this.#silent = silent;
     this.#releases = new Releases(context);
@@ -213,7 +221,7 @@ export class Transactions {
     const refusal = this.#whyNotNow();
     if (refusal !== null) {
       // Its session counts it as over, as after any request that failed.
-      if (open !== null) this.#local.endTransaction(open);
+      if (open !== null) this.#endTransaction(open);
       this.#answer(request, refusal);
       return;
     }
@@ -267,14 +275,14 @@ export class Transactions {
   /** A session ends with its transaction open, or leaves it alone for too long. */
   endOpen(transaction: number): void {
     this.#open.delete(transaction);
-    this.#local.endTransaction(transaction);
+    this.#endTransaction(transaction);
   }
 
   cancel(request: number): void {
     const batch = this.#batches.get(request);
     if (batch === undefined) return;
     batch.cancelled = true;
-    if (batch.unit?.run != null) this.#local.cancel(batch.unit.run);
+    if (batch.unit?.run != null) batch.unit.run.cancel();
     if (batch.unit !== null && this.#isOverdue(batch, batch.unit)) this.#giveUp(batch, batch.unit);
   }
 
@@ -345,7 +353,43 @@ export class Transactions {
       if (result === null) this.#giveUp(batch, unit);
       else this.#ran(batch, unit, result);
     };
-    unit.run = this.#local.run(request, done, () => batch.unit === unit && !batch.cancelled);
+    const store = this.#storeFor(batch, unit);
+    if (store !== null) unit.run = store.run(request, done, () => batch.unit === unit && !batch.cancelled);
+  }
+
+  /** Where the unit runs. null: its store of the past is opened first; then it runs. */
+  #storeFor(batch: Batch, unit: Unit): LocalDriver | null {
+    const { asOf } = batch.settings;
+    if (asOf === undefined) return this.#local;
+    const open = this.#past.storeOf(asOf);
+    if (open !== undefined) return open.driver;
+    this.#openPast(batch, unit, asOf, (outcome) => {
+      if ("code" in outcome) this.#fail(batch, unit, outcome.code, outcome.message);
+      else this.#run(batch, unit);
+    });
+    return null;
+  }
+
+  #openPast(batch: Batch, unit: Unit, asOf: AsOf, then: (outcome: { readonly seq: Seq } | SqlFault) => void): void {
+    unit.phase = "fetching";
+    unit.phaseSinceMs = this.#context.nowMs;
+    this.#past.open(asOf, (outcome) => {
+      if (batch.unit !== unit) return;
+      unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
+      then(outcome);
+    });
+  }
+
+  /** The session's last statement was a PRAGMA atomcast.as_of: what stands against it is its error, and the session stays where it was. */
+  #enterPast(batch: Batch, unit: Unit, asOf: AsOf, { outcomes, nextStep, settings }: Extract<RunResult, { kind: "done" }>): void {
+    this.#openPast(batch, unit, asOf, (outcome) => {
+      if (!("code" in outcome)) this.#advance(batch, outcomes, nextStep, { ...settings, asOf: { seq: outcome.seq } });
+      else this.#advance(batch, [...outcomes.slice(0, -1), { kind: "error", fault: outcome }], nextStep, batch.settings);
+    });
+  }
+
+  #endTransaction(transaction: number): void {
+    if (!this.#past.endTransaction(transaction)) this.#local.endTransaction(transaction);
   }
 
   #giveUp(batch: Batch, unit: Unit): void {
@@ -364,7 +408,7 @@ export class Transactions {
   /** Nothing of the unit is or will be in the stream. What the units before it have done is: their outcomes are told. */
   #fail(batch: Batch, unit: Unit, code: string, message: string): void {
     this.#release(unit);
-    if (batch.resumes) this.#local.endTransaction(batch.transaction);
+    if (batch.resumes) this.#endTransaction(batch.transaction);
     if (batch.committedUnits === 0) {
       this.#end(batch, { kind: "failed", code, message });
       return;
@@ -392,9 +436,15 @@ export class Transactions {
 
   #ran(batch: Batch, unit: Unit, result: RunResult): void {
     if (unit.attempt === 0) unit.beganMs += this.#context.nowMs - unit.phaseSinceMs;
+    if (batch.settings.asOf !== undefined && result.kind !== "pull")
+      this.#past.noteTransaction(batch.settings.asOf, batch.transaction, result.kind === "open");
     switch (result.kind) {
       case "done":
         this.#release(unit);
+        if (result.settings.asOf !== undefined && !isSame(result.settings.asOf, batch.settings.asOf)) {
+          this.#enterPast(batch, unit, result.settings.asOf, result);
+          return;
+        }
         this.#advance(batch, result.outcomes, result.nextStep, result.settings);
         return;
       case "open":
@@ -429,7 +479,7 @@ export class Transactions {
     for (const outcome of outcomes) batch.outcomes.push(outcome);
     batch.settings = settings;
     batch.resumes = false;
-    if (nextStep < batch.steps.length) this.#nextUnit(batch);
+    if (nextStep < batch.steps.length || settings.isBegun === true) this.#nextUnit(batch);
     else this.#end(batch, { kind: "done", outcomes: batch.outcomes, settings, open: null });
   }
 
@@ -451,9 +501,24 @@ export class Transactions {
     };
     const isPatient = unit.fetches <= narrowFetchesMax;
     if (result.kind === "pull") {
+      if (batch.settings.asOf !== undefined) {
+        this.#fetchPast(batch, unit, batch.settings.asOf, result.needs, again);
+        return;
+      }
       const whole = (): PullNeed[] => result.needs.map(({ space, indexOf }) => ({ space: indexOf ?? space, ranges: null }));
       this.#pull(unit, isPatient ? result.needs : whole(), again);
     } else this.#ids.want(result.table, again, unit.fetches);
+  }
+
+  #fetchPast(batch: Batch, unit: Unit, asOf: AsOf, needs: readonly PullNeed[], again: () => void): void {
+    const store = this.#past.storeOf(asOf);
+    // Closed meanwhile: the run opens it.
+    if (store === undefined) again();
+    else
+      this.#past.ensure(store, needs, unit.fetches === 1, (reason) => {
+        if (reason === null) again();
+        else if (batch.unit === unit) this.#fail(batch, unit, reason.code, reason.message);
+      });
   }
 
   #pull(unit: Unit, needs: readonly PullNeed[], then: () => void): void {
@@ -787,7 +852,7 @@ export class Transactions {
     }
     if (nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 100;
-    const chunks = this.#pulls.counters.chunks + this.#catalogs.counters.parts;
+    const chunks = this.#pulls.counters.chunks + this.#past.pulls.counters.chunks + this.#catalogs.counters.parts;
     if (chunks !== this.#chunks) [this.#chunks, this.#chunksSinceMs] = [chunks, nowMs];
     this.#releases.tick();
     for (const [transaction, { leftMs }] of this.#open) if (nowMs - leftMs > openIdleMs) this.endOpen(transaction);

@@ -27,8 +27,11 @@ export function historyIn(state: StoreState): number {
 }
 
 /** Before it is asked for, or set, within a transaction. null: it is as it was at the snapshot. */
-export function noteSettingRead(state: StoreState, unit: Unit, { name }: PragmaStatement): SqlFault | null {
+export function noteSettingRead(state: StoreState, unit: Unit | null, { name }: PragmaStatement): SqlFault | null {
+  if (state.changedSince?.has(objectName(name)) === true)
+    return fault("SQLITE_ERROR", `${name} has been changed since: what it was as of ${state.appliedSeq} is not known`);
   const stored = state.schema.objects.get(objectName(name));
+  if (unit === null) return null;
   if (stored !== undefined && unit.snapshot !== null && stored.version > unit.snapshot)
     return busyFault(`database is locked: ${name} was changed by another transaction since this one's snapshot; begin it again`);
   unit.hasRun = true;

@@ -19,7 +19,12 @@ import type {
 
 /** In the order in which they are posted. Those with an `id`, `apply`, `takeIdsBack` and `endTransaction` are answered by one reply each. */
 export type LocalStoreCall =
-  | { readonly kind: "reset"; readonly seq: Seq; readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[] }
+  | {
+      readonly kind: "reset";
+      readonly seq: Seq;
+      readonly schema: readonly { readonly object: SchemaObject; readonly version: Seq }[];
+      readonly isPast?: boolean;
+    }
   | { readonly kind: "become"; readonly engine: EngineId; readonly life: Life }
   | { readonly kind: "run"; readonly id: number; readonly request: RunRequest; readonly system?: SystemTables }
   | { readonly kind: "apply"; readonly entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[]; readonly through: Seq }
@@ -78,7 +83,7 @@ const nothing: SystemTables = {};
 export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreReply | null {
   switch (call.kind) {
     case "reset":
-      store.reset(call.seq, call.schema);
+      store.reset(call.seq, call.schema, call.isPast);
       return null;
     case "become":
       store.become(call.engine, call.life);

@@ -46,8 +46,15 @@ export interface Step extends Statement {
 export const isolations = ["snapshot", "serializable", "read_committed"] as const;
 export type Isolation = (typeof isolations)[number];
 
-/** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys, PRAGMA atomcast.isolation). */
+/** A seq, or a time since 1970 that is still to be found in the stream. */
+export type AsOf = { readonly seq: Seq } | { readonly timeMs: number };
+
+/** A client session's settings (PRAGMA foreign_keys, PRAGMA defer_foreign_keys, PRAGMA atomcast.isolation, PRAGMA atomcast.as_of). */
 export interface SessionSettings {
+  /** It reads what was there then, and writes nothing. Left out: it reads what is there. */
+  readonly asOf?: AsOf;
+  /** The transaction that it was set in is to be begun there, before the next step. */
+  readonly isBegun?: true;
   /** Left out: snapshot. */
   readonly isolation?: Exclude<Isolation, "snapshot">;
   readonly foreignKeys: boolean;
@@ -226,7 +233,10 @@ export interface LocalStore {
   /** Of the transactions that are open; null: none is. A later one reads what is applied then. */
   readonly oldestSnapshot: Seq | null;
   /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
-  reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void;
+  /**
+   * `isPast`: it stays there, for reads alone; of the schema, which is of a later seq, what has changed since is left out, and is not there for statements.
+   */
+  reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[], isPast?: boolean): void;
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */
   become(engine: EngineId, life: Life): void;
   run(request: RunRequest, system: SystemTables): RunResult;

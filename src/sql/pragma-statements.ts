@@ -1,10 +1,10 @@
 /** PRAGMAs: settings of the session, questions answered by the mirror (the user's schema, not the local store's), and tuning, which is taken and does nothing. */
-import { durationText } from "../base/history.js";
+import { durationText, parseAsOf } from "../base/history.js";
 import type { SqlValue } from "../base/values.js";
 import { historyIn, noteSettingRead } from "./database-settings.js";
 import { isolations, type ResultSet, type SessionSettings, type SqlFault } from "./local-store.js";
 import { foldName } from "./parse/names.js";
-import { historyPragma, isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
+import { asOfPragma, historyPragma, isolationPragma, pragmaBoolean } from "./parse/pragmas.js";
 import type { PragmaStatement } from "./parse/statement-info.js";
 import { fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
@@ -19,9 +19,11 @@ export const emptyResult: ResultSet = { columns: [], rows: [], affectedRowCount:
 
 export function runPragma(state: StoreState, sql: string, info: PragmaStatement, settings: SessionSettings, unit: Unit | null): PragmaOutcome {
   if (info.name === isolationPragma) return isolation(info, settings, unit);
+  if (info.name === asOfPragma) return asOf(info, settings, unit);
   if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, unit !== null);
   if (info.effect === "ignored") return { result: ignored(info), settings };
-  const reason = info.effect === "database" && unit !== null ? noteSettingRead(state, unit, info) : null;
+  const isLooked = info.effect === "database" && (unit !== null || state.changedSince !== null);
+  const reason = isLooked ? noteSettingRead(state, unit, info) : null;
   if (reason === null && info.name === historyPragma) return { result: single("history", durationText(historyIn(state))), settings };
   return { result: reason ?? question(state, sql, info), settings };
 }
@@ -55,6 +57,24 @@ function isolation({ value }: PragmaStatement, settings: SessionSettings, unit: 
     unit.isolation = found;
   }
   return { result: emptyResult, settings: found === "snapshot" ? others : { ...others, isolation: found } };
+}
+
+/** A seq, or a time; an empty text ends it. The engine finds the time in the stream, and says what is wrong with either. */
+function asOf({ value }: PragmaStatement, settings: SessionSettings, unit: Unit | null): PragmaOutcome {
+  const { asOf: current, ...others } = settings;
+  if (value === null) return { result: single("as_of", current !== undefined && "seq" in current ? BigInt(current.seq) : null), settings };
+  const isAtWork = unit !== null && (unit.hasRun || unit.segments.length > 0 || unit.savepoints.length > 0);
+  if (isAtWork || (unit !== null && value.trim() === ""))
+    return {
+      result: fault("SQLITE_ERROR", "cannot change atomcast.as_of of a transaction that has begun: set it before its first statement"),
+      settings,
+    };
+  if (value.trim() === "") return { result: emptyResult, settings: others };
+  const wanted = parseAsOf(value);
+  // A client's batch is a transaction: it goes on there.
+  if (wanted !== null) return { result: emptyResult, settings: { ...others, asOf: wanted, ...(unit !== null && { isBegun: true }) } };
+  const message = `PRAGMA atomcast.as_of takes a seq, such as 1200, a time, such as '2026-11-22T01:00:00Z', or '' for the present, not ${JSON.stringify(value)}`;
+  return { result: fault("SQLITE_ERROR", message), settings };
 }
 
 function single(name: string, value: SqlValue): ResultSet {

@@ -86,6 +86,7 @@ interface Run {
 const openDdlMessage =
   "a transaction that changes the schema cannot stay open between two requests: send what is from its first change of the schema to its COMMIT in one";
 const readOnlyFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the transaction was begun as READONLY");
+const pastFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the session reads the past (PRAGMA atomcast.as_of = '' ends it)");
 const statementSavepoint = "_atomcast_statement";
 const asSelectSavepoint = "_atomcast_as_select";
 /** Spreads the seeds of a batch's statements. */
@@ -142,6 +143,9 @@ function begin(run: Run): SqlFault | null {
   if (request.transaction?.resumes !== true) {
     unpark(state);
     state.foreignKeyFlag.set(run.settings.foreignKeys);
+    const { isBegun, ...settings } = run.settings;
+    run.settings = settings;
+    if (isBegun === true) run.unit = beginUnit(state, "begin", settings, "read-only");
     return null;
   }
   const unit = resume(state, request.transaction.id);
@@ -163,6 +167,8 @@ function runAll(run: Run): void {
     if (run.interruption !== null) return;
     run.outcomes.push(isFault(outcome) ? { kind: "error", fault: outcome } : { kind: "ok", result: outcome });
     if (run.changes !== null || (request.transaction?.resumes === true && run.unit === null)) return;
+    // What follows reads another store.
+    if (run.settings.asOf !== request.settings.asOf) return;
   }
 }
 
@@ -220,7 +226,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   const explained = explainedByPull(statement.sql);
   if (explained !== null) return explainPull(state, explained, statement.args, foreignKeys, run.system);
   const plan = state.plans.get(statement.sql, state.schema, foreignKeys);
-  if (isFault(plan)) return plan;
+  if (isFault(plan)) return state.changedSince === null ? plan : faultOfPast(state, plan);
   state.hooks.seed = run.request.seed + index * seedStep;
   state.hooks.random = null;
   state.hooks.changes = run.settings.changes;
@@ -228,6 +234,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   if (plan.kind === "other") return runOther(run, statement, plan.info);
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
+  if (plan.info.kind === "write" && state.changedSince !== null) return pastFault;
   if (plan.info.kind === "write" && run.unit?.mode === "read-only") return readOnlyFault;
   // A join's outer rows tell which inner ones are needed: as they were at the snapshot.
   if (run.unit !== null && plan.hasJoins) {
@@ -243,6 +250,13 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   }
   if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
+}
+
+/** What was made, altered or dropped since then is not there: the error says why. */
+function faultOfPast({ appliedSeq }: StoreState, reason: SqlFault): SqlFault {
+  if (!/^no such (table|column|index)/.test(reason.message)) return reason;
+  const since = `as of ${appliedSeq}, what has been made, altered or dropped since cannot be read`;
+  return { ...reason, message: `${reason.message} (${since})` };
 }
 
 /** Before the first step: a transaction sees the system tables as they are when its request begins. */
@@ -510,6 +524,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
     case "pragma":
       return runPragmaStep(run, statement, info);
     case "ddl":
+      if (state.changedSince !== null) return pastFault;
       if (unit?.mode === "read-only") return readOnlyFault;
       if (unit !== null) rewindAll(state, unit);
       return inUnit(run, (open) => runDdlStep(run, open, statement, info));
@@ -555,6 +570,7 @@ function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
   const { state, unit } = run;
   if (info.effect === "database" && info.writes) {
+    if (state.changedSince !== null) return pastFault;
     if (unit?.mode === "read-only") return readOnlyFault;
     return inUnit(run, (open) => changeSetting(state, open, statement.sql, info) ?? emptyResult);
   }
@@ -568,6 +584,7 @@ function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementIn
   }
   const { result, settings } = runPragma(state, statement.sql, info, run.settings, unit);
   run.settings = settings;
+  if (settings.isBegun === true && unit !== null) abandonUnit(run, unit);
   return result;
 }
 

@@ -83,6 +83,7 @@ function flatRun({ id, request, system }: RunCall): FlatRun | null {
     request.steps.length !== 1 ||
     request.transaction?.resumes === true ||
     request.firstStep !== 0 ||
+    request.settings.asOf !== undefined ||
     step.condition !== null ||
     step.args.named.length > 0
   )

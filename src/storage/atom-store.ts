@@ -64,7 +64,7 @@ export interface AtomStore {
    */
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null;
   /**
-   * Rows as they were at `asOf`, which is applied; else as `readRows`. A chunk may end early, even without a row, where much was looked at. "gone": what was there then is
+   * Rows as they were at `asOf`; null where that is not applied yet, else as `readRows`. A chunk may end early, even without a row, where much was looked at. "gone": what was there then is
    * not known any more.
    */
   readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null;

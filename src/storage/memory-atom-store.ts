@@ -121,8 +121,8 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     return { seq: this.#position.seq, rows, next, ...this.#imagesSince(since, space, low, next ?? high, rows) };
   }
 
-  readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" {
-    assert(asOf <= this.#position.seq, `the past at ${asOf}, in a store at ${this.#position.seq}`);
+  readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null {
+    if (asOf > this.#position.seq) return null;
     if (asOf < this.#kept.floor) return "gone";
     const bounds = [asBuffer(low), high === null ? null : asBuffer(high)] as const;
     const past = new SortedMap<Buffer>();

@@ -16,7 +16,17 @@ test("pulls and cuts are answered from a store that has come as far as the asker
   const archive = new ArchiveSide(context);
   const low = Buffer.alloc(0);
   const cuts = { kind: "cutsRequest", atom: 9 as AtomId, space: 7 as SpaceId, low, high: null, minSeq: 5 as Seq } as const;
-  const pull = { kind: "pullRequest", pull: 1, space: 7 as SpaceId, low, high: null, minSeq: 6 as Seq, since: 0 as Seq, bytesMax: 1000 } as const;
+  const pull = {
+    kind: "pullRequest",
+    pull: 1,
+    space: 7 as SpaceId,
+    low,
+    high: null,
+    minSeq: 6 as Seq,
+    since: 0 as Seq,
+    bytesMax: 1000,
+    asOf: 0 as Seq,
+  } as const;
   expect([archive.onMessage(asker, cuts), archive.onMessage(asker, pull)]).toEqual([true, true]);
   expect(context.take()).toEqual([]);
   archive.onStored(4 as Seq);
@@ -55,6 +65,7 @@ function unstored(): {
         minSeq: minSeq as Seq,
         since: 0 as Seq,
         bytesMax: 1000,
+        asOf: 0 as Seq,
       } as const;
       archive.onMessage(asker, request);
       archive.turnEnd();

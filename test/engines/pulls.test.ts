@@ -169,6 +169,7 @@ test("a Cache gives what it holds as of the seq that is asked for; beyond its li
     minSeq: minSeq as Seq,
     since: 0 as Seq,
     bytesMax: 1000,
+    asOf: 0 as Seq,
   });
   const reads = (effects: readonly CoreEffect[]) =>
     effects.flatMap((one) => (one.kind === "local" && one.call.kind === "readChunk" ? [one.call] : []));

@@ -158,7 +158,7 @@ test("a run that is under way for a client that is gone is ended, and no other",
   client.cache.transactions.begin(2, steps, settings, null);
   const runs = client.collect().flatMap((effect) => (effect.kind === "local" && effect.call.kind === "run" ? [effect.call.id] : []));
   client.cache.transactions.cancel(2);
-  expect(cancelled()).toEqual([{ kind: "cancelRun", run: runs[1] }]);
+  expect(cancelled()).toEqual([{ kind: "cancelRun", past: null, run: runs[1] }]);
   const done: RunResult = { kind: "done", snapshot: 1 as Seq, outcomes: [ok, ok], nextStep: 2, settings };
   client.ran(done);
   client.cache.transactions.cancel(1);

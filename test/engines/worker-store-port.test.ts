@@ -83,7 +83,7 @@ class Served {
 }
 
 function rows(bytesMax: number): StoreQuestion {
-  const request = { kind: "pullRequest", pull: 7, space, since: 0 as Seq, bytesMax, ...none } as Extract<
+  const request = { kind: "pullRequest", pull: 7, space, since: 0 as Seq, bytesMax, asOf: 0 as Seq, ...none } as Extract<
     StoreQuestion,
     { kind: "serveRows" }
   >["request"];

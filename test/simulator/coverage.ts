@@ -34,6 +34,7 @@ export const coverageRows = {
     "no orphans",
     "no snapshot below the low-water mark",
     "history is kept",
+    "the past is as it was",
     "open transactions read one snapshot",
     "serializable",
     "unique names",
@@ -58,6 +59,8 @@ export const coverageRows = {
     "MARK ordered",
     "MARK held back by an open transaction",
   ],
+  /** past-reads.ts, past-pulls.ts. */
+  past: ["read by seq", "read by time", "gone by the mark", "no Archive knows it"],
   /** transactions.ts: results of runs, counters, entries, answers. */
   transactions: [
     "running: done",

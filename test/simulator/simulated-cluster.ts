@@ -372,7 +372,13 @@ export class SimulatedCluster {
 
   /** Resolved by the answer, or as unknown when the Cache is killed. Time goes on only by `step`. */
   /** `giveUpMs`: its client goes away so much later. */
-  batch(name: string, steps: readonly Step[], open: number | null = null, giveUpMs: number | null = null): Promise<BatchAnswer> {
+  batch(
+    name: string,
+    steps: readonly Step[],
+    open: number | null = null,
+    giveUpMs: number | null = null,
+    settings: SessionSettings = plainSettings,
+  ): Promise<BatchAnswer> {
     const process = this.process(name);
     const engine = process.cache;
     if (engine === null) return Promise.resolve({ kind: "failed", code: "ATOMCAST_UNAVAILABLE", message: `${name} is down` });
@@ -380,7 +386,7 @@ export class SimulatedCluster {
       const pending: Pending = { process, life: process.life, sinceMs: this.nowMs, what: steps.map(({ sql }) => sql).join("; "), resolve };
       this.#pending.add(pending);
       this.#touched.add(process);
-      const { request, answered } = engine.run(steps, plainSettings, open);
+      const { request, answered } = engine.run(steps, settings, open);
       if (giveUpMs !== null) this.sleep(giveUpMs).then(() => engine.cancel(request));
       answered.then((answer) => {
         if (this.#pending.delete(pending)) resolve(answer);
@@ -482,6 +488,7 @@ function describeEntry(entry: Entry): string {
       if (body.kind === "split") return `${head} atom ${body.atom} into ${body.pieces.length + 1}, ids ${body.sequenceFirst}…${body.sequenceNext}`;
       if (body.kind === "merge") return `${head} atoms ${body.atoms} into ${body.into}`;
       if (body.kind === "handoff") return `${head} atoms ${body.atoms} to ${body.to}`;
+      if (body.kind === "pin") return `${head} ${body.seq}${body.wantsStamp ? ", wants the time" : ""}`;
       if (body.kind !== "transaction") return `${head} atoms ${body.atoms}`;
       const parts = body.parts.map((part) =>
         part.kind === "ddl"

@@ -56,6 +56,8 @@ export class SimulatedProcess {
   life = 0;
   engine: ArchiveEngine | CacheEngine | null = null;
   local: SimulatedLocalPort | null = null;
+  /** Of its life: stores of the past, closed ones too. */
+  #pasts: SimulatedLocalPort[] = [];
   #clock: ProcessClock | null = null;
 
   /** `disk` null: a Cache. */
@@ -102,10 +104,12 @@ export class SimulatedProcess {
     const environment = this.#environment(clock, random);
     world.trace(this.name, `starts (life ${life})`);
     if (this.disk === null) {
-      const openLocal = (handlers: LocalHandlers): LocalPort => {
+      const openLocal = (handlers: LocalHandlers, isPast: boolean): LocalPort => {
         const { storeMsMax, coverage } = world;
-        this.local = openSimulatedLocalPort({ clock, random, handlers, storeMsMax, coverage, trace: (text) => world.trace(this.name, text) });
-        return this.local;
+        const port = openSimulatedLocalPort({ clock, random, handlers, storeMsMax, coverage, trace: (text) => world.trace(this.name, text) });
+        if (isPast) this.#pasts.push(port);
+        else this.local = port;
+        return port;
       };
       this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, openLocal, onFailure });
     } else {
@@ -172,6 +176,7 @@ export class SimulatedProcess {
     this.#clock?.kill();
     this.#clock = null;
     this.local?.end();
+    for (const port of this.#pasts.splice(0)) port.end();
     this.local = null;
     this.engine = null;
   }

@@ -9,6 +9,7 @@ import type { BatchAnswer } from "../../src/engines/core-types.js";
 import type { Step } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
 import { readLedger } from "./open-reads.js";
+import { readPast } from "./past-reads.js";
 import { type SimulatedCluster, step } from "./simulated-cluster.js";
 import type { SimulatedProcess } from "./simulated-process.js";
 
@@ -43,6 +44,7 @@ export const operationKinds = [
   "newPage",
   "deal",
   "ledger",
+  "past",
   "tagged",
   "retag",
   "leaveDuty",
@@ -194,7 +196,8 @@ export class Workload {
       if (cache === undefined || kind === undefined || this.#stopped) continue;
       if (kind === "race") await this.#race(caches);
       else if (kind === "deal") await this.#deal(cache.name);
-      else if (kind === "ledger") await this.#ledger(cache.name);
+      else if (kind === "ledger") await this.#reading(cache.name, kind, readLedger);
+      else if (kind === "past") await this.#reading(cache.name, kind, readPast);
       else await this.#operate(cache.name, kind);
     }
   }
@@ -299,10 +302,10 @@ export class Workload {
     this.#cluster.trace(at, `op ${id} deal ${operation.about.join(",")}: ${operation.outcome} ${operation.code} ${seen}`);
   }
 
-  async #ledger(at: string): Promise<void> {
+  async #reading(at: string, kind: OperationKind, read: typeof readLedger): Promise<void> {
     const operation: Operation = {
       id: this.operations.length + 1,
-      kind: "ledger",
+      kind,
       outcome: "pending",
       code: "",
       about: [],
@@ -311,9 +314,9 @@ export class Workload {
       beganMs: this.#cluster.nowMs,
     };
     this.operations.push(operation);
-    operation.code = await readLedger(this.#cluster, this.#random, at);
+    operation.code = await read(this.#cluster, this.#random, at);
     operation.outcome = operation.code === "" ? "ok" : "failed";
-    this.#cluster.trace(at, `op ${operation.id} ledger: ${operation.outcome} ${operation.code}`);
+    this.#cluster.trace(at, `op ${operation.id} ${kind}: ${operation.outcome} ${operation.code}`);
   }
 
   /** Two accounts and an amount. */
@@ -332,7 +335,7 @@ export class Workload {
     return 1 + this.#random.integer(count);
   }
 
-  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal" | "ledger">): Promise<void> {
+  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past">): Promise<void> {
     await this.#carryOut(at, kind, this.#compose(kind, this.operations.length + 1));
   }
 
@@ -435,7 +438,7 @@ export class Workload {
     check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
   }
 
-  #compose(kind: Exclude<OperationKind, "race" | "deal" | "ledger">, id: number): Composed {
+  #compose(kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past">, id: number): Composed {
     const number = BigInt(id);
     switch (kind) {
       case "transfer":

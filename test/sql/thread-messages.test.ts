@@ -33,6 +33,7 @@ test("calls come out of the thread's message as they went in", () => {
     { kind: "run", id: 2, request: { ...plain, steps: [step("begin"), step("commit")] } },
     { kind: "run", id: 3, request: plain, system: { engines: { columns: ["id"], rows: [{ id: 1n }] } } },
     { kind: "run", id: 4, request: { ...plain, steps: [{ ...step("select 1"), condition: { kind: "isAutocommit" } }] } },
+    { kind: "run", id: 5, request: { ...plain, settings: { ...settings, asOf: { seq: 9 as Seq } } } },
     { kind: "apply", through: 12 as Seq, entries: [{ seq: 12 as Seq, bytes: Uint8Array.of(4) }] },
   ];
   expect(unpackCalls(clone(packCalls(calls)))).toEqual(calls);

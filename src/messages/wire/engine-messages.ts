@@ -188,6 +188,8 @@ export interface PullRequestMessage {
   /** The oldest snapshot that the asker may read: what rows were since then is wanted with them, of an Archive. */
   readonly since: Seq;
   readonly bytesMax: number;
+  /** The rows as they were at this seq, of an Archive. 0: as they are. */
+  readonly asOf: Seq;
 }
 
 /** What a row was before the entry at `seq` changed it. */
@@ -212,11 +214,14 @@ export interface PullReplyMessage {
   readonly imagesFrom: Seq;
 }
 
-/** From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. */
+/**
+ * From a Cache that was asked for rows: it holds none from there on (any more), or has too much to do just now. Another holder has them. From an Archive that
+ * was asked for the past: what was there then it does not know (any more).
+ */
 export interface PullRefusedMessage {
   readonly kind: "pullRefused";
   readonly pull: number;
-  readonly reason: "notHeld" | "busy";
+  readonly reason: "notHeld" | "busy" | "gone";
 }
 
 /** To an Archive: where to cut an atom. */
@@ -317,7 +322,7 @@ export type EngineMessage =
 
 export const firstEngineKind = 64;
 const uses = ["write", "delete", "exist"] as const;
-const refusals = ["notHeld", "busy"] as const;
+const refusals = ["notHeld", "busy", "gone"] as const;
 const outcomes = ["granted", "conflict", "tooYoung", "moved", "waits"] as const;
 
 interface Codec<M> {
@@ -479,7 +484,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
     write: (w, m) => {
       w.varint(m.pull).varint(m.space).bytes(m.low);
       writeOptional(w, m.high);
-      w.varint(m.minSeq).varint(m.since).varint(m.bytesMax);
+      w.varint(m.minSeq).varint(m.since).varint(m.bytesMax).varint(m.asOf);
     },
     read: (r) => ({
       pull: r.varint(),
@@ -489,6 +494,7 @@ const codecs: { readonly [K in EngineMessage["kind"]]: Codec<Extract<EngineMessa
       minSeq: r.varint() as Seq,
       since: r.varint() as Seq,
       bytesMax: r.varint(),
+      asOf: r.varint() as Seq,
     }),
   },
   pullReply: {

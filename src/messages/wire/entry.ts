@@ -106,7 +106,7 @@ export interface SchemaVersion {
   readonly version: Seq;
 }
 
-export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody | HandoffBody | MergeBody;
+export type ProposalBody = TransactionBody | HoldBody | ReadyBody | DropBody | SplitBody | HandoffBody | MergeBody | PinBody;
 
 export interface TransactionBody {
   readonly kind: "transaction";
@@ -274,12 +274,20 @@ export interface MergeBody {
   readonly into: AtomId;
 }
 
+/** The engine reads the past from `seq` on (engines/past-reads.ts): the low-water mark stays at or below it until the next PIN, or the engine's departure. 0: nothing. */
+export interface PinBody {
+  readonly kind: "pin";
+  readonly seq: Seq;
+  /** It has to know what time it is: a MARK is wanted. */
+  readonly wantsStamp: boolean;
+}
+
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 16;
+export const formatVersion = 17;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
-const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff", "merge"] as const;
+const bodyKinds = ["transaction", "hold", "ready", "drop", "split", "group", "handoff", "merge", "pin"] as const;
 const schemaTypes = ["table", "index", "view", "trigger", "setting"] as const;
 
 export function encodeEntry(entry: Entry): Buffer {
@@ -382,6 +390,9 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
     case "merge":
       writer.varint(body.space).varint(body.into);
       writeList(writer, body.atoms, (atom) => writer.varint(atom));
+      break;
+    case "pin":
+      writer.varint(body.seq).bool(body.wantsStamp);
       break;
     default:
       unreachable(body);
@@ -527,6 +538,8 @@ function readBody(reader: ByteReader): ProposalBody {
     }
     case "handoff":
       return { kind, to: reader.varint() as EngineId, atoms: reader.list((r) => r.varint() as AtomId) };
+    case "pin":
+      return { kind, seq: reader.varint() as Seq, wantsStamp: reader.bool() };
     case "merge":
       return { kind, space: reader.varint() as SpaceId, into: reader.varint() as AtomId, atoms: reader.list((r) => r.varint() as AtomId) };
     default:

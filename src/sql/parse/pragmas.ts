@@ -101,7 +101,8 @@ export const pragmaRules: Readonly<Record<string, PragmaRule>> = {
 /** Atomcast's own, with its schema's name. */
 export const isolationPragma = "atomcast.isolation";
 export const historyPragma = "atomcast.history";
-export const ownPragmas = [isolationPragma, historyPragma];
+export const asOfPragma = "atomcast.as_of";
+export const ownPragmas = [isolationPragma, historyPragma, asOfPragma];
 
 export interface PragmaMeaning {
   readonly effect: PragmaEffect;
@@ -110,7 +111,7 @@ export interface PragmaMeaning {
 
 /** `name` folded. */
 export function pragmaMeaning(name: string, value: string | null): PragmaMeaning {
-  if (name === isolationPragma) return { effect: "session", readsRows: false };
+  if (name === isolationPragma || name === asOfPragma) return { effect: "session", readsRows: false };
   if (name === historyPragma) return { effect: "database", readsRows: false };
   const rule = Object.hasOwn(pragmaRules, name) ? pragmaRules[name] : undefined;
   if (rule === undefined) return { effect: "read", readsRows: false };
