@@ -180,7 +180,7 @@ class CaseRun {
     if (wrong !== null) this.#fail("answer", `${tellStatements(statements)}: committed, though ${wrong}`);
   }
 
-  /** Where a statement has rolled the transaction back (OR ROLLBACK), what follows in its request sees what others have committed. Returns the model of the end. */
+  /** Where a statement has ended the transaction (OR ROLLBACK, RELEASE), what follows in its request sees what others have committed. Returns the model of the end. */
   #compareOpen(open: OpenTransaction, statements: readonly Statement[], outcomes: readonly StepOutcome[]): Model {
     for (const [place, statement] of statements.entries()) {
       const model = open.model ?? this.#model.copy();
@@ -188,13 +188,12 @@ class CaseRun {
       this.#compareAll(model, [statement], outcomes.slice(place));
       open.model = model;
       const isLast = place + 1 === statements.length;
-      if (!wasIn && !model.inTransaction && !isLast) {
-        const wrong = this.#model.merge(open.before, model);
-        if (wrong !== null) this.#fail("answer", `${show(statement)}: done, though ${wrong}`);
-        open.before = this.#model.rows();
-      }
-      if (wasIn && !model.inTransaction && !isLast) this.#beginAnew(open);
-      else open.savepoint = !wasIn && model.inTransaction && isLast ? statement : null;
+      open.savepoint = !wasIn && model.inTransaction && isLast ? statement : null;
+      if (model.inTransaction || isLast) continue;
+      // What was rolled back has changed nothing.
+      const wrong = this.#model.merge(open.before, model);
+      if (wrong !== null) this.#fail("answer", `${show(statement)}: done, though ${wrong}`);
+      this.#beginAnew(open);
     }
     return open.model ?? this.#model;
   }

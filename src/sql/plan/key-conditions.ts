@@ -8,12 +8,12 @@
  * | left | ON of a LEFT JOIN, likewise | its right-hand table alone: the left one's rows stay, matched or not |
  * | others | RIGHT and FULL joins' ON, OR, NOT, IS, LIKE, functions, COLLATE, rows of values | nothing |
  *
- * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters, and = with a bare column of another table of the
- * clause: its rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
+ * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters; = with a bare column of another table of the
+ * clause, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
  */
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
-import type { Expr, FromClause, SelectTable } from "../parse/sqlite-grammar.js";
+import type { Expr, FromClause, Select, SelectTable } from "../parse/sqlite-grammar.js";
 import type { ConstantSource, JoinedSource, KeySelector, ValueSource } from "./key-selector.js";
 
 /** One table of a FROM clause, or the target of an UPDATE or DELETE. */
@@ -94,8 +94,15 @@ type KeyCondition =
   | { readonly column: number; readonly comparison: Comparison; readonly values: readonly ConstantSource[] }
   | { readonly column: number; readonly comparison: "joined"; readonly values: readonly JoinedSource[] };
 
-/** A column of another table of the clause as a source of values; null: not of that one. */
-export type JoinedAs = (outer: Reference, column: string, isLeft: boolean) => JoinedSource | null;
+/** Other tables' rows as sources of values; null: they tell none. */
+export interface OtherTables {
+  /** A column of another table of the clause. */
+  column(outer: Reference, column: string, isLeft: boolean): JoinedSource | null;
+  /** What stands behind IN. */
+  subquery(select: Select): JoinedSource | null;
+}
+
+export const noOtherTables: OtherTables = { column: () => null, subquery: () => null };
 
 /** By the table's own key, or by an index. null: nothing restricts the table there. */
 export function selectorOf(
@@ -103,7 +110,7 @@ export function selectorOf(
   reference: Reference,
   index: LocalIndex | null,
   valueAs: (expr: Expr) => ConstantSource | null,
-  joinedAs: JoinedAs,
+  others: OtherTables,
 ): KeySelector | null {
   const { table } = reference;
   if (table === null) return null;
@@ -111,9 +118,9 @@ export function selectorOf(
   const columnOf = (expr: Expr): number | null => columnPlace(scope, reference, placeOf, expr);
   const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | null => {
     const found = columnIn(scope, expr);
-    return found === null || found.reference === reference ? null : joinedAs(found.reference, found.name, isLeft);
+    return found === null || found.reference === reference ? null : others.column(found.reference, found.name, isLeft);
   };
-  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs, outerAs));
+  const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs, outerAs, others));
   const equalTo = (column: number): readonly ValueSource[] | undefined =>
     (["=", "joined"] as const)
       .map((comparison) => conditions.find((one) => one.column === column && one.comparison === comparison))
@@ -144,14 +151,15 @@ function conditionsOf(
   columnOf: (expr: Expr) => number | null,
   valueAs: (expr: Expr) => ConstantSource | null,
   outerAs: (expr: Expr, isLeft: boolean) => JoinedSource | null,
+  others: OtherTables,
 ): KeyCondition[] {
   const condition = (column: number | null, comparison: Comparison, exprs: readonly Expr[] | undefined): KeyCondition[] => {
     const values = (exprs ?? []).map((expr) => valueAs(unwrapped(expr)));
     const known = values.filter((value) => value !== null);
     return column === null || known.length < values.length ? [] : [{ column, comparison, values: known }];
   };
-  const joined = (column: number | null, expr: Expr, isLeft: boolean): KeyCondition[] => {
-    const source = column === null ? null : outerAs(expr, isLeft);
+  const joined = (column: number | null, sourceOf: () => JoinedSource | null): KeyCondition[] => {
+    const source = column === null ? null : sourceOf();
     return column === null || source === null ? [] : [{ column, comparison: "joined", values: [source] }];
   };
   switch (term.type) {
@@ -162,11 +170,16 @@ function conditionsOf(
       return [
         ...condition(columnOf(left), pair[0], [right]),
         ...condition(columnOf(right), pair[1], [left]),
-        ...(term.op === "Equals" ? [...joined(columnOf(left), right, false), ...joined(columnOf(right), left, true)] : []),
+        ...(term.op === "Equals"
+          ? [...joined(columnOf(left), () => outerAs(right, false)), ...joined(columnOf(right), () => outerAs(left, true))]
+          : []),
       ];
     }
     case "InListExpr":
       return term.not ? [] : condition(columnOf(unwrapped(term.lhs)), "=", term.rhs);
+    // Compared as by `=`: what stands on its left is the column, whose collation counts.
+    case "InSelectExpr":
+      return term.not ? [] : joined(columnOf(unwrapped(term.lhs)), () => others.subquery(term.rhs));
     case "BetweenExpr": {
       if (term.not) return [];
       const column = columnOf(unwrapped(term.lhs));
@@ -184,7 +197,8 @@ function columnPlace(scope: Scope, reference: Reference, placeOf: (name: string)
 }
 
 /** The table of the clause whose bare column the expression is; null: it is something else, or it cannot be told whose. */
-function columnIn(scope: Scope, expr: Expr): { readonly reference: Reference; readonly name: string } | null {
+export function columnIn(scope: Scope, root: Expr): { readonly reference: Reference; readonly name: string } | null {
+  const expr = unwrapped(root);
   if (expr.type === "QualifiedExpr") {
     if (expr.schema !== undefined && foldName(expr.schema.text) !== "main") return null;
     const qualifier = foldName(expr.table.text);

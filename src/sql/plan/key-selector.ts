@@ -10,7 +10,7 @@
  * | null | a value is NULL | none: no comparison with NULL holds |
  * | cut | a bound as long as keys are cut at | by its first bytes, which every key in question shares or exceeds |
  * | many | more than rangesMax of them | one, from the first to the last; of combinations: the whole table |
- * | joined | equal to another table's column | that column's values, among the rows that are needed of that table, each as if it were written out |
+ * | joined | equal to another table's column, or one of those that IN (SELECT …) gives | that column's values, among the rows that are needed of that table, each as if it were written out |
  *
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
  */

@@ -5,7 +5,8 @@
  * |-------|--------------------------------|------------------------|
  * | narrowed | in FROM, or UPDATE's and DELETE's target, with conditions on its key that hold for every row that matters (key-conditions.ts) | the keys' ranges |
  * | by index | the same on an index's leading columns | the index's ranges, and with them the rows (held-indexes.ts) |
- * | joined | the same, equal to a column of another table of the FROM clause | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
+ * | joined | the same, equal to a column of another table of the FROM clause, or to one that IN (SELECT …) names | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
+ * | changed | joined, in a subquery, and the statement itself may write that other table | all: what that table's rows are then, nobody knows before |
  * | whole | the same, without such conditions; `x IN table` | all |
  * | view | a view | all of what the view reads |
  * | insert | INSERT's target | the keys that VALUES name; others are looked for when the statement has run (missing-rows.ts) |
@@ -31,6 +32,7 @@ import {
   type ParsedStatement,
   parseStatement,
   type QualifiedName,
+  type Select,
   type SelectTable,
   type SetAssignment,
   type Stmt,
@@ -38,8 +40,8 @@ import {
   walk,
 } from "../parse/sqlite-grammar.js";
 import { isJoinSearch } from "./joined-values.js";
-import { type JoinedAs, keyPlace, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
-import { type ConstantSource, type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
+import { columnIn, keyPlace, noOtherTables, type OtherTables, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
+import { type ConstantSource, type JoinedSource, type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
 import { childIndex, parentIndex } from "./linked-rows.js";
 import { type Uses, usesOf } from "./program-uses.js";
 import { isSearch } from "./typed-values.js";
@@ -80,6 +82,12 @@ function allOf({ read, written }: Uses): Set<LocalTable> {
   return new Set([...read, ...written]);
 }
 
+interface PlannedScope {
+  readonly scope: Scope;
+  /** null: the whole table. */
+  readonly selectors: ReadonlyMap<Reference, KeySelector | null>;
+}
+
 interface Need {
   selectors: KeySelector[] | null;
   readonly reasons: Set<string>;
@@ -92,6 +100,8 @@ class Planner {
   readonly #withNames = new Set<string>();
   readonly #seen = new Set<SelectTable>();
   readonly #numbers: ReadonlyMap<number, number>;
+  /** By their node in the tree. null: its names are not known. */
+  readonly #scopes = new Map<object, PlannedScope | null>();
 
   constructor(statement: PlannedStatement, parsed: ParsedStatement) {
     this.#statement = statement;
@@ -125,14 +135,14 @@ class Planner {
     walk(this.#parsed.root, (node) => {
       switch (node.type) {
         case "SelectFrom":
-          this.#planScope(node.from, node.whereClause, null);
+          this.#planScope(node, node.from, node.whereClause, null);
           break;
         case "UpdateStmt":
-          this.#planScope(node.from, node.whereClause, this.#target(node.tblName));
+          this.#planScope(node, node.from, node.whereClause, this.#target(node.tblName));
           this.#planUpdate(node);
           break;
         case "DeleteStmt":
-          this.#planScope(undefined, node.whereClause, this.#target(node.tblName));
+          this.#planScope(node, undefined, node.whereClause, this.#target(node.tblName));
           break;
         case "InsertStmt":
           this.#planInsert(node);
@@ -163,38 +173,71 @@ class Planner {
     return { node: null, table, name: foldName((name.alias ?? name.objName).text), own: [] };
   }
 
-  #planScope(from: Parameters<typeof scopeOf>[0], where: Expr | undefined, target: Reference | null): void {
-    const scope = scopeOf(from, where, target, (node) => this.#reference(node));
-    if (scope === null) return;
-    for (const { node, table } of scope.references) {
+  /** Once: what stands in IN (SELECT …) is planned before the clause around it. */
+  #planScope(node: object, from: Parameters<typeof scopeOf>[0], where: Expr | undefined, target: Reference | null): PlannedScope | null {
+    const known = this.#scopes.get(node);
+    if (known !== undefined) return known;
+    const scope = scopeOf(from, where, target, (one) => this.#reference(one));
+    const planned = scope === null ? null : { scope, selectors: this.#planReferences(scope, this.#isReadFirst(node)) };
+    this.#scopes.set(node, planned);
+    for (const { node, table } of scope?.references ?? []) {
       if (node !== null) this.#seen.add(node);
       if (table === null && node?.type === "TableSelectTable") this.#planName(node.tblName, "");
     }
-    this.#planReferences(scope);
+    return planned;
+  }
+
+  /** Before the statement changes any row: SQLite finds all rows first where a condition has a subquery, or rows of other tables have a say. */
+  #isReadFirst(node: object): boolean {
+    const { root } = this.#parsed;
+    if (node === root) return true;
+    if (root.type !== "InsertStmt" || root.body.type !== "SelectInsertBody") return false;
+    const { select, compounds = [] } = root.body.select;
+    return select === node || compounds.some((one) => one.select === node);
+  }
+
+  #isChanged(table: LocalTable): boolean {
+    const { written, triggered, acted } = this.#statement.uses;
+    return written.has(table) || triggered.has(table) || acted.has(table);
+  }
+
+  /** The column whose values IN is asked of; null: not a column's, or not that simply. */
+  #subquery({ with: names, select, compounds }: Select): JoinedSource | null {
+    const [result, another] = select.type === "SelectFrom" ? select.columns : [];
+    if (select.type !== "SelectFrom" || names !== undefined || compounds !== undefined || another !== undefined) return null;
+    const planned = this.#planScope(select, select.from, select.whereClause, null);
+    const found = planned === null || result?.type !== "ExprResultColumn" ? null : columnIn(planned.scope, result.expr);
+    const table = found?.reference.table ?? null;
+    const selector = found === null ? undefined : planned?.selectors.get(found.reference);
+    if (found === null || table === null || selector === undefined || this.#isChanged(table)) return null;
+    return table.columnNames.some((name) => sameName(name, found.name))
+      ? { kind: "joined", table, selector, column: found.name, isLeft: false }
+      : null;
   }
 
   /**
    * What values narrow comes first, the narrowest before others; then what is joined to it, and to that. Where nothing is left that is, the next one is
    * taken whole, and may narrow others in its turn.
    */
-  #planReferences(scope: Scope): void {
+  #planReferences(scope: Scope, isReadFirst: boolean): PlannedScope["selectors"] {
     const planned = new Map<Reference, KeySelector | null>();
     const open = new Set(scope.references.filter(({ table }) => table !== null));
     while (open.size > 0) {
       let best: { readonly reference: Reference; readonly selector: KeySelector } | null = null;
       for (const reference of open) {
-        const selector = this.#bestSelector(scope, reference, planned);
+        const selector = this.#bestSelector(scope, reference, planned, isReadFirst);
         if (selector === null || reference.table === null) continue;
         if (best?.reference.table != null && selectivity(reference.table, selector) <= selectivity(best.reference.table, best.selector)) continue;
         best = { reference, selector };
       }
       const [first] = open;
       const reference = best?.reference ?? first;
-      if (reference === undefined) return;
+      if (reference === undefined) break;
       open.delete(reference);
       planned.set(reference, best?.selector ?? null);
       if (reference.table !== null) this.#addReference(reference.table, best?.selector ?? null);
     }
+    return planned;
   }
 
   #addReference(table: LocalTable, selector: KeySelector | null): void {
@@ -214,18 +257,21 @@ class Planner {
     return { node, table, name: name === null ? null : foldName(name), own: [] };
   }
 
-  #bestSelector(scope: Scope, reference: Reference, planned: ReadonlyMap<Reference, KeySelector | null>): KeySelector | null {
+  #bestSelector(scope: Scope, reference: Reference, planned: PlannedScope["selectors"], isReadFirst: boolean): KeySelector | null {
     const { table } = reference;
     if (table === null) return null;
     let best: KeySelector | null = null;
-    const joinedAs: JoinedAs = (outer, column, isLeft) => {
-      const selector = planned.get(outer);
-      if (outer.table === null || selector === undefined || !outer.table.columnNames.some((name) => sameName(name, column))) return null;
-      return { kind: "joined", table: outer.table, selector, column, isLeft };
+    const others: OtherTables = {
+      column: (outer, column, isLeft) => {
+        const selector = planned.get(outer);
+        if (outer.table === null || selector === undefined || !outer.table.columnNames.some((name) => sameName(name, column))) return null;
+        return !isReadFirst && this.#isChanged(outer.table) ? null : { kind: "joined", table: outer.table, selector, column, isLeft };
+      },
+      subquery: (select) => this.#subquery(select),
     };
     for (const index of [null, ...table.indexes]) {
-      for (const joins of [joinedAs, () => null]) {
-        const selector = selectorOf(scope, reference, index, (expr) => this.#valueOf(expr), joins);
+      for (const told of [others, noOtherTables]) {
+        const selector = selectorOf(scope, reference, index, (expr) => this.#valueOf(expr), told);
         if (selector === null || (best !== null && selectivity(table, selector) <= selectivity(table, best))) continue;
         if (this.#isSearch(table, index, selector)) best = selector;
       }
@@ -367,12 +413,24 @@ class Planner {
       const source = this.#valueOf(value);
       return source === null ? null : [source];
     };
-    for (const index of table.uniques.filter((one) => maySetIndex(table, one, sets))) {
+    const uniques = table.uniques.filter((one) => maySetIndex(table, one, sets));
+    if (uniques.length > 0 && maySet(table, table.keyNames, sets)) this.#planSetKey(table, values);
+    for (const index of uniques) {
       if (index.columnNames?.every((name) => values(name) === "inserted") === true) continue;
       const selectors = uniqueSelectors(table, index, [values]);
       if (selectors === null) this.#add(table, null, `any row may have a value of the unique index ${index.name} that it sets`);
       else this.#add(table, selectors, `rows with equal values in the unique index ${index.name}`);
     }
+  }
+
+  /** Of a row that stands against two others, SQLite tells the one with its key, which then must be here. */
+  #planSetKey(table: LocalTable, valuesOf: RowValues): void {
+    const [name, another] = table.keyNames;
+    const values = name === undefined || another !== undefined ? null : valuesOf(name);
+    if (values === "inserted") return;
+    if (values === null || !isSearch(this.#statement.main, table, null, 1, false, false))
+      this.#add(table, null, "a key that it sets may stand against any row");
+    else this.#add(table, [{ index: null, equal: [values], low: null, high: null }], "the key that it sets");
   }
 
   // What the program opens beside.

@@ -393,3 +393,48 @@ test("EXPLAIN PULL tells what a statement needs, and pulls nothing of it", () =>
   expect(c.needs).toEqual([]);
   c.close();
 });
+
+test("IN (SELECT …) narrows by what the subquery's table has; where the statement itself may change that, it does not", () => {
+  const c = new Cluster(2);
+  c.sql(0, "CREATE TABLE customer(id INTEGER PRIMARY KEY, city TEXT)");
+  c.sql(0, "CREATE TABLE bill(id INTEGER PRIMARY KEY, customer INT REFERENCES customer(id), amount INT)");
+  c.sql(0, "CREATE INDEX customer_city ON customer(city)");
+  c.sql(0, "CREATE INDEX bill_customer ON bill(customer)");
+  c.sql(0, "INSERT INTO customer WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) SELECT i, 'c' || (i % 50) FROM n");
+  c.sql(0, "INSERT INTO bill WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i, 1 + i % 200, i FROM n");
+  c.restart(1);
+  const told = (sql: string): string[] => c.rows(1, `explain pull ${sql}`).map((row) => `${row[0]}: ${row[1]}`);
+  const isNarrow = (sql: string): boolean => told(sql).every((one) => !one.endsWith(": whole"));
+  const bills = "SELECT sum(amount) FROM bill WHERE customer IN (SELECT id FROM customer WHERE city = 'c7')";
+  expect(isNarrow(bills)).toBe(true);
+  expect(c.rows(1, bills)).toEqual(c.rows(0, bills));
+  expect(c.needs.some(({ ranges }) => ranges === null)).toBe(false);
+  for (const sql of [
+    "SELECT * FROM bill WHERE id IN (SELECT max(id) FROM bill WHERE customer = 3)",
+    "SELECT * FROM bill WHERE customer NOT IN (SELECT id FROM customer WHERE city = 'c7')",
+    "SELECT * FROM bill WHERE customer IN (SELECT id + 1 FROM customer WHERE city = 'c7')",
+    "SELECT * FROM bill WHERE customer IN (SELECT id FROM customer WHERE city = 'c7' UNION SELECT 3)",
+    "UPDATE customer SET city = (SELECT count(*) FROM bill WHERE customer IN (SELECT id FROM customer WHERE city = 'c7')) WHERE id < 4",
+  ])
+    expect(isNarrow(sql), sql).toBe(false);
+  expect(isNarrow("DELETE FROM bill WHERE customer IN (SELECT id FROM customer WHERE city = 'c7')")).toBe(true);
+  c.sql(1, "DELETE FROM bill WHERE customer IN (SELECT id FROM customer WHERE city = 'c7')");
+  expect(c.rows(0, "SELECT count(*) FROM bill")).toEqual([[882n]]);
+  c.close();
+});
+
+test("an UPDATE that sets a key and a unique value that others have tells the key's owner, as SQLite does, also where it is not held", () => {
+  const c = new Cluster(2);
+  c.sql(0, "CREATE TABLE x(id INTEGER PRIMARY KEY, a UNIQUE)");
+  c.sql(0, "INSERT INTO x VALUES (1, 1), (5, 5), (9, 9)");
+  for (const sql of [
+    "UPDATE x SET a = 9, id = 5 WHERE id = 1",
+    "UPDATE x SET a = 9, id = id + 4 WHERE id = 1",
+    "UPDATE x SET a = 9, rowid = 5 WHERE id = 1",
+  ]) {
+    c.restart(1);
+    expect(c.fault(1, sql), sql).toEqual(c.fault(0, sql));
+    expect(c.fault(0, sql).code).toBe("SQLITE_CONSTRAINT_PRIMARYKEY");
+  }
+  c.close();
+});

@@ -136,6 +136,10 @@ const narrowings = [
   "correlated NOT EXISTS",
   "scalar subquery",
   "NOT IN by outer keys",
+  "IN, its values",
+  "IN, of a correlated subquery",
+  "IN, of a join, or of groups",
+  "IN, of another IN",
   "HAVING on the group's key",
   "an outer condition on the group's key",
   "an outer condition on the partition's key",
@@ -245,6 +249,10 @@ class Maker {
       "correlated NOT EXISTS": `SELECT x.a FROM ${left} x WHERE NOT EXISTS (SELECT 1 FROM ${right} y WHERE ${on("y", "x")}) AND ${x}`,
       "scalar subquery": `SELECT (SELECT count(*) FROM ${right} y WHERE y.a = x.a AND ${y}) FROM ${left} x WHERE ${x}`,
       "NOT IN by outer keys": `SELECT x.a FROM ${left} x WHERE x.a NOT IN (SELECT a FROM ${right} y WHERE ${y}) AND ${x}`,
+      "IN, its values": `SELECT x.a, x.v FROM ${left} x WHERE x.${this.linked(left)} IN (SELECT ${this.linked(right)} FROM ${right} y WHERE ${y})${this.below(2) === 0 ? "" : ` AND ${x}`}`,
+      "IN, of a correlated subquery": `SELECT x.a, x.v FROM ${left} x WHERE x.${this.linked(left)} IN (SELECT y.a FROM ${right} y WHERE ${on("y", "x")} AND ${y})`,
+      "IN, of a join, or of groups": `SELECT a, v FROM ${left} WHERE ${this.linked(left)} IN (SELECT ${this.pick([`y.a FROM ${right} y JOIN i w ON w.id = y.a WHERE ${y}`, `w.a FROM ${right} y LEFT JOIN i w ON w.id = y.v WHERE ${y}`, `a FROM ${right} y WHERE ${y} GROUP BY 1 HAVING count(*) > 0`, `a FROM ${right} y WHERE ${y} ORDER BY a LIMIT 2`, `a FROM ${right} y WHERE ${y} UNION SELECT 3`])})`,
+      "IN, of another IN": `SELECT a, v FROM ${left} WHERE ${this.linked(left)} IN (SELECT a FROM ${right} WHERE ${this.linked(right)} IN (SELECT v FROM i y WHERE ${this.where("i", "y")}))`,
       "HAVING on the group's key": `SELECT a, count(*) FROM ${left} GROUP BY a HAVING a = ${value()}`,
       "an outer condition on the group's key": `SELECT * FROM (SELECT a, count(*) FROM ${left} GROUP BY a) WHERE a = ${value()}`,
       "an outer condition on the partition's key": `SELECT * FROM (SELECT a, count(*) OVER (PARTITION BY a) FROM ${left}) WHERE a = ${value()}`,
@@ -256,7 +264,7 @@ class Maker {
       "a recursive arm": `WITH RECURSIVE c(k, n) AS (SELECT a, 0 FROM ${left} WHERE ${z} UNION SELECT y.v, n + 1 FROM c JOIN ${right} y ON y.a = c.k WHERE n < 3) SELECT * FROM c`,
       "row values, less": `SELECT a, v FROM ${left} WHERE (a, v) < (${value()}, ${value()})`,
       "row values, IN": `SELECT a, v FROM ${left} WHERE (a, v) IN (VALUES (${value()}, ${value()}))`,
-      "LIKE and GLOB": `SELECT a, v FROM ${left} WHERE v LIKE 'b%' OR v GLOB 'B*'`,
+      "LIKE and GLOB": `SELECT a, v FROM ${left} WHERE v LIKE 'b%' OR v GLOB 'B*' OR v LIKE '%5%'`,
       "a collation that is not the column's": `SELECT a, v FROM ${left} WHERE v = ${value()} COLLATE NOCASE AND a >= ${value()} COLLATE RTRIM`,
       "= between columns of different types": `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.a AND y.v = x.a WHERE ${x}`,
       "= between two columns at once": `SELECT x.a, y.a FROM ${left} x JOIN ${right} y ON x.v = y.v AND y.a = x.a WHERE ${x}`,
@@ -354,7 +362,20 @@ class Maker {
     const table = this.pick(names);
     const columns = this.columns(table);
     const rows = (): string => Array.from({ length: 1 + this.below(2) }, () => `(${this.row(columns)})`).join(", ");
-    switch (this.below(8)) {
+    const other = this.pick(names);
+    switch (this.below(10)) {
+      case 8:
+        return this.pick([
+          `DELETE FROM ${table} WHERE ${this.linked(table)} IN (SELECT ${this.linked(other)} FROM ${other} y WHERE ${this.where(other, "y")})`,
+          `UPDATE ${table} SET v = ${this.value()} WHERE ${this.linked(table)} IN (SELECT a FROM ${other} y WHERE ${this.where(other, "y")}) RETURNING a`,
+          `UPDATE ${table} SET a = 3 WHERE ${this.linked(table)} IN (SELECT a FROM ${table} y WHERE ${this.where(table, "y")})`,
+        ]);
+      case 9:
+        // Its own rows have a say in what it reads while it changes them.
+        return this.pick([
+          `UPDATE ${table} AS x SET a = (SELECT max(y.a) FROM ${table} z JOIN ${other} y ON y.${this.linked(other)} = z.a WHERE z.a = x.a) WHERE ${this.where(table, "x")}`,
+          `UPDATE ${table} SET a = (SELECT count(*) FROM ${other} WHERE ${this.linked(other)} IN (SELECT a FROM ${table} z WHERE ${this.where(table, "z")})) WHERE ${this.where(table, "")}`,
+        ]);
       case 0:
         return `DELETE FROM ${table} WHERE ${this.where(table, "")}`;
       case 1:
