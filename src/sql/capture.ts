@@ -146,8 +146,7 @@ export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> 
   const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
   const conditions = table.uniques.map((index) => victimCondition(table, index));
   // A victim with the key of the new row is touched by that; only its referenced values would go unseen.
-  if (table.referencedNames.length > 0)
-    conditions.push(table.keyNames.map((one) => `${keyName(table, one)} = new.${keyName(table, one)}`).join(" AND "));
+  if (table.referencedNames.length > 0) conditions.push(keyCondition(table));
   const victims = conditions.map((condition) => `${victim} FROM ${name} WHERE ${condition}`);
   if (victims.length > 0) for (const event of ["BEFORE INSERT", "BEFORE UPDATE"]) note(event, ...victims);
   return new Map(
@@ -156,6 +155,14 @@ export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> 
       return [trigger, `CREATE TEMP TRIGGER ${quoteName(trigger)} ${event} ON main.${name} BEGIN ${parts.join("; ")}; END`];
     }),
   );
+}
+
+/** The row with the new row's key: as the key compares, whose collations may be others than its columns'. */
+function keyCondition(table: LocalTable): string {
+  if (table.identity !== "key") return table.keyNames.map((one) => `${keyName(table, one)} = new.${keyName(table, one)}`).join(" AND ");
+  const equal = (one: string, place: number): string =>
+    `${keyName(table, one)} = ${newValue(table, one)} COLLATE ${table.keyOrders[place]?.collation ?? "BINARY"}`;
+  return table.keyNames.map(equal).join(" AND ");
 }
 
 /**

@@ -305,3 +305,14 @@ describe("foreign keys' actions", () => {
     },
   );
 });
+
+test("a parent that is replaced under a key that is equal by the key's own collation leaves its children without one", () => {
+  const schema = [
+    "CREATE TABLE p(k TEXT, n INT, a NUMERIC UNIQUE, PRIMARY KEY (k COLLATE NOCASE DESC, n)) WITHOUT ROWID",
+    "CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES p(a) DEFERRABLE INITIALLY DEFERRED)",
+    "INSERT INTO p VALUES ('b', 5, 7), ('B', 7, 6)",
+    "INSERT INTO c VALUES (1, 6)",
+  ];
+  const { last } = onBoth(schema, "UPDATE OR REPLACE p SET n = a", "REPLACE INTO p VALUES ('b', 7, 8)", "UPDATE OR REPLACE p SET n = 7 WHERE n = 5");
+  expect(last.join()).toContain("FOREIGNKEY");
+});
