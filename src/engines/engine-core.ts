@@ -31,7 +31,7 @@ import { OriginatorDesk } from "./originator-desk.js";
 import { ProposalQueue } from "./proposal-queue.js";
 import { Removals } from "./removals.js";
 import { type Order, Sequencer } from "./sequencer.js";
-import { TwinWatch } from "./twin-watch.js";
+import { quietShare, TwinWatch } from "./twin-watch.js";
 
 export interface CoreOptions {
   readonly self: Self;
@@ -122,7 +122,8 @@ export class EngineCore {
       announcement: () => this.#announcement(),
     });
     const known = contactsOf({ contacts: options.contacts }, catalog);
-    this.#twins = new TwinWatch(this.context, known, options.looksForTwin, () => this.#announcement());
+    const quietMs = options.looksForTwin ? options.limits.electionTimeoutMsMin * quietShare : 0;
+    this.#twins = new TwinWatch(this.context, known, quietMs, () => this.#announcement());
     this.#proposals = new ProposalQueue(this.context);
     this.#desk = new OriginatorDesk(this.context, this.#proposals, options.catalogLimits.mergeEveryMs);
     const order: Order = (entries, concerned) => {

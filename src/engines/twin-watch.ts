@@ -17,8 +17,11 @@ import { type Endpoint, noEngine } from "../base/ids.js";
 import { type AnnounceMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { CoreContext } from "./core-context.js";
 
-/** Answers come within a few milliseconds; a busy machine takes some more. */
-export const quietMs = 250;
+/**
+ * Of the shortest election timeout, how long it is quiet. Reason: a restart must not cost a term. By default 250 ms: answers come within a few, and a
+ * busy machine takes some more.
+ */
+export const quietShare = 0.25;
 
 const askEveryMs = 100;
 
@@ -50,11 +53,11 @@ export class TwinWatch {
   /** A twin that this engine gives way to. */
   #given: Endpoint | null = null;
 
-  /** `known`: whom to ask; none is quiet for no time. */
-  constructor(context: CoreContext, known: readonly Endpoint[], isQuietAtFirst: boolean, announcement: () => AnnounceMessage) {
+  /** `known`: whom to ask. `quietMs`: 0: it does not begin from a folder. */
+  constructor(context: CoreContext, known: readonly Endpoint[], quietMs: number, announcement: () => AnnounceMessage) {
     this.#context = context;
     this.#announcement = announcement;
-    this.#quietUntilMs = isQuietAtFirst ? context.nowMs + quietMs : context.nowMs;
+    this.#quietUntilMs = context.nowMs + quietMs;
     this.onContacts(known);
   }
 

@@ -5,9 +5,11 @@ import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, t
 import { seededRandom } from "../../src/base/random.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { CoreContext } from "../../src/engines/core-context.js";
-import { quietMs, TwinWatch } from "../../src/engines/twin-watch.js";
+import { TwinWatch } from "../../src/engines/twin-watch.js";
 import { type AnnounceMessage, decodeEngineMessage, encodeEngineMessage } from "../../src/messages/wire/engine-messages.js";
 import { formatVersion } from "../../src/messages/wire/entry.js";
+
+const quietMs = 250;
 
 const tickMs = 20;
 const delayMs = 1;
@@ -40,7 +42,7 @@ class World {
     const position = { seq: noSeq, term: noTerm, hash: genesisHash };
     const context = new CoreContext(self, Catalog.load(new Map()), seededRandom(1), position, this.nowMs);
     context.engine = engine as EngineId;
-    const watch = new TwinWatch(context, known, fromFolder, () => announcementOf(context));
+    const watch = new TwinWatch(context, known, fromFolder ? quietMs : 0, () => announcementOf(context));
     const archive: Archive = { context, watch, warnings: [], stoppedMs: null };
     this.archives.push(archive);
     return archive;
