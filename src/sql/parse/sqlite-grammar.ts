@@ -12,6 +12,7 @@ import * as parser from "sqlite3-parser";
 import { assert } from "../../base/errors.js";
 import { entryBytesMax } from "../../base/limits.js";
 import type { SqlFault } from "../local-store.js";
+import { boundedCache } from "./bounded-cache.js";
 
 export type {
   AstNode,
@@ -47,6 +48,13 @@ export const statementTokensMax = 1_000_000;
 
 /** The last tree is kept for its next use up to this many tokens, about 20 MB; a larger one is parsed for each use. */
 export const keptTokensMax = 100_000;
+
+/**
+ * Trees of short texts that are kept, and the total length of these texts in UTF-16 units: a tree is fifty times its text, so this is about 13 MB at most.
+ * Every statement that is in use is planned again after a change of the schema, and needs the trees of its text and of what it was rewritten to.
+ */
+export const keptTreesMax = 2000;
+export const keptTreesCharactersMax = 256 * 1024;
 
 export interface ParsedStatement {
   readonly sql: string;
@@ -138,13 +146,16 @@ export function byteOffset(sql: string, index: number): number {
 }
 
 let last: ParsedStatement | null = null;
+const kept = boundedCache<ParsedStatement>({ entriesMax: keptTreesMax, charactersMax: keptTreesCharactersMax });
 
 /**
  * Parses exactly one statement. Codes of its faults: SQLITE_ERROR with SQLite's message, SQLITE_TOOBIG, SQL_NO_STATEMENT, SQL_MANY_STATEMENTS. The last
- * tree is kept, since a statement is classified, rewritten and described in one go; more are not, for a tree is fifty times its text.
+ * tree is kept whatever its length, since a statement is classified, rewritten and described in one go; of short texts, those that are used again.
  */
 export function parseStatement(sql: string): ParsedStatement | SqlFault {
   if (last !== null && last.sql === sql) return last;
+  const known = kept.get(sql);
+  if (known !== undefined) return known;
   const unfit = unfitText(sql);
   if (unfit !== null) return unfit;
   const text = withoutByteOrderMark(sql);
@@ -153,6 +164,7 @@ export function parseStatement(sql: string): ParsedStatement | SqlFault {
   if (isFailure(parsed)) return { code: parsed.code, message: parsed.message, offset: parsed.index < 0 ? -1 : byteOffset(sql, parsed.index) };
   const statement = { sql, ...parsed };
   if (parsed.tokens.length <= keptTokensMax) last = statement;
+  kept.set(sql, statement);
   return statement;
 }
 
