@@ -48,7 +48,7 @@ export const profileOfMutant: Readonly<Record<Mutant, ProfileName>> = {
   "snapshot-not-checked": "contention",
   "catalog-entries-not-kept": "catalogs",
   "drop-keeps-the-range": "memory",
-  "source-gives-what-it-has": "memory",
+  "source-gives-what-it-has": "belated",
   "merge-of-unlike-holders": "catalogs",
   "mark-asks-nobody": "memory",
   "past-of-pulls-forgotten": "snapshots",

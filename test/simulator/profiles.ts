@@ -312,6 +312,19 @@ export const profiles = {
       everyMsMax: 350,
     },
   },
+  /** Caches hold an atom or two of many, on a slow network: whoever asks for rows often asks a Cache that has given them up meanwhile. */
+  belated: {
+    ...base,
+    caches: 4,
+    clients: 8,
+    memoryBytes: [30_000, 60_000],
+    mix: { page: 10, turn: 4, pageRange: 4, newPage: 2 },
+    thinkMsMax: 8,
+    workMs: 900,
+    conditions: { ...base.conditions, delayMsMax: 12 },
+    storeMsMax: 4,
+    faults: { weights: { pause: 2, reset: 1, newCache: 1, crashCache: 1 }, everyMsMin: 60, everyMsMax: 350 },
+  },
   /** Whatever no transaction needs just now is given up at once, of every table. */
   thrift: {
     ...base,
