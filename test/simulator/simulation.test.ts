@@ -8,7 +8,7 @@ import { simulate } from "./simulation.js";
 
 const timeoutMs = 240_000;
 /** Seeds within which a mutant must be found. */
-const mutantSeeds = 100;
+const mutantSeeds = 200;
 
 async function invariantBroken(seed: number, profile: ProfileName, mutant: Mutant | null): Promise<string | null> {
   try {
