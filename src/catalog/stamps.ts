@@ -78,8 +78,10 @@ export class Stamps {
 
   /** Of a copy, in any order. */
   load(seq: Seq, timeMs: number): void {
-    this.#stamps.push({ seq, timeMs });
-    this.#stamps.sort((left, right) => left.seq - right.seq);
+    // Nearly in order, as stores have them: whoever leads makes a copy while others wait.
+    let place = this.#stamps.length;
+    while (place > 0 && (this.#stamps[place - 1] as Stamp).seq > seq) place--;
+    this.#stamps.splice(place, 0, { seq, timeMs });
   }
 
   #countUntil(timeMs: number): number {

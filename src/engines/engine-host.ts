@@ -82,7 +82,7 @@ export class EngineHost {
     this.#hastyTick?.();
     for (const cancel of this.#cancels) cancel();
     for (const past of [...this.#pasts.keys()]) this.#closePast(past);
-    this.#closing = this.#serving?.close() ?? null;
+    this.#closing ??= this.#serving?.close() ?? null;
   }
 
   /** After `stop`: when what it had begun to write is written, nobody reads the store for it any more, and its stores of the past are closed. */

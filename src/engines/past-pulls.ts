@@ -10,7 +10,7 @@
  * | is known to no Archive any more | all that wait fail: the past is gone |
  */
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
-import type { BinaryRange } from "../base/key-ranges.js";
+import { type BinaryRange, overlap, wholeRange } from "../base/key-ranges.js";
 import type { PullRefusedMessage, PullReplyMessage } from "../messages/wire/engine-messages.js";
 import type { PullNeed } from "../sql/local-store.js";
 import type { CoreContext } from "./core-context.js";
@@ -66,7 +66,7 @@ export class PastPulls {
   #start(source: PastSource, need: PullNeed): void {
     const { space, ranges } = need;
     const indexOf = need.indexOf ?? null;
-    for (const range of ranges ?? [{ low: "", high: null }]) {
+    for (const range of ranges ?? [wholeRange]) {
       if (this.#isUnderWay(source, space, range)) continue;
       const [low, high] = [Buffer.from(range.low, "latin1"), range.high === null ? null : Buffer.from(range.high, "latin1")];
       source.driver.beginHold(space, low, high);
@@ -173,7 +173,7 @@ export class PastPulls {
 
   #wake(): void {
     const ready = this.#waiting.filter(({ source, needs }) =>
-      needs.every(({ space, ranges }) => !(ranges ?? [{ low: "", high: null }]).some((range) => this.#isUnderWay(source, space, range))),
+      needs.every(({ space, ranges }) => !(ranges ?? [wholeRange]).some((range) => this.#isUnderWay(source, space, range))),
     );
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
@@ -192,8 +192,4 @@ function waitsFor({ source, needs }: Waiting, task: PastRange): boolean {
     source === task.source &&
     needs.some(({ space, ranges }) => space === task.space && (ranges === null || ranges.some((range) => overlap(range, task.range))))
   );
-}
-
-function overlap(left: BinaryRange, right: BinaryRange): boolean {
-  return (left.high === null || right.low < left.high) && (right.high === null || left.low < right.high);
 }

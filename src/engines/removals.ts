@@ -32,9 +32,12 @@ export class Removals {
   onReply({ request, refusal }: RemoveVoterReplyMessage): void {
     const one = this.#waiting.get(request);
     if (one === undefined) return;
+    if (refusal !== "") {
+      this.#answer(request, refusal);
+      return;
+    }
     one.isOrdered = true;
-    if (refusal === "") this.look();
-    else this.#answer(request, refusal);
+    this.look();
   }
 
   /** After the voters have changed. */

@@ -10,7 +10,7 @@
  * | reason | why |
  */
 
-import type { BinaryKey, BinaryRange } from "../base/key-ranges.js";
+import { type BinaryKey, type BinaryRange, wholeRange } from "../base/key-ranges.js";
 import { encodeSortKey } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { LocalTable } from "./local-schema.js";
@@ -44,7 +44,7 @@ export function explainPull(state: StoreState, sql: string, args: StatementArgs,
   if (isFault(bound)) return bound;
   const rows = plan.pulls.flatMap(({ table, selectors, reasons }): SqlValue[][] => {
     const reason = reasons.join("; ");
-    if (selectors === null) return [[table.name, "whole", ...atomsOf(table, [{ low: "", high: null }], system), reason]];
+    if (selectors === null) return [[table.name, "whole", ...atomsOf(table, [wholeRange], system), reason]];
     if (selectors.length === 0) return [[table.name, "nothing", 0n, 0n, reason]];
     return selectors.map((selector) => [
       table.name,
@@ -66,7 +66,7 @@ function counted(
 ): [SqlValue, SqlValue] {
   if (isJoined({ selectors: [selector] })) return [null, null];
   const needed = neededConstantly(state, { table, selectors: [selector], reasons: [] }, plan.parameters, bound);
-  const ranges = needed.flatMap((one) => (one.indexOf === undefined ? (one.ranges ?? [{ low: "", high: null }]) : []));
+  const ranges = needed.flatMap((one) => (one.indexOf === undefined ? (one.ranges ?? [wholeRange]) : []));
   if (selector.index === null) return atomsOf(table, ranges, system);
   return [null, missingBefore(state, [{ table, selectors: [selector], reasons: [] }], plan.parameters, bound, undefined).length === 0 ? 1n : 0n];
 }

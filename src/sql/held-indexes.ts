@@ -22,11 +22,11 @@
 import { emptyBytes } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
-import type { BinaryRange, KeyRange } from "../base/key-ranges.js";
+import { type BinaryRange, type KeyRange, rangeOfKey } from "../base/key-ranges.js";
 import { indexEntryKey } from "../base/row-index.js";
 import type { LocalIndex, LocalTable } from "./local-schema.js";
 import type { InstallOutcome, PulledImage, PulledRow } from "./local-store.js";
-import { joinRanges, keyRange } from "./plan/key-selector.js";
+import { joinRanges } from "./plan/key-selector.js";
 import { isHeldWhole, type StoreState } from "./store-state.js";
 
 /** Ranges of one index: with so many, they are all given up. Each costs a search in every change of its table, and they grow with each value asked for. */
@@ -71,7 +71,7 @@ export function installIndex(
     const left = images.filter((image) => oldest !== null && image.seq > oldest && image.row !== null);
     for (const { row } of [...entries, ...changes, ...left]) {
       assert(row !== null, "an entry that was put has a row's key");
-      const place = keyRange(Buffer.from(row.buffer, row.byteOffset, row.byteLength).toString("latin1"));
+      const place = rangeOfKey(Buffer.from(row.buffer, row.byteOffset, row.byteLength).toString("latin1"));
       if (rows?.holds(place) !== true) missing.push(place);
     }
     if (missing.length > 0) return { space: table.space, ranges: joinRanges(missing) };

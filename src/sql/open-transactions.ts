@@ -18,10 +18,10 @@
  * row meanwhile, they hide it, until COMMIT says so (`PermissionKey.since`).
  */
 import type { SpaceId } from "../base/ids.js";
+import { rangeOfKey } from "../base/key-ranges.js";
 import { copyTouches } from "./capture.js";
 import type { LocalTable } from "./local-schema.js";
 import type { OpenSummary, PullNeed, SqlFault } from "./local-store.js";
-import { keyRange } from "./plan/key-selector.js";
 import { joinNeeds } from "./plan/missing-rows.js";
 import type { RowImage } from "./row-history.js";
 import { busyFault, fault, faultOf } from "./statement-faults.js";
@@ -258,7 +258,7 @@ export function keptNeeds(unit: Unit): readonly PullNeed[] {
   const known = needsOf.get(unit);
   if (known !== undefined) return known;
   const written = unit.segments.flatMap((segment) =>
-    segment.kind === "rows" ? [...segment.tables].map(([space, { rows }]) => ({ space, ranges: [...rows.keys()].map(keyRange) })) : [],
+    segment.kind === "rows" ? [...segment.tables].map(([space, { rows }]) => ({ space, ranges: [...rows.keys()].map(rangeOfKey) })) : [],
   );
   const needs = joinNeeds([...unit.needs, ...written]);
   needsOf.set(unit, needs);

@@ -15,7 +15,7 @@
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
  */
 
-import type { BinaryKey, BinaryRange } from "../../base/key-ranges.js";
+import { type BinaryKey, type BinaryRange, rangeOfKey } from "../../base/key-ranges.js";
 import { orderedKeyBytesMax } from "../../base/row-index.js";
 import { encodeSortKeyOf, type KeyColumnOrder } from "../../base/sort-key.js";
 import type { SqlValue } from "../../base/values.js";
@@ -76,7 +76,7 @@ export function rangesOf(table: LocalTable, selector: KeySelector, valuesAt: Val
     prefixes = prefixes.flatMap((prefix) => values.map((value) => [...prefix, value]));
   }
   const next = selector.equal.length;
-  if (next === orders.length && index === null) return prefixes.map((values) => keyRange(encodeSortKeyOf(values, orders).toString("latin1")));
+  if (next === orders.length && index === null) return prefixes.map((values) => rangeOfKey(encodeSortKeyOf(values, orders).toString("latin1")));
   const bounds: { low: SqlValue; high: SqlValue } = { low: null, high: null };
   for (const end of ["low", "high"] as const) {
     const source = selector[end];
@@ -99,11 +99,6 @@ export function rangesOf(table: LocalTable, selector: KeySelector, valuesAt: Val
 /** Of a key cut at its hash, the part before: it orders as the values do. */
 function boundKey(orders: readonly KeyColumnOrder[], values: readonly SqlValue[]): BinaryKey {
   return encodeSortKeyOf(values, orders.slice(0, values.length)).toString("latin1", 0, orderedKeyBytesMax);
-}
-
-/** One key alone. */
-export function keyRange(key: BinaryKey): BinaryRange {
-  return { low: key, high: `${key}\0` };
 }
 
 /** The first key that does not begin with the prefix; null: there is none. */

@@ -2,12 +2,14 @@
  * Where the rows at the other end of a foreign key are, by its values: keys of the parent's rows, or ranges of an index of the parent or the child. What
  * a range of an index needs beside it, its own rows, comes with it (held-indexes.ts).
  */
+
+import { rangeOfKey } from "../../base/key-ranges.js";
 import { encodeSortKeyOf } from "../../base/sort-key.js";
 import type { SqlValue } from "../../base/values.js";
 import type { LocalForeignKey, LocalIndex } from "../local-schema.js";
 import type { PullNeed } from "../local-store.js";
 import { foldName } from "../parse/names.js";
-import { keyRange, rangesOf, type TypedValue } from "./key-selector.js";
+import { rangesOf, type TypedValue } from "./key-selector.js";
 
 /** The unique index that the foreign key refers to, where it is all of stored columns. */
 export function parentIndex({ parent, parentKey, parentNames }: LocalForeignKey): LocalIndex | null {
@@ -45,7 +47,7 @@ export function parentRange(foreignKey: LocalForeignKey, values: readonly SqlVal
     if (found === null) return null;
     key.push(found);
   }
-  return { space, ranges: [keyRange(encodeSortKeyOf(key, parent.keyOrders).toString("latin1"))] };
+  return { space, ranges: [rangeOfKey(encodeSortKeyOf(key, parent.keyOrders).toString("latin1"))] };
 }
 
 /** Where the child's rows that refer to these values can be. null: nowhere. */

@@ -17,7 +17,7 @@
  * | checked | tables that its writes needed whole, where constraints wait for the COMMIT | all of them |
  */
 import type { SpaceId } from "../../base/ids.js";
-import type { BinaryRange } from "../../base/key-ranges.js";
+import { type BinaryRange, rangeOfKey } from "../../base/key-ranges.js";
 import type { SqlValue } from "../../base/values.js";
 import type { Touches } from "../capture.js";
 import type { LocalForeignKey } from "../local-schema.js";
@@ -27,7 +27,7 @@ import { isHeldWhole, type StoreState } from "../store-state.js";
 import { keyOfValues } from "../stored-rows.js";
 import type { Unit } from "../unit.js";
 import { joinedValues } from "./joined-values.js";
-import { type ConstantSource, joinRanges, type KeySelector, keyRange, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
+import { type ConstantSource, joinRanges, type KeySelector, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
 import { childRange, parentRange } from "./linked-rows.js";
 import type { TablePull } from "./pull-plan.js";
 import { typedValues } from "./typed-values.js";
@@ -138,7 +138,7 @@ export function missingTouched(state: StoreState, touches: Touches, made: Made):
     const table = state.schema.tables.get(space);
     if (table === undefined || isHeldWhole(state, space) || made?.has(space) === true) continue;
     const ranges: BinaryRange[] = [];
-    for (const { keyValues } of rows.values()) ranges.push(keyRange(keyOfValues(table, keyValues).toString("latin1")));
+    for (const { keyValues } of rows.values()) ranges.push(rangeOfKey(keyOfValues(table, keyValues).toString("latin1")));
     const missing = unheld(state, { space }, ranges);
     if (missing.length > 0) needs.push({ space, ranges: missing });
   }
