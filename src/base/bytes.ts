@@ -1,6 +1,7 @@
 /** Growing writer and bounds-checked reader for hand-made codecs. Integers are LEB128 varints below 2^53 unless named otherwise. */
 
-const textDecoder = new TextDecoder("utf-8", { fatal: true });
+// A byte order mark is a character like any other: `ignoreBOM` means that it stays.
+const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Bytes that do not decode: cut short, out of range, or not what their header says. */
 export class MalformedBytesError extends Error {
@@ -136,6 +137,13 @@ export class ByteReader {
 
   u8(): number {
     return this.#buffer[this.#take(1)] as number;
+  }
+
+  /** The next byte, which stays the next. */
+  peek(): number {
+    const byte = this.u8();
+    this.#offset--;
+    return byte;
   }
 
   u16(): number {

@@ -45,6 +45,9 @@ export const noNode = 0 as NodeId;
 /** The key space of the schema catalog: its keys are object names, ASCII letters folded to lower case, as UTF-8. */
 export const schemaSpace = 1 as SpaceId;
 
+/** The key space of large values' chunks (base/large-values.ts), in every Archive's store. */
+export const largeValueSpace = 2 as SpaceId;
+
 /** The one atom of the schema catalog. */
 export const schemaAtom = 1 as AtomId;
 

@@ -15,7 +15,7 @@ import { ByteReader, type ByteWriter, MalformedBytesError } from "./bytes.js";
 import type { SpaceId } from "./ids.js";
 import { sortKeyBytesMax } from "./limits.js";
 import { type Collation, encodeSortKeyOf } from "./sort-key.js";
-import { readValue, type SqlValue, skipValue, writeValue } from "./values.js";
+import { type FindValue, readCellCount, readValue, type SqlValue, skipValue, writeValue } from "./values.js";
 
 export interface IndexedColumn {
   readonly columnId: number;
@@ -37,15 +37,15 @@ export const orderedKeyBytesMax = sortKeyBytesMax - 16;
 const rowKeyBytesMax = 512;
 const hashBytes = 16;
 
-/** null: the row has no entry. Throws MalformedBytesError where the bytes are no row. */
-export function indexEntryKey(columns: readonly IndexedColumn[], rowKey: Uint8Array, row: Uint8Array): Buffer | null {
+/** null: the row has no entry. Throws MalformedBytesError where the bytes are no row, MissingValueError where `find` has not got a large value that is indexed. */
+export function indexEntryKey(columns: readonly IndexedColumn[], rowKey: Uint8Array, row: Uint8Array, find?: FindValue): Buffer | null {
   const values = columns.map(({ missing }) => missing);
   const reader = new ByteReader(row);
-  for (let left = reader.count(2); left > 0; left--) {
+  for (let left = readCellCount(reader); left > 0; left--) {
     const id = reader.varint();
     const place = columns.findIndex(({ columnId }) => columnId === id);
     if (place < 0) skipValue(reader);
-    else values[place] = readValue(reader);
+    else values[place] = readValue(reader, find);
   }
   reader.end();
   if (values.length === 0 || values[0] === null) return null;

@@ -37,6 +37,7 @@ import {
   schemaSpace,
 } from "../base/ids.js";
 import { binaryKey, KeyRanges, wholeRange } from "../base/key-ranges.js";
+import { rowWeight } from "../base/large-values.js";
 import { integerKey, integerOfKey } from "../base/sort-key.js";
 import {
   type AtomSize,
@@ -320,7 +321,7 @@ export class Catalog {
         atom = this.atoms.at(part.table, key);
         high = atom === undefined ? null : this.atoms.highKeyOf(atom);
       }
-      if (change.row !== null) bytes += change.key.length + change.row.length;
+      if (change.row !== null) bytes += change.key.length + rowWeight(change.row);
       if (change.oldBytes > 0) bytes -= change.key.length + change.oldBytes;
       rows += (change.row === null ? 0 : 1) - (change.oldBytes > 0 ? 1 : 0);
       if (change.row !== null && key > largest) largest = key;

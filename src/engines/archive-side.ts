@@ -1,5 +1,5 @@
 /** What an Archive does besides ordering: brings the atom store up to the stream in batches, and serves joining and pulling engines from it. */
-import { type Endpoint, noSeq, type Seq, type SpaceId } from "../base/ids.js";
+import { type Endpoint, largeValueSpace, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
@@ -81,6 +81,7 @@ export class ArchiveSide {
       if (entry.body.parts.some((part) => part.kind === "ddl")) this.#readIndexes(seq);
       for (const part of entry.body.parts) {
         if (part.kind !== "rows") continue;
+        for (const { hash, bytes } of part.values ?? []) this.#changes.push({ kind: "value", space: largeValueSpace, hash, bytes });
         const indexes = this.#indexes.get(part.table);
         const common = { space: part.table, seq, ...(indexes === undefined ? {} : { indexes }) };
         for (const { key, row, oldBytes } of part.rows)
@@ -157,6 +158,7 @@ export class ArchiveSide {
     if (underWay.length + this.#changes.length > comparedMax) return false;
     const touches = (change: StoreChange): boolean => {
       if (change.kind === "index") return change.index.space === space;
+      if (change.kind === "value") return space === largeValueSpace;
       if (change.space !== space) return change.kind !== "clear" && change.indexes?.some((index) => index.space === space) === true;
       return change.kind === "clear" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
     };

@@ -9,11 +9,14 @@ import type { CoreContext } from "./core-context.js";
 import type { CatalogLimits } from "./core-types.js";
 import { Eviction } from "./eviction.js";
 import { IdBlocks } from "./id-blocks.js";
+import { LargeValuePulls } from "./large-value-pulls.js";
 import { LocalDriver } from "./local-driver.js";
 import type { OriginatorDesk } from "./originator-desk.js";
+import type { PastPulls } from "./past-pulls.js";
 import { PastReads } from "./past-reads.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import { PullManager } from "./pull-manager.js";
+import { questionKindOf } from "./pull-questions.js";
 import { RowSource } from "./row-source.js";
 import { SilentOriginators } from "./silent-originators.js";
 import { Transactions } from "./transactions.js";
@@ -22,6 +25,7 @@ export class CacheSide {
   readonly local: LocalDriver;
   readonly catalogs: CatalogPulls;
   readonly pulls: PullManager;
+  readonly values: LargeValuePulls;
   readonly rows: RowSource;
   readonly ids: IdBlocks;
   readonly past: PastReads;
@@ -33,11 +37,12 @@ export class CacheSide {
     this.#context = context;
     this.local = new LocalDriver(context);
     this.catalogs = new CatalogPulls(context, limits);
-    this.pulls = new PullManager(context, this.local, proposals, this.catalogs);
+    this.values = new LargeValuePulls(context);
+    this.pulls = new PullManager(context, this.local, proposals, this.catalogs, this.values);
     this.rows = new RowSource(context, this.local);
     const silent = new SilentOriginators(context);
     this.ids = new IdBlocks(context, this.local, desk, silent, this.catalogs);
-    this.past = new PastReads(context, proposals);
+    this.past = new PastReads(context, proposals, this.values);
     this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent, this.past);
     this.eviction = new Eviction(context, this.local, proposals, this.pulls, () => this.transactions.needs(), memoryBytes);
   }
@@ -54,6 +59,7 @@ export class CacheSide {
     if (event.kind === "departed") {
       this.pulls.questions.sources.departed(event.member.endpoint);
       this.past.pulls.departed(event.member.endpoint);
+      this.values.departed(event.member.endpoint);
       this.rows.departed(event.member.endpoint);
     }
     if (event.kind !== "spaceGone") return;
@@ -73,6 +79,7 @@ export class CacheSide {
     this.catalogs.disconnected(endpoint);
     this.pulls.questions.disconnected(endpoint);
     this.past.pulls.disconnected(endpoint);
+    this.values.disconnected(endpoint);
     this.transactions.disconnected(endpoint);
   }
 
@@ -89,18 +96,22 @@ export class CacheSide {
         this.catalogs.onReply(from, message);
         return true;
       case "pullReply":
-        if (!this.past.pulls.onReply(from, message)) this.pulls.onReply(from, message);
+        this.#pullsOf(message.pull).onReply(from, message);
         return true;
       case "pullRequest":
         this.rows.onRequest(from, message);
         return true;
       case "pullRefused":
-        this.pulls.questions.refused(from, message);
-        this.past.pulls.refused(from, message);
+        this.#pullsOf(message.pull).refused(from, message);
         return true;
       default:
         return false;
     }
+  }
+
+  #pullsOf(pull: number): PullManager | PastPulls | LargeValuePulls {
+    const about = questionKindOf(pull);
+    return about === "values" ? this.values : about === "past" ? this.past.pulls : this.pulls;
   }
 
   tick(): void {
@@ -116,5 +127,6 @@ export class CacheSide {
     this.catalogs.turnEnd();
     this.pulls.turnEnd();
     this.past.pulls.turnEnd();
+    this.values.turnEnd();
   }
 }

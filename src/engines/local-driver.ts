@@ -5,9 +5,9 @@
 import { asBuffer } from "../base/bytes.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
-import type { PullReplyMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
+import type { PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange } from "../messages/wire/entry.js";
-import type { InstallOutcome, RunRequest, RunResult, Usage } from "../sql/local-store.js";
+import type { InstallOutcome, PulledRows, RunRequest, RunResult, Usage } from "../sql/local-store.js";
 import { type LocalStoreCall, type LocalStoreReply, runsPostedMax } from "../sql/local-store-calls.js";
 import type { CoreContext } from "./core-context.js";
 import type { PastId } from "./core-types.js";
@@ -173,13 +173,13 @@ export class LocalDriver {
     high: Uint8Array | null,
     seq: Seq,
     changedSeq: Seq,
-    { rows, images }: Pick<PullReplyMessage, "rows" | "images">,
+    { rows, images, values }: PulledRows,
     done: InstallDone,
   ): void {
     this.flush();
     const id = this.#nextId++;
     this.#installs.set(id, done);
-    this.#call({ kind: "install", id, space, low, high, seq, changedSeq, rows, images });
+    this.#call({ kind: "install", id, space, low, high, seq, changedSeq, rows, images, values });
   }
 
   /** A chunk of the range, as of `minSeq` at least, which is applied here. */

@@ -11,9 +11,11 @@
  */
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
 import { type BinaryRange, overlap, wholeRange } from "../base/key-ranges.js";
+import type { LargeValue } from "../base/large-values.js";
 import type { PullRefusedMessage, PullReplyMessage } from "../messages/wire/engine-messages.js";
 import type { PullNeed } from "../sql/local-store.js";
 import type { CoreContext } from "./core-context.js";
+import type { LargeValuePulls } from "./large-value-pulls.js";
 import type { LocalDriver } from "./local-driver.js";
 import { type PulledRange, PullQuestions } from "./pull-questions.js";
 
@@ -35,8 +37,9 @@ interface PastRange extends PulledRange {
   readonly low: Buffer;
   /** `low` and `high` again, to compare with. */
   readonly range: BinaryRange;
-  /** Being installed, or its entries' rows are under way. */
+  /** Its large values are being fetched, it is being installed, or its entries' rows are under way. */
   reply: PullReplyMessage | null;
+  forgetValues: () => void;
 }
 
 interface Waiting {
@@ -47,12 +50,14 @@ interface Waiting {
 
 export class PastPulls {
   readonly #questions: PullQuestions<PastRange>;
+  readonly #values: LargeValuePulls;
   readonly #tasks = new Set<PastRange>();
   #waiting: Waiting[] = [];
   readonly counters = { chunks: 0 };
 
-  constructor(context: CoreContext) {
-    this.#questions = new PullQuestions(context, 1);
+  constructor(context: CoreContext, values: LargeValuePulls) {
+    this.#questions = new PullQuestions(context, "past");
+    this.#values = values;
   }
 
   /** `then` is called once: when nothing that the needs overlap is under way any more, or when it never will be here. */
@@ -72,7 +77,7 @@ export class PastPulls {
       source.driver.beginHold(space, low, high);
       const { seq } = source;
       const asked = { space, indexOf, at: low, high, minSeq: seq, asOf: seq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
-      this.#tasks.add({ ...asked, source, low, range, reply: null });
+      this.#tasks.add({ ...asked, source, low, range, reply: null, forgetValues: () => {} });
     }
   }
 
@@ -81,32 +86,42 @@ export class PastPulls {
     return false;
   }
 
-  /** True where it was an answer to a question of the past. */
-  onReply(from: Endpoint, message: PullReplyMessage): boolean {
+  onReply(from: Endpoint, message: PullReplyMessage): void {
     const task = this.#questions.answered(from, message);
-    if (task === undefined) return message.pull % 2 === 1;
+    if (task === undefined) return;
     this.counters.chunks++;
     for (const { key, row } of message.rows) task.source.bytes += key.length + row.length;
     task.reply = message;
-    if (task.indexOf !== null && (message.next !== null || message.rows.length > entriesMax)) this.#tooWide(task, task.indexOf);
-    else this.#install(task, message);
-    return true;
+    if (task.indexOf === null) this.#fetchValues(task, message);
+    else if (message.next !== null || message.rows.length > entriesMax) this.#tooWide(task, task.indexOf);
+    else this.#install(task, message, []);
+  }
+
+  #fetchValues(task: PastRange, message: PullReplyMessage): void {
+    task.forgetValues = this.#values.fetch(message.rows, task.source.seq, (values) => {
+      if (values === "gone") {
+        this.#gone(task);
+        return;
+      }
+      for (const { bytes } of values) task.source.bytes += bytes.length;
+      this.#install(task, message, values);
+    });
   }
 
   refused(from: Endpoint, message: PullRefusedMessage): void {
     this.#questions.refused(from, message);
   }
 
-  #install(task: PastRange, message: PullReplyMessage): void {
+  #install(task: PastRange, message: PullReplyMessage, values: readonly LargeValue[]): void {
     const { source, space, at, high } = task;
     const { seq } = source;
-    source.driver.install(space, at, message.next ?? high, seq, seq, { rows: message.rows, images: [] }, (outcome) => {
+    source.driver.install(space, at, message.next ?? high, seq, seq, { rows: message.rows, images: [], values }, (outcome) => {
       if (!this.#tasks.has(task)) return;
       if (typeof outcome === "object") {
         // The rows of an index's entries: they wait for nothing else, so this ends.
         this.ensure(source, [outcome], (rows) => {
           if (rows === "gone") this.#gone(task);
-          else if (this.#tasks.has(task)) this.#install(task, message);
+          else if (this.#tasks.has(task)) this.#install(task, message, values);
         });
         return;
       }
@@ -143,6 +158,7 @@ export class PastPulls {
       if (task.source !== source) continue;
       this.#tasks.delete(task);
       this.#questions.close(task);
+      task.forgetValues();
     }
     this.#wake();
   }

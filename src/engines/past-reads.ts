@@ -21,6 +21,7 @@ import { encodeBody } from "../messages/wire/entry.js";
 import type { AsOf, PullNeed, SqlFault } from "../sql/local-store.js";
 import type { CoreContext } from "./core-context.js";
 import type { PastId } from "./core-types.js";
+import type { LargeValuePulls } from "./large-value-pulls.js";
 import { LocalDriver } from "./local-driver.js";
 import { PastPulls, type PastSource } from "./past-pulls.js";
 import type { ProposalQueue } from "./proposal-queue.js";
@@ -61,10 +62,10 @@ export class PastReads {
   #pinnedMs = Number.NEGATIVE_INFINITY;
   #nextId: PastId = 1;
 
-  constructor(context: CoreContext, proposals: ProposalQueue) {
+  constructor(context: CoreContext, proposals: ProposalQueue, values: LargeValuePulls) {
     this.#context = context;
     this.#proposals = proposals;
-    this.pulls = new PastPulls(context);
+    this.pulls = new PastPulls(context, values);
   }
 
   get count(): number {

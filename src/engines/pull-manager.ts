@@ -24,12 +24,14 @@ import { type Atom, isReadyHolder } from "../atoms/atom.js";
 import { emptyBytes } from "../base/bytes.js";
 import { type AtomId, type Endpoint, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import { type BinaryRange, binaryKey, overlap } from "../base/key-ranges.js";
+import type { LargeValue } from "../base/large-values.js";
 import { Remembered } from "../base/remembered.js";
-import type { PullReplyMessage } from "../messages/wire/engine-messages.js";
+import type { PullRefusedMessage, PullReplyMessage } from "../messages/wire/engine-messages.js";
 import { encodeBody } from "../messages/wire/entry.js";
 import type { PullNeed } from "../sql/local-store.js";
 import type { CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
+import type { LargeValuePulls } from "./large-value-pulls.js";
 import type { LocalDriver } from "./local-driver.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import { type PulledRange, PullQuestions } from "./pull-questions.js";
@@ -68,8 +70,11 @@ interface Task extends PulledRange {
   readonly low: Buffer;
   /** `low` and `high` again, to compare with. */
   readonly range: BinaryRange;
-  /** A reply that waits until this Cache has applied its seq, or is being installed. */
+  /** A reply whose large values are being fetched, that waits until this Cache has applied its seq, or is being installed. */
   reply: PullReplyMessage | null;
+  /** Of the reply; null: they are being fetched. */
+  values: readonly LargeValue[] | null;
+  forgetValues: () => void;
   installing: boolean;
   /** The entries' rows are under way. */
   awaitsRows: boolean;
@@ -88,6 +93,7 @@ export class PullManager {
   readonly #local: LocalDriver;
   readonly #proposals: ProposalQueue;
   readonly #catalogs: CatalogPulls;
+  readonly #values: LargeValuePulls;
   readonly #tasks = new Set<Task>();
   /** Those with a reply. */
   readonly #replied = new Set<Task>();
@@ -104,12 +110,13 @@ export class PullManager {
   /** Chunks and encoded bytes pulled so far; and atoms, `again` of which were held before and given up; and ranges of indexes asked for. */
   readonly counters = { chunks: 0, bytes: 0, atoms: 0, again: 0, lookUps: 0 };
 
-  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, catalogs: CatalogPulls) {
+  constructor(context: CoreContext, local: LocalDriver, proposals: ProposalQueue, catalogs: CatalogPulls, values: LargeValuePulls) {
     this.#context = context;
     this.#local = local;
     this.#proposals = proposals;
     this.#catalogs = catalogs;
-    this.questions = new PullQuestions(context);
+    this.#values = values;
+    this.questions = new PullQuestions(context, "rows");
   }
 
   /**
@@ -205,13 +212,18 @@ export class PullManager {
     this.#local.beginHold(space, low, high);
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
     const asked = { space, indexOf, at: low, high, minSeq, asOf: noSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
-    this.#tasks.add({ ...asked, low, range, reply: null, installing: false, awaitsRows: false });
+    this.#tasks.add({ ...asked, low, range, reply: null, values: [], forgetValues: () => {}, installing: false, awaitsRows: false });
   }
 
   #remove(task: Task): void {
     this.#tasks.delete(task);
     this.#replied.delete(task);
     this.questions.close(task);
+    task.forgetValues();
+  }
+
+  refused(from: Endpoint, message: PullRefusedMessage): void {
+    this.questions.refused(from, message);
   }
 
   onReply(from: Endpoint, message: PullReplyMessage): void {
@@ -221,25 +233,44 @@ export class PullManager {
     this.#replied.add(task);
     this.counters.chunks++;
     for (const { key, row } of message.rows) this.counters.bytes += key.length + row.length;
-    if (task.indexOf !== null && (message.next !== null || message.rows.length > entriesMax)) this.#tooWide(task, task.indexOf);
+    if (task.indexOf === null) this.#fetchValues(task, message);
+    else if (message.next !== null || message.rows.length > entriesMax) this.#tooWide(task, task.indexOf);
     else this.#install(task);
   }
 
+  #fetchValues(task: Task, reply: PullReplyMessage): void {
+    task.values = null;
+    task.forgetValues = this.#values.fetch([...reply.rows, ...reply.images], reply.seq, (values) => {
+      if (values === "gone") {
+        // Nobody reads a snapshot any more in which these rows are as they came. What this engine has applied is newer than that.
+        task.reply = null;
+        this.#replied.delete(task);
+        task.minSeq = Math.max(task.minSeq, this.#context.appliedSeq) as Seq;
+        this.#context.log("debug", "rows are asked for again: a large value of theirs is gone", { space: task.space });
+        return;
+      }
+      for (const { bytes } of values) this.counters.bytes += bytes.length;
+      task.values = values;
+      this.#install(task);
+    });
+  }
+
   #install(task: Task): void {
-    const reply = task.reply;
-    if (reply === null || task.installing || task.awaitsRows || reply.seq > this.#context.appliedSeq) return;
+    const { reply, values } = task;
+    if (reply === null || values === null || task.installing || task.awaitsRows || reply.seq > this.#context.appliedSeq) return;
     task.installing = true;
     const end = reply.next ?? task.high;
     const changedSeq =
       task.indexOf === null ? this.#changedSeq(task.space, task.at, end, reply.seq) : this.#changedSeq(task.indexOf, emptyBytes, null, reply.seq);
     const knownFrom = Math.min(changedSeq, reply.imagesFrom) as Seq;
-    this.#local.install(task.space, task.at, end, reply.seq, knownFrom, reply, (outcome) => {
+    this.#local.install(task.space, task.at, end, reply.seq, knownFrom, { rows: reply.rows, images: reply.images, values }, (outcome) => {
       task.installing = false;
       if (typeof outcome === "object") {
         if (this.#tasks.has(task)) this.#awaitRows(task, outcome);
         return;
       }
       task.reply = null;
+      task.values = [];
       this.#replied.delete(task);
       if (!this.#tasks.has(task)) return;
       if (outcome === "full") this.#startAgain(task);

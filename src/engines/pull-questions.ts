@@ -27,6 +27,15 @@ import { chunksAtOnceMax } from "./row-source.js";
 export const silentMs = { archive: 2000, cache: 300 } as const;
 const chunkBytesMax = 256 * 1024;
 
+/** What is asked for: rows as they are, as they were, or large values. */
+const questionKinds = ["rows", "past", "values"] as const;
+export type QuestionKind = (typeof questionKinds)[number];
+
+/** By its number, which answers repeat. */
+export function questionKindOf(pull: number): QuestionKind {
+  return questionKinds[pull % questionKinds.length] as QuestionKind;
+}
+
 /** A range that is being fetched. */
 export interface PulledRange {
   readonly space: SpaceId;
@@ -36,7 +45,7 @@ export interface PulledRange {
   at: Buffer;
   readonly high: Buffer | null;
   /** Rows are to be of this seq at least. */
-  readonly minSeq: Seq;
+  minSeq: Seq;
   /** Rows are to be as they were then. 0: as they are. */
   readonly asOf: Seq;
   /** The open question's number; 0: none. */
@@ -61,11 +70,10 @@ export class PullQuestions<R extends PulledRange> {
   readonly #open = new Map<number, Question<R>>();
   #nextNumber: number;
 
-  /** `parity`: of its numbers. An answer is then to one of this engine's questions about the present, or about the past. */
-  constructor(context: CoreContext, parity: 0 | 1 = 0) {
+  constructor(context: CoreContext, about: QuestionKind) {
     this.#context = context;
     // Not from 1: an answer to a former core's question must not pass for one to this one's.
-    this.#nextNumber = 2 * (1 + context.random.integer(2 ** 40)) + parity;
+    this.#nextNumber = questionKinds.length * (1 + context.random.integer(2 ** 40)) + questionKinds.indexOf(about);
   }
 
   get openCount(): number {
@@ -80,7 +88,7 @@ export class PullQuestions<R extends PulledRange> {
     if (range.leftBy !== null && range.leftBy !== source.endpoint) this.counters.elsewhere++;
     range.leftBy = null;
     range.question = this.#nextNumber;
-    this.#nextNumber += 2;
+    this.#nextNumber += questionKinds.length;
     this.#open.set(range.question, { range, source, askedMs: nowMs });
     const { space, at, high, minSeq, asOf } = range;
     const pull = range.question;

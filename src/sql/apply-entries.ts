@@ -5,13 +5,15 @@
 import { BugError } from "../base/errors.js";
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import { binaryKey, binaryRange, type KeyRange } from "../base/key-ranges.js";
+import { attachValues, detachValues, finderOf, type LargeValue, nameOfValue, referencesOf, type ValueName } from "../base/large-values.js";
+import { referredBytes } from "../base/values.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
 import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
 import { indexWatch } from "./held-indexes.js";
 import { type BufferedChange, HeldRanges } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
-import type { PulledImage, PulledRow } from "./local-store.js";
+import type { PulledImage, PulledRow, PulledRows } from "./local-store.js";
 import { classify } from "./parse/classify.js";
 import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
 import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
@@ -71,23 +73,42 @@ function applyRows(state: StoreState, part: RowsPart, seq: Seq): void {
   const table = state.schema.tables.get(part.table);
   if (table === undefined) throw new BugError(`rows of table ${part.table} at ${seq}, which is not in the schema`);
   const ranges = state.held.get(part.table);
+  const values = new Map((part.values ?? []).map(({ hash, bytes }) => [nameOfValue(hash), bytes]));
+  const find = finderOf(values);
   let rows = part.rows;
   if (ranges?.whole !== true) {
-    const watch = indexWatch(state, table);
+    const watch = indexWatch(state, table, find);
     if (ranges === undefined && watch === null) return;
     rows = rows.filter(({ key, row }) => {
       const place = ranges?.place(key) ?? "elsewhere";
       if (place === "held") return true;
-      if (place === "joining") ranges?.buffer({ seq, key, row });
+      if (place === "joining") ranges?.buffer(bufferedChange(seq, key, row, part.values));
       if (row !== null) watch?.(seq, key, row);
       return false;
     });
   }
   if (state.history.isNeeded) noteImages(state, table, rows, seq);
+  for (const { key, row } of rows) if (row !== null && referredBytes(row) > 0) addKeptValues(state, table, key, row, values);
   // All old rows go before new ones come: a transaction may swap unique values. A row always has a size, so 0 says that there was none.
   for (const { key, oldBytes } of rows) if (oldBytes > 0) removeRow(state.applyStatements, table, key, seq);
   const insert = state.applyStatements.get(sqlOf(table).insert);
-  for (const { key, row } of rows) if (row !== null) insert.run(...decodeForInsert(table, key, row));
+  for (const { key, row } of rows) if (row !== null) insert.run(...decodeForInsert(table, key, row, find));
+}
+
+/** A change for a range that is joining, with those of its entry's large values that the row refers to. */
+function bufferedChange(seq: Seq, key: Uint8Array, row: Uint8Array | null, values: readonly LargeValue[] | undefined): BufferedChange {
+  if (row === null || values === undefined) return { seq, key, row };
+  const referred = new Set(referencesOf(row).map(({ hash }) => nameOfValue(hash)));
+  return { seq, key, row, values: values.filter(({ hash }) => referred.has(nameOfValue(hash))) };
+}
+
+/** Large values that the row has, and had before: its entry does not bring them. */
+function addKeptValues(state: StoreState, table: LocalTable, key: Uint8Array, row: Uint8Array, values: Map<ValueName, Uint8Array>): void {
+  if (referencesOf(row).every(({ hash }) => values.has(nameOfValue(hash)))) return;
+  const keyValues = findKeyValues(table, key, state.applyStatements);
+  const before = keyValues === null ? undefined : state.applyStatements.get(sqlOf(table).select).get(...keyValues);
+  if (before === undefined) return;
+  for (const { hash, bytes } of detachValues(encodeStoredRow(table, before)).values) values.set(nameOfValue(hash), bytes);
 }
 
 /** What the rows are now, for transactions that go on reading it. */
@@ -135,9 +156,8 @@ export function installRows(
   space: SpaceId,
   range: KeyRange,
   seq: Seq,
-  rows: readonly PulledRow[],
+  { rows, images, values }: PulledRows,
   changedSeq: Seq,
-  images: readonly PulledImage[],
 ): "held" | "full" {
   const table = state.schema.tables.get(space);
   const ranges = state.held.get(space);
@@ -149,6 +169,9 @@ export function installRows(
   if (changes === null) return "full";
   const latest = new Map<string, BufferedChange>();
   for (const change of changes) latest.set(binaryKey(change.key), change);
+  // What a change did not bring, the row had before it: in the chunk, or by an earlier change.
+  const brought = [values, ...changes.map((change) => change.values ?? [])].flat();
+  const find = finderOf(new Map(brought.map(({ hash, bytes }) => [nameOfValue(hash), bytes])));
   state.foreignKeyFlag.set(false);
   state.applyStatements.get("BEGIN").run();
   try {
@@ -157,9 +180,9 @@ export function installRows(
       if (latest.size > 0 && latest.has(binaryKey(key))) continue;
       // A part of the range that was this engine's own already has had its changes.
       if (ranges.place(key) === "held") continue;
-      insert.run(...decodeForInsert(table, key, row));
+      insert.run(...decodeForInsert(table, key, row, find));
     }
-    for (const { key, row } of latest.values()) if (row !== null) insert.run(...decodeForInsert(table, key, row));
+    for (const { key, row } of latest.values()) if (row !== null) insert.run(...decodeForInsert(table, key, row, find));
     state.applyStatements.get("COMMIT").run();
   } catch (error) {
     if (state.main.inTransaction) state.main.exec("ROLLBACK");
@@ -168,7 +191,9 @@ export function installRows(
   if (state.history.isNeeded) {
     // Of what was held already, the history has noted all itself.
     const past = images.filter(({ key }) => ranges.place(key) !== "held");
-    state.history.notePull(space, [...past, ...imagesOf(changes, rows)], changedSeq);
+    const all = [...past, ...imagesOf(changes, rows)];
+    const whole = brought.length === 0 ? all : all.map((image) => ({ ...image, row: image.row === null ? null : attachValues(image.row, find) }));
+    state.history.notePull(space, whole, changedSeq);
   }
   ranges.hold(range);
   state.heldGeneration++;

@@ -15,6 +15,7 @@
  * | here | a row that is held comes, goes, changes its index key | nothing: SQLite's own index has it |
  * | gone | a row that is not held is deleted, or leaves a range | nothing: there is only less to hold |
  * | let go | a range of the table's own keys is no longer held | all ranges of its indexes are given up |
+ * | unknown | an entry puts a row, which is not held, with a large value under the index that it had before | nobody here can tell where it comes: all ranges of the index are given up |
  * | many | there are piecesMax ranges | all are given up |
  * | older | entries have left the range since the oldest snapshot that is open when it is installed | their rows are here too; where nobody tells which, and the table has changed since a snapshot, its transaction begins again when it touches the table (row-history.ts) |
  * | whole | the table is held whole | nobody asks for ranges of its indexes |
@@ -24,6 +25,7 @@ import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import { type BinaryRange, type KeyRange, rangeOfKey } from "../base/key-ranges.js";
 import { indexEntryKey } from "../base/row-index.js";
+import { type FindValue, MissingValueError } from "../base/values.js";
 import type { LocalIndex, LocalTable } from "./local-schema.js";
 import type { InstallOutcome, PulledImage, PulledRow } from "./local-store.js";
 import { joinRanges } from "./plan/key-selector.js";
@@ -33,7 +35,7 @@ import { isHeldWhole, type StoreState } from "./store-state.js";
 const piecesMax = 10_000;
 
 /** To be called for each row that an entry puts and this store does not hold. Made once for the rows of one table; null: none of its indexes matters. */
-export function indexWatch(state: StoreState, table: LocalTable): ((seq: Seq, key: Uint8Array, row: Uint8Array) => void) | null {
+export function indexWatch(state: StoreState, table: LocalTable, find: FindValue): ((seq: Seq, key: Uint8Array, row: Uint8Array) => void) | null {
   const watched = table.indexes.flatMap((index) => {
     const ranges = state.held.get(index.space);
     return ranges === undefined || ranges.isEmpty ? [] : [{ index, ranges }];
@@ -41,13 +43,24 @@ export function indexWatch(state: StoreState, table: LocalTable): ((seq: Seq, ke
   if (watched.length === 0) return null;
   return (seq, rowKey, row) => {
     for (const { index, ranges } of watched) {
-      const key = indexEntryKey(index.columns, rowKey, row);
-      if (key === null || ranges.place(key) === "elsewhere") continue;
+      const key = entryKeyOf(index, rowKey, row, find);
+      if (key === undefined) state.held.delete(index.space);
+      if (key === undefined || key === null || ranges.place(key) === "elsewhere") continue;
       // Both: a range that has a hole is asked for again as a whole, and a part of it is held until the answer is installed over it.
       ranges.buffer({ seq, key, row: rowKey });
       ranges.drop({ low: key, high: Buffer.concat([key, Buffer.of(0)]) });
     }
   };
+}
+
+/** undefined: a large value decides it, which the row had before, and which is not here. */
+function entryKeyOf(index: LocalIndex, rowKey: Uint8Array, row: Uint8Array, find: FindValue): Buffer | null | undefined {
+  try {
+    return indexEntryKey(index.columns, rowKey, row, find);
+  } catch (error) {
+    if (error instanceof MissingValueError) return undefined;
+    throw error;
+  }
 }
 
 /** `entries`: index key → row key, as of `seq`. */

@@ -19,12 +19,15 @@ import {
   lastFrom,
   rangeAt,
 } from "../base/key-ranges.js";
+import type { LargeValue } from "../base/large-values.js";
 
 export interface BufferedChange {
   readonly seq: Seq;
   readonly key: Uint8Array;
   /** null: deleted. */
   readonly row: Uint8Array | null;
+  /** Large values that the row refers to and its entry brought; left out: none. */
+  readonly values?: readonly LargeValue[];
 }
 
 interface JoiningRange extends BinaryRange {
@@ -117,7 +120,11 @@ export class HeldRanges {
   buffer(change: BufferedChange): void {
     const joining = rangeAt(this.#joining, binaryKey(change.key));
     if (joining === undefined) return;
-    joining.changes.push({ seq: change.seq, key: copy(change.key), row: change.row === null ? null : copy(change.row) });
+    const { seq, key, row, values } = change;
+    const copied = { seq, key: copy(key), row: row === null ? null : copy(row) };
+    joining.changes.push(
+      values === undefined ? copied : { ...copied, values: values.map(({ hash, bytes }) => ({ hash: Buffer.from(hash), bytes: copy(bytes) })) },
+    );
     this.#joiningBytes += sizeOf(change);
     // "full" is told when the chunk comes: nobody waits for an answer now.
     if (this.#joiningBytes > joiningBytesMax) {
@@ -143,8 +150,10 @@ export class HeldRanges {
   }
 }
 
-function sizeOf(change: BufferedChange): number {
-  return change.key.length + (change.row?.length ?? 0) + changeOverheadBytes;
+function sizeOf({ key, row, values = [] }: BufferedChange): number {
+  let bytes = key.length + (row?.length ?? 0) + changeOverheadBytes;
+  for (const value of values) bytes += value.bytes.length + changeOverheadBytes;
+  return bytes;
 }
 
 function sizeOfAll(changes: readonly BufferedChange[]): number {

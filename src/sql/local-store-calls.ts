@@ -2,6 +2,7 @@
 
 import { unreachable } from "../base/errors.js";
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
+import type { LargeValue } from "../base/large-values.js";
 import { encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 import type {
@@ -39,6 +40,7 @@ export type LocalStoreCall =
       readonly changedSeq: Seq;
       readonly rows: readonly PulledRow[];
       readonly images: readonly PulledImage[];
+      readonly values: readonly LargeValue[];
     }
   /** `pull`: the asker's number of its question. */
   | {
@@ -97,8 +99,8 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       store.beginHold(call.space, call.low, call.high);
       return null;
     case "install": {
-      const { id, space, low, high, seq, rows, changedSeq, images } = call;
-      return { kind: "installed", id, outcome: store.install(space, low, high, seq, rows, changedSeq, images) };
+      const { id, space, low, high, seq, rows, changedSeq, images, values } = call;
+      return { kind: "installed", id, outcome: store.install(space, low, high, seq, rows, changedSeq, images, values) };
     }
     case "readChunk":
       return { kind: "chunk", id: call.id, message: chunkMessage(store, call) };

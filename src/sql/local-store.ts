@@ -4,6 +4,7 @@
  */
 import type { EngineId, Life, Seq, SpaceId } from "../base/ids.js";
 import type { BinaryKey, BinaryRange } from "../base/key-ranges.js";
+import type { LargeValue } from "../base/large-values.js";
 import type { SqlValue } from "../base/values.js";
 import type { IdRange, SchemaObject } from "../messages/wire/entry.js";
 
@@ -189,6 +190,14 @@ export interface PulledImage {
   readonly row: Uint8Array | null;
 }
 
+/** A chunk, as it is installed. */
+export interface PulledRows {
+  readonly rows: readonly PulledRow[];
+  readonly images: readonly PulledImage[];
+  /** All large values that these refer to. */
+  readonly values: readonly LargeValue[];
+}
+
 /** Rows of a range that begins where it was asked for, as of one seq. */
 export interface Chunk {
   readonly seq: Seq;
@@ -257,7 +266,8 @@ export interface LocalStore {
    * Installs rows of [low, high) as of `seq` (≤ appliedSeq, and ≥ the seq at beginHold), brings them up to appliedSeq, and counts the range as
    * held. `changedSeq` (≤ seq, and `seq` where it is left out): nothing in the range has changed between it and `seq` but what `images` tell, so that older
    * transactions may read it. "full": the buffer of changes overflowed; begin the hold again. An index's range has entries in place of rows, and may need rows that are not held:
-   * then nothing is installed, and the same call is made again when they are; its `changedSeq` is of all rows of the table.
+   * then nothing is installed, and the same call is made again when they are; its `changedSeq` is of all rows of the table. `values`: all large values
+   * that rows and images refer to.
    */
   install(
     space: SpaceId,
@@ -267,6 +277,7 @@ export interface LocalStore {
     rows: readonly PulledRow[],
     changedSeq?: Seq,
     images?: readonly PulledImage[],
+    values?: readonly LargeValue[],
   ): InstallOutcome;
   /** Rows of [low, high) for another Cache, of about so many bytes at most. null: not held from `low` on, or better read elsewhere (read-chunk.ts). */
   readChunk(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): Chunk | null;

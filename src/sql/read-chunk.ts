@@ -12,6 +12,7 @@
 import { BugError } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import type { KeyRange } from "../base/key-ranges.js";
+import { detachValues, rowWeight } from "../base/large-values.js";
 import { sortKeyBytesMax } from "../base/limits.js";
 import { decodeSortKey, integerOfKey } from "../base/sort-key.js";
 import type { LocalTable } from "./local-schema.js";
@@ -65,9 +66,11 @@ function readRows(state: StoreState, table: LocalTable, range: KeyRange, bytesMa
       if (key.length >= sortKeyBytesMax) return null;
       // One at least, so that whoever asks gets on.
       if (rows.length > 0 && (byteCount >= bytesMax || rows.length >= chunkRowsMax)) return { rows, next: key };
-      const encoded = encodeStoredRow(table, row);
+      const encoded = detachValues(encodeStoredRow(table, row)).row;
+      const weight = key.length + rowWeight(encoded);
+      if (rows.length > 0 && byteCount + weight > 2 * bytesMax) return { rows, next: key };
       rows.push({ key, row: encoded });
-      byteCount += key.length + encoded.length;
+      byteCount += weight;
     }
   }
   return { rows, next: null };

@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import { BugError } from "../base/errors.js";
 import { type EngineId, type Life, noEngine, type Seq, type SpaceId } from "../base/ids.js";
+import { detachValues } from "../base/large-values.js";
 import { integerKey } from "../base/sort-key.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
@@ -59,11 +60,11 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
       checkpointLargeWal(connections);
     },
     beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
-    install(space, low, high, seq, rows, changedSeq = seq, images = []) {
+    install(space, low, high, seq, rows, changedSeq = seq, images = [], values = []) {
       unpark(state);
       const found = state.schema.indexesBySpace.get(space);
       if (found !== undefined) return installIndex(state, found.table, found.index, { low, high }, seq, rows, changedSeq, images);
-      const outcome = installRows(state, space, { low, high }, seq, rows, changedSeq, images);
+      const outcome = installRows(state, space, { low, high }, seq, { rows, images, values }, changedSeq);
       checkpointLargeWal(connections);
       return outcome;
     },
@@ -232,7 +233,10 @@ function rowsHash(state: StoreState, space: SpaceId): string | null {
   if (table === undefined) return null;
   let sum = 0n;
   for (const { key, row } of readAllRows(state, table)) {
-    const digest = createHash("sha256").update(key).update(encodeStoredRow(table, row)).digest();
+    const digest = createHash("sha256")
+      .update(key)
+      .update(detachValues(encodeStoredRow(table, row)).row)
+      .digest();
     sum = (sum + (digest.readBigUInt64BE(0) << 64n) + digest.readBigUInt64BE(8)) % hashModulus;
   }
   return sum.toString(16).padStart(32, "0");

@@ -4,7 +4,7 @@ import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
 import { decodeIntegerKey, decodeSortKey, encodeSortKeyOf, integerKey } from "../base/sort-key.js";
-import { readValue, type SqlValue, writeValue } from "../base/values.js";
+import { type FindValue, readCellCount, readValue, type SqlValue, skipValue, writeValue } from "../base/values.js";
 import type { StatementCache } from "./connection.js";
 import type { LocalTable } from "./local-schema.js";
 import { quoteName } from "./parse/names.js";
@@ -105,8 +105,8 @@ function encodingOrder(table: LocalTable): readonly number[] {
 
 const placesById = new WeakMap<LocalTable, ReadonlyMap<number, number>>();
 
-/** Values for `TableSql.insert`. Columns that are gone are passed over; those that the row is too old to have take their default. */
-export function decodeForInsert(table: LocalTable, key: Uint8Array, bytes: Uint8Array): SqlValue[] {
+/** Values for `TableSql.insert`. Columns that are gone are passed over; those that the row is too old to have take their default. `find`: of large values. */
+export function decodeForInsert(table: LocalTable, key: Uint8Array, bytes: Uint8Array, find?: FindValue): SqlValue[] {
   let places = placesById.get(table);
   if (places === undefined) {
     places = new Map(table.columns.map((column, place) => [column.id, place]));
@@ -116,10 +116,10 @@ export function decodeForInsert(table: LocalTable, key: Uint8Array, bytes: Uint8
   const values: SqlValue[] = table.columns.map((column) => column.missing);
   if (shift === 1) values.unshift(decodeIntegerKey(key));
   const reader = new ByteReader(bytes);
-  for (let left = reader.count(2); left > 0; left--) {
+  for (let left = readCellCount(reader); left > 0; left--) {
     const place = places.get(reader.varint());
-    const value = readValue(reader);
-    if (place !== undefined) values[place + shift] = value;
+    if (place === undefined) skipValue(reader);
+    else values[place + shift] = readValue(reader, find);
   }
   reader.end();
   return values;

@@ -8,6 +8,7 @@
 
 import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
+import { detachValues, type LargeValue, nameOfValue, rowWeight, type ValueName } from "../base/large-values.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
 import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
@@ -249,6 +250,7 @@ function rowsPart(
   const select = stored === undefined ? null : state.statements.get(sqlOf(stored).select);
   const uniqueSpaces = new Set(table.uniques.map((index) => index.space));
   const changes: RowChange[] = [];
+  const values = new Map<ValueName, LargeValue>();
   const entering: { readonly space: SpaceId; readonly binaryKey: BinaryKey; readonly since: Seq | undefined }[] = [];
   for (const [binaryKey, final] of finals) {
     let before = known.get(binaryKey);
@@ -274,10 +276,16 @@ function rowsPart(
       entering.push({ ...entry, since });
     }
     permissions.set(table.space, binaryKey, after === null ? "delete" : "write", since);
-    changes.push({ key: final.key, row: after?.bytes ?? null, oldBytes: before?.bytes.length ?? 0, indexKeys });
+    const old = before === null ? null : detachValues(before.bytes);
+    const row = after === null ? null : detachValues(after.bytes);
+    // What the row had before, everybody has who needs it.
+    for (const value of row?.values ?? [])
+      if (old?.values.some(({ hash }) => hash.equals(value.hash)) !== true) values.set(nameOfValue(value.hash), value);
+    changes.push({ key: final.key, row: row?.row ?? null, oldBytes: old === null ? 0 : rowWeight(old.row), indexKeys });
   }
   for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write", entry.since);
-  return changes.length === 0 ? null : { kind: "rows", table: table.space, rows: changes };
+  if (changes.length === 0) return null;
+  return { kind: "rows", table: table.space, rows: changes, ...(values.size === 0 ? {} : { values: [...values.values()] }) };
 }
 
 /** When the unit is rolled back: rows that it has touched since the last entry, and left as they were. They would hide what they become. */

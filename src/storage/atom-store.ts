@@ -3,7 +3,7 @@
  * proven by one conformance suite. The applied seq is written in the same transaction as what it stands for: replay is exactly once.
  */
 
-import type { Seq, SpaceId } from "../base/ids.js";
+import type { largeValueSpace, Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { KeptVersions, StoredImage } from "./row-versions.js";
@@ -11,7 +11,7 @@ import type { KeptVersions, StoredImage } from "./row-versions.js";
 export interface StoredRow {
   /** Sort key (base/sort-key.ts). */
   readonly key: Uint8Array;
-  /** Encoded row (base/values.ts). */
+  /** Encoded row (base/values.ts), which refers to its large values. */
   readonly row: Uint8Array;
 }
 
@@ -39,6 +39,11 @@ export type StoreChange =
       readonly isNew?: boolean;
       readonly indexes?: readonly RowIndex[];
     }
+  /**
+   * A large value (base/large-values.ts), before the rows that refer to it: kept, in chunks under `space`, as long as a row or version does. One that is here already stays as
+   * it is.
+   */
+  | { readonly kind: "value"; readonly space: typeof largeValueSpace; readonly hash: Uint8Array; readonly bytes: Uint8Array }
   | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq; readonly indexes?: readonly RowIndex[] }
   /** Every row of the space is gone (DROP TABLE, DROP INDEX). */
   | { readonly kind: "clear"; readonly space: SpaceId; readonly seq: Seq }
@@ -58,7 +63,7 @@ export interface AtomStore {
   /** Every catalog record. */
   readCatalog(): Map<string, Buffer>;
   /**
-   * Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` encoded (at least one row), from one snapshot. null: the
+   * Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` of weight (large values count, though the rows only refer to them; at least one row), from one snapshot. null: the
    * space is an index's that does not have all of its entries yet. `since`: with what these rows, and those of the same range that are gone, were before
    * each change after it, as far as versions reach. An index's entry may be told to have been there longer than it was.
    */
@@ -70,6 +75,8 @@ export interface AtomStore {
   readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null;
   /** Versions of rows that are kept. */
   readonly versions: KeptVersions;
+  /** Large values that are kept. */
+  readonly values: KeptValues;
   /** One row, or null. */
   readRow(space: SpaceId, key: Uint8Array): Buffer | null;
   /**
@@ -99,6 +106,11 @@ export interface StoredRows {
   readonly images: readonly StoredImage[];
   /** With the images, what was in the range can be told for every snapshot from here on; `seq` where nothing was asked for, or more than fits. */
   readonly imagesFrom: Seq;
+}
+
+export interface KeptValues {
+  readonly count: number;
+  readonly bytes: number;
 }
 
 export type PastRows = Pick<StoredRows, "rows" | "next">;

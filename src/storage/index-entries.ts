@@ -7,6 +7,8 @@ import { ByteReader, ByteWriter, MalformedBytesError } from "../base/bytes.js";
 import type { SpaceId } from "../base/ids.js";
 import { indexEntryKey, type RowIndex, readIndexedColumns, writeIndexedColumns } from "../base/row-index.js";
 
+import { type FindValue, MissingValueError } from "../base/values.js";
+
 export interface EntryChange {
   readonly space: SpaceId;
   /** Of the entry. */
@@ -14,12 +16,18 @@ export interface EntryChange {
   readonly kind: "put" | "delete";
 }
 
-/** `before`, `after`: the row's bytes, null where there is none. */
-export function entryChanges(indexes: readonly RowIndex[], rowKey: Uint8Array, before: Uint8Array | null, after: Uint8Array | null): EntryChange[] {
+/** `before`, `after`: the row's bytes, null where there is none. `find`: of the large values that they refer to. */
+export function entryChanges(
+  indexes: readonly RowIndex[],
+  rowKey: Uint8Array,
+  before: Uint8Array | null,
+  after: Uint8Array | null,
+  find: FindValue,
+): EntryChange[] {
   const changes: EntryChange[] = [];
   for (const { space, columns } of indexes) {
-    const left = before === null ? null : entryOf(columns, rowKey, before);
-    const came = after === null ? null : entryOf(columns, rowKey, after);
+    const left = before === null ? null : entryOf(columns, rowKey, before, find);
+    const came = after === null ? null : entryOf(columns, rowKey, after, find);
     if (left !== null && came !== null && left.equals(came)) continue;
     if (left !== null) changes.push({ space, key: left, kind: "delete" });
     if (came !== null) changes.push({ space, key: came, kind: "put" });
@@ -27,12 +35,12 @@ export function entryChanges(indexes: readonly RowIndex[], rowKey: Uint8Array, b
   return changes;
 }
 
-/** Bytes that are no row have no entry: no Cache can read them either, and says so. */
-function entryOf(columns: RowIndex["columns"], rowKey: Uint8Array, row: Uint8Array): Buffer | null {
+/** Bytes that are no row have no entry: no Cache can read them either, and says so. A value that is not here is a divergence. */
+function entryOf(columns: RowIndex["columns"], rowKey: Uint8Array, row: Uint8Array, find: FindValue): Buffer | null {
   try {
-    return indexEntryKey(columns, rowKey, row);
+    return indexEntryKey(columns, rowKey, row, find);
   } catch (error) {
-    if (error instanceof MalformedBytesError) return null;
+    if (error instanceof MalformedBytesError && !(error instanceof MissingValueError)) return null;
     throw error;
   }
 }

@@ -1,8 +1,9 @@
 /**
  * The atom store on disk, in LMDB (contract: atom-store.ts).
  *
- *   rows      space (7 bytes, big-endian), sort key → seq (varint), row
+ *   rows      space (7 bytes, big-endian), sort key → seq · 2, and 1 where the row refers to large values (varint), row
  *   versions  what rows were before (lmdb-row-versions.ts)
+ *   values, unused  who refers to large values (lmdb-large-values.ts)
  *   catalog   name → record
  *   cleared   space → seq: rows of the space with a lower seq are gone, and swept in small steps
  *   unmade    space of an index → what is still to be done until it has all entries (index-entries.ts), in small steps too
@@ -15,10 +16,12 @@
  */
 
 import { assert, DatabaseError, unreachable } from "../base/errors.js";
-import { noSeq, type Seq, type SpaceId } from "../base/ids.js";
+import { largeValueSpace, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
-import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { referredBytes } from "../base/values.js";
+import type { AtomStore, KeptValues, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
 import { decodeUnmadeIndex, type EntryChange, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import { LmdbLargeValues, valuesName } from "./lmdb-large-values.js";
 import {
   asBuffer,
   checkKey,
@@ -57,8 +60,8 @@ export async function openLmdbAtomStore(directory: string, bytesMax = versionByt
   }
 }
 
-/** 2: versions of rows are kept. */
-export const storeFormat = 2;
+/** 2: versions of rows are kept. 3: large values are not in their rows. */
+export const storeFormat = 3;
 
 /** Changes and bytes that go into one transaction together, unless one batch is larger: what the event loop gives away at once (5 ms or so). */
 const groupChangesMax = 4096;
@@ -100,9 +103,12 @@ async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void>
     tables.catalog.clearAsync(),
     tables.cleared.clearAsync(),
     tables.unmade.clearAsync(),
+    tables.values.clearAsync(),
+    tables.unused.clearAsync(),
     tables.meta.put(metaKeys.format, number(storeFormat)),
     tables.meta.remove(metaKeys.position),
     tables.meta.remove(versionsName),
+    tables.meta.remove(valuesName),
     isUnfinished ? tables.meta.put(metaKeys.unfinished, number(1)) : tables.meta.remove(metaKeys.unfinished),
   ];
   await Promise.all([...written, tables.root.flushed]);
@@ -112,6 +118,7 @@ class LmdbAtomStore implements AtomStore {
   readonly #tables: Tables;
   readonly #reads: LmdbReads;
   readonly #versions: LmdbRowVersions;
+  readonly #values: LmdbLargeValues;
   #position: LogPosition;
   #flushedSeq: Seq;
   #queue: QueuedBatch[] = [];
@@ -126,6 +133,7 @@ class LmdbAtomStore implements AtomStore {
     this.#tables = tables;
     this.#reads = new LmdbReads(tables);
     this.#versions = new LmdbRowVersions(tables.versions, tables.meta, versionBytes);
+    this.#values = new LmdbLargeValues(tables);
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
     for (const key of tables.cleared.getKeys()) this.#sweeps.set(spaceOf(key), key);
@@ -150,6 +158,10 @@ class LmdbAtomStore implements AtomStore {
 
   get versions(): KeptVersions {
     return this.#versions.kept;
+  }
+
+  get values(): KeptValues {
+    return this.#values.kept;
   }
 
   apply(batch: StoreBatch): Promise<void> {
@@ -200,6 +212,7 @@ class LmdbAtomStore implements AtomStore {
     this.#unmade.clear();
     await this.#attempt(() => emptyTables(this.#tables, true));
     this.#versions.begin(noSeq);
+    this.#values.begin();
     this.#at(origin);
     return {
       write: async (part) => {
@@ -223,6 +236,7 @@ class LmdbAtomStore implements AtomStore {
       },
       abort: async () => {
         await this.#attempt(() => emptyTables(this.#tables, false));
+        this.#values.begin();
         this.#state = "open";
       },
     };
@@ -292,7 +306,7 @@ class LmdbAtomStore implements AtomStore {
 
   /** Something is to be done step by step, whether or not anything comes. */
   get #hasSteps(): boolean {
-    return this.#sweeps.size + this.#unmade.size > 0 || this.#versions.isSweepDue;
+    return this.#sweeps.size + this.#unmade.size > 0 || this.#versions.isSweepDue || this.#values.isSweepDue;
   }
 
   #nextGroup(): QueuedBatch[] {
@@ -301,7 +315,10 @@ class LmdbAtomStore implements AtomStore {
     let count = 0;
     for (const { batch } of this.#queue) {
       changeCount += batch.changes.length + batch.catalog.size;
-      for (const change of batch.changes) if (change.kind === "put") byteCount += change.row.length;
+      for (const change of batch.changes) {
+        if (change.kind === "put") byteCount += change.row.length;
+        else if (change.kind === "value") byteCount += change.bytes.length;
+      }
       if (count > 0 && (changeCount > groupChangesMax || byteCount > groupBytesMax)) break;
       count++;
     }
@@ -312,7 +329,7 @@ class LmdbAtomStore implements AtomStore {
   async #writeGroup(group: readonly QueuedBatch[]): Promise<void> {
     const writes = new Writes();
     // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
-    const looksBack = group.some(({ batch }) => batch.changes.some((change) => looksAtRow(change) || change.kind === "clear"));
+    const looksBack = group.some(({ batch }) => batch.changes.some(looksBackAt));
     if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
     const written: Written = { writes, rows: looksBack ? new Map() : null, cleared: new Map(), unmade: new Map() };
     for (const { batch } of group) this.#versions.raise(batch.mark);
@@ -320,6 +337,7 @@ class LmdbAtomStore implements AtomStore {
       writes,
       this.#position.seq,
       group.reduce((sum, { batch }) => sum + batch.changes.length, 0),
+      (row) => this.#values.refer(row, 0, -1),
     );
     const sweptSpaces = this.#sweepStep(writes);
     this.#indexStep(written);
@@ -332,6 +350,7 @@ class LmdbAtomStore implements AtomStore {
     }
     const position = group.at(-1)?.batch.position ?? this.#position;
     writes.add(this.#tables.meta.put(metaKeys.position, encodePosition(position)));
+    this.#versions.weigh(this.#values.finish(writes));
     this.#versions.finish(writes);
     // Taken now: it stands for this transaction, and a later write replaces it.
     this.#tables.root.flushed.then(
@@ -359,8 +378,7 @@ class LmdbAtomStore implements AtomStore {
         break;
       case "clear":
         // The record hides what has a lower seq; what this transaction put before may have the same.
-        for (const { place, value } of written.rows?.get(change.space)?.values() ?? [])
-          if (value !== null) writes.add(this.#tables.rows.remove(place));
+        for (const { place, value } of written.rows?.get(change.space)?.values() ?? []) if (value !== null) this.#removeRow(writes, place, value);
         written.rows?.delete(change.space);
         writes.add(this.#tables.cleared.put(spaceKey(change.space), number(change.seq)));
         written.cleared.set(change.space, spaceKey(change.space));
@@ -368,6 +386,9 @@ class LmdbAtomStore implements AtomStore {
           writes.add(this.#tables.unmade.remove(spaceKey(change.space)));
           written.unmade.set(change.space, null);
         }
+        break;
+      case "value":
+        this.#values.put(change.hash, change.bytes);
         break;
       case "index":
         this.#setUnmade(written, { table: change.space, index: change.index, from: Buffer.alloc(0) });
@@ -377,6 +398,12 @@ class LmdbAtomStore implements AtomStore {
     }
   }
 
+  #removeRow(writes: Writes, place: Buffer, value: Buffer): void {
+    writes.add(this.#tables.rows.remove(place));
+    const { row, refers } = splitValue(value);
+    if (refers) this.#values.refer(row, -1, 0);
+  }
+
   /** The row, its index entries, and what it was before. */
   #set(written: Written, change: Extract<StoreChange, { kind: "put" | "delete" }>): void {
     const { space, key, seq, indexes } = change;
@@ -384,10 +411,15 @@ class LmdbAtomStore implements AtomStore {
     const place = rowKey(space, key);
     const before = looksAtRow(change) ? this.#valueAt(written, space, place) : null;
     const found = before === null ? null : splitValue(before);
-    for (const one of indexes === undefined ? [] : entryChanges(indexes, key, found?.row ?? null, row)) this.#setEntry(written, one, key, seq);
+    for (const one of indexes === undefined ? [] : entryChanges(indexes, key, found?.row ?? null, row, this.#values.find))
+      this.#setEntry(written, one, key, seq);
     // What the same entry has put is in no snapshot.
-    if (before !== null && found?.seq !== seq) this.#versions.keep(written.writes, place, before, seq);
-    this.#write(written, space, place, row === null ? null : joinValue(seq, row));
+    const isKept = before !== null && found?.seq !== seq;
+    if (isKept) this.#versions.keep(written.writes, place, before, seq);
+    if (found?.refers === true) this.#values.refer(found.row, -1, isKept ? 1 : 0);
+    const refers = row !== null && referredBytes(row) > 0;
+    if (refers) this.#values.refer(row, 1, 0);
+    this.#write(written, space, place, row === null ? null : joinValue(seq, row, refers));
   }
 
   #setEntry(written: Written, { kind, space, key }: EntryChange, of: Uint8Array, seq: Seq): void {
@@ -426,7 +458,7 @@ class LmdbAtomStore implements AtomStore {
       count++;
       last = key.subarray(spaceBytes);
       // Not the row's seq: the row may have changed since the index was made, and the entry have been there before.
-      for (const one of entryChanges([index], last, null, splitValue(value).row)) this.#setEntry(written, one, last, noSeq);
+      for (const one of entryChanges([index], last, null, splitValue(value).row, this.#values.find)) this.#setEntry(written, one, last, noSeq);
     }
     if (count === indexRowsMax) this.#setUnmade(written, { table, index, from: Buffer.from(last) });
     else {
@@ -453,7 +485,7 @@ class LmdbAtomStore implements AtomStore {
     for (const { key, value } of rows.getRange({ start: from, end: spaceKey(space + 1), limit: sweepRowsMax })) {
       count++;
       last = key;
-      if (splitValue(value).seq < hiddenBelow) writes.add(rows.remove(key));
+      if (splitValue(value).seq < hiddenBelow) this.#removeRow(writes, key, value);
     }
     if (count === sweepRowsMax) {
       this.#sweeps.set(space, last);
@@ -468,10 +500,21 @@ class LmdbAtomStore implements AtomStore {
     for (const item of items) {
       if (item.kind === "catalog") writes.add(this.#tables.catalog.put(Buffer.from(item.name), asBuffer(item.bytes)));
       else if (item.key.length === 0) writes.add(this.#tables.unmade.put(spaceKey(item.space), asBuffer(item.row)));
-      else writes.add(this.#tables.rows.put(rowKey(item.space, item.key), joinValue(item.seq, item.row)));
+      else {
+        writes.add(this.#tables.rows.put(rowKey(item.space, item.key), joinValue(item.seq, item.row, item.refers)));
+        if (item.space === largeValueSpace) this.#values.arrived(item.key, item.row.length);
+        else if (item.refers) this.#values.refer(item.row, 1, 0);
+      }
     }
+    this.#tables.root.resetReadTxn();
+    this.#values.finish(writes, false);
     await writes.done();
   }
+}
+
+/** What was committed last must be seen. */
+function looksBackAt(change: StoreChange): boolean {
+  return looksAtRow(change) || change.kind === "clear" || change.kind === "value" || (change.kind === "put" && referredBytes(change.row) > 0);
 }
 
 /** It must be known what the row was before. */

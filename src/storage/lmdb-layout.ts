@@ -1,6 +1,7 @@
 /** Keys and values of the atom store in LMDB, as lmdb-atom-store.ts lists them. */
 import { ByteReader, ByteWriter, MalformedBytesError } from "../base/bytes.js";
 import type { Seq, SpaceId } from "../base/ids.js";
+import { rowWeight } from "../base/large-values.js";
 import { sortKeyBytesMax } from "../base/limits.js";
 
 export const spaceBytes = 7;
@@ -65,14 +66,28 @@ export function checkKey(byteCount: number): void {
   if (!isFitting) throw new MalformedBytesError(`a key of ${byteCount} bytes: sort keys end near ${sortKeyBytesMax}`);
 }
 
-export function joinValue(seq: Seq, row: Uint8Array): Buffer {
-  return new ByteWriter(row.length + 8).varint(seq).raw(row).finish();
+/** `refers`: it is a row that refers to large values. (What stands in a row's place in an index must not be taken for one.) */
+export function joinValue(seq: Seq, row: Uint8Array, refers = false): Buffer {
+  return new ByteWriter(row.length + 8)
+    .varint(seq * 2 + (refers ? 1 : 0))
+    .raw(row)
+    .finish();
 }
 
-export function splitValue(value: Buffer): { readonly seq: Seq; readonly row: Buffer } {
+export interface Stored {
+  readonly seq: Seq;
+  readonly row: Buffer;
+  readonly refers: boolean;
+}
+
+export function splitValue(value: Buffer): Stored {
   const reader = new ByteReader(value);
-  const seq = reader.varint() as Seq;
-  return { seq, row: value.subarray(reader.offset) };
+  const head = reader.varint();
+  return { seq: Math.floor(head / 2) as Seq, row: value.subarray(reader.offset), refers: head % 2 === 1 };
+}
+
+export function weightOf({ row, refers }: Stored): number {
+  return refers ? rowWeight(row) : row.length;
 }
 
 export function number(value: number): Buffer {

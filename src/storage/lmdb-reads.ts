@@ -6,7 +6,7 @@ import { assert, DatabaseError } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { PastRows, StoredCuts, StoredRow, StoredRows, StoreReads, StoreTransfer } from "./atom-store.js";
-import { readNumber, rowKey, spaceBytes, spaceKey, spaceOf, splitValue } from "./lmdb-layout.js";
+import { readNumber, rowKey, type Stored, spaceBytes, spaceKey, spaceOf, splitValue, weightOf } from "./lmdb-layout.js";
 import { clearedSeq, openTables, positionIn, type ReadTransaction, type Tables } from "./lmdb-tables.js";
 import { LmdbVersionReads } from "./lmdb-version-reads.js";
 import { pastLookedAtMax } from "./row-versions.js";
@@ -40,6 +40,10 @@ export function openLmdbReads(directory: string): StoreReads & { close(): Promis
 /** Open transfers: each keeps LMDB from using pages again that were freed since, so the file grows. The next is refused. */
 export const transferCountMax = 4;
 
+interface VisibleRow extends Stored {
+  readonly key: Buffer;
+}
+
 export class LmdbReads implements StoreReads {
   readonly #tables: Tables;
   readonly #versions: LmdbVersionReads;
@@ -57,11 +61,11 @@ export class LmdbReads implements StoreReads {
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null {
     return this.#reading((transaction) => {
       if (this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
-      const rows: (StoredRow & { readonly key: Buffer; readonly seq: Seq })[] = [];
+      const rows: VisibleRow[] = [];
       let byteCount = 0;
       let next: Buffer | null = null;
       for (const one of this.#visible(transaction, space, low, high)) {
-        byteCount += one.key.length + one.row.length;
+        byteCount += one.key.length + weightOf(one);
         if (rows.length > 0 && byteCount > bytesMax) {
           next = one.key;
           break;
@@ -93,10 +97,10 @@ export class LmdbReads implements StoreReads {
         const key = (isChanged ? changed : one?.key) as Buffer;
         const isSame = isThere && (one?.seq ?? 0) <= asOf;
         // What came after it, and has no versions, was not there.
-        const row = isSame ? (one?.row ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
-        if (row !== null) byteCount += key.length + row.length;
+        const found = isSame ? (one ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
+        if (found !== null) byteCount += key.length + weightOf(found);
         if ((rows.length > 0 && byteCount > bytesMax) || lookedAt === pastLookedAtMax) return { rows, next: Buffer.from(key) };
-        if (row !== null) rows.push({ key, row });
+        if (found !== null) rows.push({ key, row: found.row });
         if (isThere) one = now.next().value;
         if (isChanged) place = before.next().value;
       }
@@ -115,7 +119,7 @@ export class LmdbReads implements StoreReads {
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     return this.#reading((transaction) => {
       const cutter = createPieceCutter(pieceBytes);
-      for (const one of this.#visible(transaction, space, low, high)) if (!cutter.add(one.key, one.row.length)) break;
+      for (const one of this.#visible(transaction, space, low, high)) if (!cutter.add(one.key, weightOf(one))) break;
       return cutter.finish();
     });
   }
@@ -148,17 +152,12 @@ export class LmdbReads implements StoreReads {
     }
   }
 
-  *#visible(
-    transaction: ReadTransaction,
-    space: SpaceId,
-    low: Uint8Array,
-    high: Uint8Array | null,
-  ): Generator<{ key: Buffer; seq: Seq; row: Buffer }> {
+  *#visible(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<VisibleRow> {
     const hiddenBelow = clearedSeq(this.#tables, transaction, space);
     const end = high === null ? spaceKey(space + 1) : rowKey(space, high);
     for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction })) {
-      const { seq, row } = splitValue(value);
-      if (seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), seq, row };
+      const stored = splitValue(value);
+      if (stored.seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), ...stored };
     }
   }
 }
@@ -198,16 +197,16 @@ class LmdbTransfer implements StoreTransfer {
     // As rows without a key, which no row is.
     if (after === null) {
       for (const { key, value } of this.#tables.unmade.getRange({ transaction }))
-        items.push({ kind: "row", space: spaceOf(key), key: Buffer.alloc(0), seq: this.position.seq, row: value });
+        items.push({ kind: "row", space: spaceOf(key), key: Buffer.alloc(0), seq: this.position.seq, row: value, refers: false });
       if (items.length > 0) after = spaceKey(0);
     }
     const start = after === null ? {} : { start: after, exclusiveStart: true };
     for (const { key, value } of this.#tables.rows.getRange({ ...start, transaction })) {
       after = key;
-      const { seq, row } = splitValue(value);
+      const stored = splitValue(value);
       const space = spaceOf(key);
-      if (seq < (this.#cleared.get(space) ?? 0)) continue;
-      items.push({ kind: "row", space, key: key.subarray(spaceBytes), seq, row });
+      if (stored.seq < (this.#cleared.get(space) ?? 0)) continue;
+      items.push({ kind: "row", space, key: key.subarray(spaceBytes), ...stored });
       byteCount += key.length + value.length;
       if (byteCount >= bytesMax) break;
     }

@@ -15,7 +15,7 @@
  */
 import { ByteWriter } from "../base/bytes.js";
 import { noSeq, type Seq } from "../base/ids.js";
-import { placeOf, untilOf, versionKey, type Writes } from "./lmdb-layout.js";
+import { placeOf, splitValue, untilOf, versionKey, type Writes } from "./lmdb-layout.js";
 import type { Table } from "./lmdb-tables.js";
 import { readKept, versionsName } from "./lmdb-version-reads.js";
 import type { KeptVersions } from "./row-versions.js";
@@ -72,8 +72,16 @@ export class LmdbRowVersions {
     this.#kept.bytes += place.length + value.length;
   }
 
-  /** A step of the sweep, before the transaction's own changes, of which there are about `changeCount`. It reads what was committed last. */
-  sweepStep(writes: Writes, position: Seq, changeCount: number): void {
+  /** Large values are kept for versions alone: so many bytes more. */
+  weigh(bytes: number): void {
+    this.#kept.bytes += bytes;
+  }
+
+  /**
+   * A step of the sweep, before the transaction's own changes, of which there are about `changeCount`. It reads what was committed last. `onSwept`: of each version
+   * that refers to large values.
+   */
+  sweepStep(writes: Writes, position: Seq, changeCount: number, onSwept: (row: Buffer) => void): void {
     if (this.#kept.bytes > this.#bytesMax) this.raise(position);
     if (!this.isSweepDue) return;
     this.#pass ??= { mark: this.#mark, beganAt: position, from: Buffer.alloc(1), oldest: Number.POSITIVE_INFINITY };
@@ -90,6 +98,8 @@ export class LmdbRowVersions {
         continue;
       }
       writes.add(this.#table.remove(key));
+      const { row, refers } = splitValue(value);
+      if (refers) onSwept(row);
       const bytes = placeOf(key).length + value.length;
       this.#kept.count--;
       this.#kept.bytes -= bytes;

@@ -16,6 +16,8 @@ export interface Tables {
   readonly catalog: Table;
   readonly cleared: Table;
   readonly unmade: Table;
+  readonly values: Table;
+  readonly unused: Table;
   readonly meta: Table;
 }
 
@@ -25,7 +27,7 @@ export const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash
 export function openTables(directory: string): Tables {
   const form = { keyEncoding: "binary", encoding: "binary" } as const;
   // Values below 64 KiB and keys are small: no compression, no cache of decoded values, no versions.
-  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 6, compression: false, cache: false });
+  const root = open<Buffer, Buffer>({ ...form, path: directory, noSubdir: false, maxDbs: 8, compression: false, cache: false });
   const table = (name: string): Table => root.openDB<Buffer, Buffer>({ ...form, name });
   return {
     root,
@@ -34,6 +36,8 @@ export function openTables(directory: string): Tables {
     catalog: table("catalog"),
     cleared: table("cleared"),
     unmade: table("unmade"),
+    values: table("values"),
+    unused: table("unused"),
     meta: table("meta"),
   };
 }

@@ -1,7 +1,8 @@
 /** Reads of old versions of rows in LMDB (lmdb-row-versions.ts), each in a transaction of its caller's. */
 import { ByteReader } from "../base/bytes.js";
 import type { Seq, SpaceId } from "../base/ids.js";
-import { placeOf, rowKey, spaceBytes, spaceKey, splitValue, untilOf, versionKey } from "./lmdb-layout.js";
+import { nameOfValue, referencesOf, type ValueName } from "../base/large-values.js";
+import { placeOf, rowKey, type Stored, spaceBytes, spaceKey, splitValue, untilOf, versionKey } from "./lmdb-layout.js";
 import type { ReadTransaction, Table } from "./lmdb-tables.js";
 import { imageBytesMax, imagesLookedAtMax, imagesSince, type KeptVersions, noVersions, type RowVersion, type StoredImage } from "./row-versions.js";
 
@@ -23,12 +24,12 @@ export class LmdbVersionReads {
     range: { readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null },
     since: Seq,
     position: Seq,
-    rows: readonly { readonly key: Buffer; readonly seq: Seq }[],
+    rows: readonly (Stored & { readonly key: Buffer })[],
   ): { readonly images: readonly StoredImage[]; readonly imagesFrom: Seq } {
     const kept = readKept(this.#meta, transaction);
     const imagesFrom = Math.max(since, kept.floor) as Seq;
     if (imagesFrom >= position) return { images: [], imagesFrom };
-    const versions = kept.count === 0 ? [] : this.#versionsOf(transaction, range, imagesFrom);
+    const versions = kept.count === 0 ? [] : this.#versionsOf(transaction, range, imagesFrom, rows);
     return versions === null ? { images: [], imagesFrom: position } : { images: imagesSince(imagesFrom, rows, versions), imagesFrom };
   }
 
@@ -37,12 +38,12 @@ export class LmdbVersionReads {
     return seq >= readKept(this.#meta, transaction).floor;
   }
 
-  /** The row that was at `place` at `asOf`, where another, or none, is there now; null: none was. */
-  at(transaction: ReadTransaction, place: Buffer, asOf: Seq): Buffer | null {
+  /** What was at `place` at `asOf`, where another, or none, is there now; null: nothing was. */
+  at(transaction: ReadTransaction, place: Buffer, asOf: Seq): Stored | null {
     for (const { key, value } of this.#table.getRange({ start: versionKey(place, (asOf + 1) as Seq), limit: 1, transaction })) {
       if (placeOf(key).compare(place) !== 0) return null;
-      const { seq, row } = splitValue(value);
-      return seq <= asOf ? row : null;
+      const stored = splitValue(value);
+      return stored.seq <= asOf ? stored : null;
     }
     return null;
   }
@@ -66,8 +67,11 @@ export class LmdbVersionReads {
     transaction: ReadTransaction,
     { space, low, high }: { readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null },
     since: Seq,
+    rows: readonly Stored[],
   ): RowVersion[] | null {
     const versions: RowVersion[] = [];
+    // Large values that several versions share, or that a row has too, are fetched once.
+    const weighed = new Set<ValueName>();
     let bytes = 0;
     let count = 0;
     // A bound may begin with a row's key, whose versions then lie beyond it.
@@ -77,9 +81,17 @@ export class LmdbVersionReads {
       if (++count > imagesLookedAtMax) return null;
       const until = untilOf(stored);
       if (until <= since || key.compare(low) < 0) continue;
+      const version = splitValue(value);
       bytes += stored.length + value.length;
+      if (version.refers) {
+        if (weighed.size === 0) for (const row of rows) if (row.refers) for (const { hash } of referencesOf(row.row)) weighed.add(nameOfValue(hash));
+        for (const { hash, byteCount } of referencesOf(version.row)) {
+          if (!weighed.has(nameOfValue(hash))) bytes += byteCount;
+          weighed.add(nameOfValue(hash));
+        }
+      }
       if (bytes > imageBytesMax) return null;
-      versions.push({ key, until, ...splitValue(value) });
+      versions.push({ key, until, seq: version.seq, row: version.row });
     }
     return versions;
   }

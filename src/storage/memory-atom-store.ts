@@ -7,12 +7,26 @@
 import { MalformedBytesError } from "../base/bytes.js";
 import { genesisHash } from "../base/chain-hash.js";
 import { assert, DatabaseError, unreachable } from "../base/errors.js";
-import { noSeq, noTerm, type Seq, type SpaceId } from "../base/ids.js";
+import { largeValueSpace, noSeq, noTerm, type Seq, type SpaceId } from "../base/ids.js";
+import { nameOfValue, referencesOf, rowWeight, type ValueName } from "../base/large-values.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { RowIndex } from "../base/row-index.js";
-import type { AtomStore, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRow, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { referredBytes, valueHashBytes } from "../base/values.js";
+import type {
+  AtomStore,
+  KeptValues,
+  PastRows,
+  StoreBatch,
+  StoreChange,
+  StoredCuts,
+  StoredRow,
+  StoredRows,
+  StoreInstall,
+  StoreTransfer,
+} from "./atom-store.js";
 import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import { MemoryLargeValues } from "./memory-large-values.js";
 import { imageBytesMax, imagesSince, type KeptVersions, noVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
 import { SortedMap } from "./sorted-map.js";
 import { createPieceCutter } from "./store-pieces.js";
@@ -35,6 +49,12 @@ export const memoryTransferCountMax = 4;
 interface Value {
   readonly seq: Seq;
   readonly row: Buffer;
+  /** It is a row that refers to large values. */
+  readonly refers: boolean;
+}
+
+interface OldValue extends RowVersion {
+  readonly refers: boolean;
 }
 
 /** Takes back one batch. */
@@ -50,8 +70,9 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   readonly #schedule: MemoryAtomStoreOptions["schedule"] | null;
   #spaces = new Map<SpaceId, SortedMap<Value>>();
   /** Of each key, oldest first. */
-  #versions = new Map<SpaceId, SortedMap<readonly RowVersion[]>>();
+  #versions = new Map<SpaceId, SortedMap<readonly OldValue[]>>();
   #kept: KeptVersions = noVersions;
+  #values = new MemoryLargeValues();
   readonly #versionBytesMax: number;
   #catalog = new Map<string, Buffer>();
   #position = origin;
@@ -81,6 +102,10 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     return this.#kept;
   }
 
+  get values(): KeptValues {
+    return this.#values.kept;
+  }
+
   async apply(batch: StoreBatch): Promise<void> {
     assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
     const kept = this.#kept;
@@ -92,6 +117,9 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     const isTooMuch = this.#kept.bytes > this.#versionBytesMax;
     this.#sweep(isTooMuch ? (Math.max(batch.mark, this.#position.seq) as Seq) : batch.mark, undo);
     for (const change of batch.changes) this.#change(change, undo);
+    const counted = this.#values.finish((key, chunk) => this.#setChunk(key, chunk, undo));
+    undo.push(counted.undo);
+    this.#kept = { ...this.#kept, bytes: this.#kept.bytes + counted.keptForVersions };
     for (const [name, record] of batch.catalog) this.#setCatalog(name, record, undo);
     const before = this.#position;
     this.#position = batch.position;
@@ -107,11 +135,11 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   }
 
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows {
-    const rows: (StoredRow & { readonly key: Buffer; readonly seq: Seq })[] = [];
+    const rows: (Value & { readonly key: Buffer })[] = [];
     let byteCount = 0;
     let next: Buffer | null = null;
     for (const [key, value] of this.#range(space, low, high)) {
-      byteCount += key.length + value.row.length;
+      byteCount += key.length + weightOf(value);
       if (rows.length > 0 && byteCount > bytesMax) {
         next = key;
         break;
@@ -125,18 +153,18 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     if (asOf > this.#position.seq) return null;
     if (asOf < this.#kept.floor) return "gone";
     const bounds = [asBuffer(low), high === null ? null : asBuffer(high)] as const;
-    const past = new SortedMap<Buffer>();
+    const past = new SortedMap<{ readonly row: Uint8Array; readonly refers: boolean }>();
     for (const [key, versions] of this.#versions.get(space)?.range(...bounds) ?? []) {
       const version = versions.find(({ until }) => until > asOf);
-      if (version !== undefined && version.seq <= asOf) past.set(key, asBuffer(version.row));
+      if (version !== undefined && version.seq <= asOf) past.set(key, version);
     }
-    for (const [key, { seq, row }] of this.#range(space, low, high)) if (seq <= asOf) past.set(key, row);
+    for (const [key, value] of this.#range(space, low, high)) if (value.seq <= asOf) past.set(key, value);
     const rows: StoredRow[] = [];
     let byteCount = 0;
-    for (const [key, row] of past.range(...bounds)) {
-      byteCount += key.length + row.length;
+    for (const [key, value] of past.range(...bounds)) {
+      byteCount += key.length + weightOf(value);
       if (rows.length > 0 && byteCount > bytesMax) return { rows, next: key };
-      rows.push({ key, row });
+      rows.push({ key, row: value.row });
     }
     return { rows, next: null };
   }
@@ -146,14 +174,22 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     space: SpaceId,
     low: Uint8Array,
     high: Uint8Array | null,
-    rows: readonly { readonly key: Buffer; readonly seq: Seq }[],
+    rows: readonly (Value & { readonly key: Buffer })[],
   ): Pick<StoredRows, "images" | "imagesFrom"> {
     const { seq } = this.#position;
     if (since === undefined) return { images: [], imagesFrom: seq };
     const imagesFrom = Math.max(since, this.#kept.floor) as Seq;
     const range = this.#versions.get(space)?.range(asBuffer(low), high === null ? null : asBuffer(high)) ?? [];
     const versions = [...range].flatMap(([, some]) => some.filter(({ until }) => until > imagesFrom));
-    const bytes = versions.reduce((sum, { key, row }) => sum + key.length + row.length, 0);
+    const shared = new Set(rows.flatMap(namesIn));
+    let bytes = 0;
+    for (const version of versions) {
+      bytes += version.key.length + version.row.length;
+      for (const { hash, byteCount } of version.refers ? referencesOf(version.row) : []) {
+        if (!shared.has(nameOfValue(hash))) bytes += byteCount;
+        shared.add(nameOfValue(hash));
+      }
+    }
     if (bytes > imageBytesMax) return { images: [], imagesFrom: seq };
     return { images: imagesSince(imagesFrom, rows, versions), imagesFrom };
   }
@@ -164,7 +200,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
 
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     const cutter = createPieceCutter(pieceBytes);
-    for (const [key, value] of this.#range(space, low, high)) if (!cutter.add(key, value.row.length)) break;
+    for (const [key, value] of this.#range(space, low, high)) if (!cutter.add(key, weightOf(value))) break;
     return cutter.finish();
   }
 
@@ -189,10 +225,11 @@ class MemoryAtomStoreState implements MemoryAtomStore {
         for (const item of decodePart(part)) {
           if (item.kind === "catalog") this.#catalog.set(item.name, Buffer.from(item.bytes));
           else if (item.key.length === 0) unmade.push(decodeUnmadeIndex(item.space, item.row));
-          else this.#space(item.space).set(Buffer.from(item.key), { seq: item.seq, row: Buffer.from(item.row) });
+          else this.#space(item.space).set(Buffer.from(item.key), { seq: item.seq, row: Buffer.from(item.row), refers: item.refers });
         }
       },
       finish: async (position) => {
+        this.#countValues();
         for (const { table, index } of unmade) this.#makeIndex(table, index, []);
         this.#position = position;
         this.#flushedSeq = position.seq;
@@ -229,6 +266,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     this.#spaces = new Map();
     this.#versions = new Map();
     this.#kept = noVersions;
+    this.#values = new MemoryLargeValues();
     this.#catalog = new Map();
     this.#unflushed = [];
     this.#isFlushing = false;
@@ -260,18 +298,23 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   }
 
   #change(change: StoreChange, undo: Undo[]): void {
-    const { space, seq } = change;
+    const { space } = change;
     switch (change.kind) {
+      case "value":
+        this.#values.put(change.hash, change.bytes);
+        break;
       case "put":
       case "delete": {
+        const { seq } = change;
         const row = change.kind === "put" ? Buffer.from(change.row) : null;
-        for (const one of entryChanges(change.indexes ?? [], change.key, this.readRow(space, change.key), row))
-          this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key) } : null, seq, undo);
-        this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row }, seq, undo);
+        for (const one of entryChanges(change.indexes ?? [], change.key, this.readRow(space, change.key), row, this.#values.find))
+          this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key), refers: false } : null, seq, undo);
+        this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row, refers: referredBytes(row) > 0 }, seq, undo);
         break;
       }
       case "clear": {
         const rows = this.#space(space);
+        for (const [, { row, refers }] of rows.range(Buffer.alloc(0), null)) if (refers) this.#values.refer(row, -1, 0);
         undo.push(() => this.#spaces.set(space, rows));
         this.#spaces.delete(space);
         break;
@@ -287,14 +330,17 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   #set(id: SpaceId, key: Buffer, value: Value | null, until: Seq, undo: Undo[]): void {
     const space = this.#space(id);
     const before = space.get(key);
-    if (before !== undefined && before.seq !== until) this.#keep(id, { key, until, ...before }, undo);
+    const isKept = before !== undefined && before.seq !== until;
+    if (isKept) this.#keep(id, { key, until, ...before }, undo);
+    if (before?.refers === true) this.#values.refer(before.row, -1, isKept ? 1 : 0);
+    if (value?.refers === true) this.#values.refer(value.row, 1, 0);
     undo.push(restore(space, key));
     if (value === null) space.delete(key);
     else space.set(key, value);
   }
 
-  #keep(id: SpaceId, version: RowVersion, undo: Undo[]): void {
-    const versions = this.#versions.get(id) ?? new SortedMap<readonly RowVersion[]>();
+  #keep(id: SpaceId, version: OldValue, undo: Undo[]): void {
+    const versions = this.#versions.get(id) ?? new SortedMap<readonly OldValue[]>();
     this.#versions.set(id, versions);
     const key = asBuffer(version.key);
     undo.push(restore(versions, key));
@@ -314,7 +360,11 @@ class MemoryAtomStoreState implements MemoryAtomStore {
         if (left.length === 0) versions.delete(key);
         else versions.set(key, left);
         count -= some.length - left.length;
-        for (const { until, row } of some) if (until <= mark) bytes -= key.length + row.length;
+        for (const { until, row, refers } of some) {
+          if (until > mark) continue;
+          bytes -= key.length + row.length;
+          if (refers) this.#values.refer(row, 0, -1);
+        }
       }
     }
     const before = this.#kept;
@@ -324,7 +374,31 @@ class MemoryAtomStoreState implements MemoryAtomStore {
 
   #makeIndex(table: SpaceId, index: RowIndex, undo: Undo[]): void {
     for (const [key, { seq, row }] of [...this.#range(table, Buffer.alloc(0), null)])
-      for (const one of entryChanges([index], key, null, row)) this.#set(one.space, one.key, { seq, row: key }, seq, undo);
+      for (const one of entryChanges([index], key, null, row, this.#values.find))
+        this.#set(one.space, one.key, { seq, row: key, refers: false }, seq, undo);
+  }
+
+  #setChunk(key: Buffer, chunk: Buffer | null, undo: Undo[]): void {
+    const chunks = this.#space(largeValueSpace);
+    undo.push(restore(chunks, key));
+    if (chunk === null) chunks.delete(key);
+    else chunks.set(key, { seq: noSeq, row: chunk, refers: false });
+  }
+
+  /** Of what a transfer has brought. */
+  #countValues(): void {
+    const values = new Map<string, { readonly hash: Buffer; readonly chunks: Buffer[] }>();
+    for (const [key, { row }] of this.#range(largeValueSpace, Buffer.alloc(0), null)) {
+      const hash = key.subarray(0, valueHashBytes);
+      const value = values.get(nameOfValue(hash)) ?? { hash, chunks: [] };
+      values.set(nameOfValue(hash), value);
+      value.chunks.push(row);
+    }
+    this.#spaces.delete(largeValueSpace);
+    for (const { hash, chunks } of values.values()) this.#values.put(hash, Buffer.concat(chunks));
+    for (const rows of this.#spaces.values())
+      for (const [, { row, refers }] of rows.range(Buffer.alloc(0), null)) if (refers) this.#values.refer(row, 1, 0);
+    this.#values.finish((key, chunk) => this.#setChunk(key, chunk, []));
   }
 
   #setCatalog(name: string, record: Uint8Array | null, undo: Undo[]): void {
@@ -354,7 +428,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     const items: TransferItem[] = [];
     for (const [name, bytes] of [...this.#catalog].sort(([left], [right]) => (left < right ? -1 : 1))) items.push({ kind: "catalog", name, bytes });
     for (const [space, rows] of [...this.#spaces].sort(([left], [right]) => left - right)) {
-      for (const [key, value] of rows.range(Buffer.alloc(0), null)) items.push({ kind: "row", space, key, seq: value.seq, row: value.row });
+      for (const [key, value] of rows.range(Buffer.alloc(0), null)) items.push({ kind: "row", space, key, ...value });
     }
     return items;
   }
@@ -384,6 +458,14 @@ function memoryTransfer(position: LogPosition, items: readonly TransferItem[], o
 
 function itemBytes(item: TransferItem): number {
   return item.kind === "catalog" ? item.name.length + item.bytes.length : item.key.length + item.row.length;
+}
+
+function weightOf({ row, refers }: { readonly row: Uint8Array; readonly refers: boolean }): number {
+  return refers ? rowWeight(row) : row.length;
+}
+
+function namesIn({ row, refers }: Value): ValueName[] {
+  return refers ? referencesOf(row).map(({ hash }) => nameOfValue(hash)) : [];
 }
 
 function restore<V>(space: SortedMap<V>, key: Buffer): Undo {

@@ -9,21 +9,36 @@ import { crc32 } from "./checksum.js";
 
 export type TransferItem =
   | { readonly kind: "catalog"; readonly name: string; readonly bytes: Uint8Array }
-  | { readonly kind: "row"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq; readonly row: Uint8Array };
+  /** `refers`: it is a row that refers to large values. */
+  | {
+      readonly kind: "row";
+      readonly space: SpaceId;
+      readonly key: Uint8Array;
+      readonly seq: Seq;
+      readonly row: Uint8Array;
+      readonly refers: boolean;
+    };
 
 /** Raised with every change of these bytes. */
-export const transferVersion = 1;
+export const transferVersion = 2;
 
 const checkBytes = 4;
 const catalogTag = 0;
 const rowTag = 1;
+const referringRowTag = 2;
 
 export function encodePart(items: readonly TransferItem[]): Buffer {
   const writer = new ByteWriter(64 * 1024);
   writer.varint(transferVersion).varint(items.length);
   for (const item of items) {
     if (item.kind === "catalog") writer.u8(catalogTag).text(item.name).bytes(item.bytes);
-    else writer.u8(rowTag).varint(item.space).varint(item.seq).bytes(item.key).bytes(item.row);
+    else
+      writer
+        .u8(item.refers ? referringRowTag : rowTag)
+        .varint(item.space)
+        .varint(item.seq)
+        .bytes(item.key)
+        .bytes(item.row);
   }
   const content = writer.finish();
   const part = Buffer.allocUnsafe(content.length + checkBytes);
@@ -49,8 +64,9 @@ export function decodePart(part: Uint8Array): TransferItem[] {
 function readItem(reader: ByteReader): TransferItem {
   const tag = reader.u8();
   if (tag === catalogTag) return { kind: "catalog", name: reader.text(), bytes: reader.bytes() };
-  if (tag !== rowTag) throw new MalformedBytesError(`transfer item ${tag}`);
-  return { kind: "row", space: reader.varint() as SpaceId, seq: reader.varint() as Seq, key: reader.bytes(), row: reader.bytes() };
+  if (tag !== rowTag && tag !== referringRowTag) throw new MalformedBytesError(`transfer item ${tag}`);
+  const refers = tag === referringRowTag;
+  return { kind: "row", space: reader.varint() as SpaceId, seq: reader.varint() as Seq, key: reader.bytes(), row: reader.bytes(), refers };
 }
 
 /** A transfer's place, as text: "" begins. */

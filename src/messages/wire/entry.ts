@@ -7,7 +7,9 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from "../../base/bytes.js";
 import { unreachable } from "../../base/errors.js";
 import type { AtomId, Endpoint, EngineId, EngineKind, NodeId, Nonce, ProposalSeq, Seq, SpaceId } from "../../base/ids.js";
+import type { LargeValue } from "../../base/large-values.js";
 import { type IndexedColumn, readIndexedColumns, writeIndexedColumns } from "../../base/row-index.js";
+import { valueHashBytes } from "../../base/values.js";
 
 export type Entry = NoopEntry | BootEntry | LeaveEntry | VotersEntry | RefusedEntry | ProposalEntry | DemoteEntry | MarkEntry;
 
@@ -127,6 +129,8 @@ export interface RowsPart {
   readonly kind: "rows";
   readonly table: SpaceId;
   readonly rows: readonly RowChange[];
+  /** Large values that the rows refer to, but for those that a row had before it was changed (base/large-values.ts). Left out: none. */
+  readonly values?: readonly LargeValue[];
 }
 
 /** One row's change: the full new row, or its deletion. */
@@ -134,7 +138,7 @@ export interface RowChange {
   readonly key: Uint8Array;
   /** null: the row is deleted. */
   readonly row: Uint8Array | null;
-  /** Encoded size of the row that this replaces or deletes; 0 where there was none. Keeps atoms' sizes without reading. */
+  /** What the row that this replaces or deletes weighed (base/large-values.ts); 0 where there was none. Keeps atoms' sizes without reading. */
   readonly oldBytes: number;
   /** Keys that enter or leave unique indexes by this change. */
   readonly indexKeys: readonly SpaceKey[];
@@ -283,7 +287,7 @@ export interface PinBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 17;
+export const formatVersion = 18;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
@@ -401,7 +405,9 @@ function writeBody(writer: ByteWriter, body: ProposalBody): void {
 
 function writePart(writer: ByteWriter, part: Part): void {
   if (part.kind === "rows") {
-    writer.u8(0).varint(part.table);
+    const { values = [] } = part;
+    writer.u8(values.length === 0 ? 0 : 2).varint(part.table);
+    if (values.length > 0) writeList(writer, values, ({ hash, bytes }) => writer.raw(hash).bytes(bytes));
     writeList(writer, part.rows, (change) => {
       writer.bytes(change.key).varint(change.row === null ? 0 : change.row.length + 1);
       if (change.row !== null) writer.raw(change.row);
@@ -557,11 +563,12 @@ function readGroup(reader: ByteReader): TransactionBody {
     for (let count = reader.count(2); count > 0; count--) exists.push(readSpaceKey(reader));
     for (let count = reader.count(2); count > 0; count--) {
       const part = readPart(reader);
-      if (part.kind === "rows" && part.table === last?.table) {
+      const isPlain = part.kind === "rows" && part.values === undefined;
+      if (isPlain && part.table === last?.table) {
         for (const change of part.rows) last.rows.push(change);
         continue;
       }
-      last = part.kind === "rows" ? { table: part.table, rows: [...part.rows] } : null;
+      last = isPlain ? { table: part.table, rows: [...part.rows] } : null;
       parts.push(last === null ? part : { kind: "rows", ...last });
     }
   }
@@ -571,6 +578,11 @@ function readGroup(reader: ByteReader): TransactionBody {
 function readPart(reader: ByteReader): Part {
   const tag = reader.u8();
   if (tag === 0) return { kind: "rows", table: reader.varint() as SpaceId, rows: reader.list(readRowChange, 4) };
+  if (tag === 2) {
+    const table = reader.varint() as SpaceId;
+    const values = reader.list((r) => ({ hash: r.raw(valueHashBytes), bytes: r.bytes() }), valueHashBytes + 1);
+    return { kind: "rows", table, values, rows: reader.list(readRowChange, 4) };
+  }
   if (tag !== 1) throw new MalformedBytesError(`part ${tag}`);
   return {
     kind: "ddl",
