@@ -2,10 +2,11 @@
 import { PermissionTable } from "../../src/atoms/permission-table.js";
 import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
-import { type EngineId, type Life, type ProposalSeq, type Seq, type SpaceId, schemaSpace, type Term } from "../../src/base/ids.js";
+import { type EngineId, type Life, largeValueSpace, type ProposalSeq, type Seq, type SpaceId, schemaSpace, type Term } from "../../src/base/ids.js";
 import type { BinaryRange } from "../../src/base/key-ranges.js";
+import { chunkKeys, type LargeValue, referencesOf } from "../../src/base/large-values.js";
 import { type IndexedColumn, indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
-import type { SqlValue } from "../../src/base/values.js";
+import type { FindValue, SqlValue } from "../../src/base/values.js";
 import { foldName, indexesOf, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
 import { isOvertaken } from "../../src/engines/conflict-text.js";
 import { decodeEntry, encodeProposal, type SchemaObject, type TransactionBody } from "../../src/messages/wire/entry.js";
@@ -91,6 +92,7 @@ export class Cluster {
   /** Of other engines' stores. */
   chunksRead = 0;
   imagesRead = 0;
+  valuesPulled = 0;
   /** A chunk has been read. */
   beforeInstall: () => void = () => {};
   /** Of those that were pulled, those that were not here yet; and how many they would have been, were tables always pulled whole. */
@@ -273,13 +275,33 @@ export class Cluster {
         // As the engine knows it when it installs the chunk.
         const changed = this.#changedWithin(space, at.toString("latin1"), (chunk.next ?? end)?.toString("latin1") ?? null);
         const knownFrom = Math.min(changed > chunk.seq ? chunk.seq : changed, chunk.imagesFrom ?? chunk.seq) as Seq;
-        const outcome = engine.store.install(space, at, chunk.next ?? end, chunk.seq, chunk.rows, knownFrom, chunk.images);
+        const values = this.#valuesOf([...chunk.rows, ...(chunk.images ?? [])]);
+        const outcome = engine.store.install(space, at, chunk.next ?? end, chunk.seq, chunk.rows, knownFrom, chunk.images, values);
         if (outcome !== "held") throw new Error(`install: ${outcome}`);
         this.rowsPulled += chunk.rows.length;
         at = chunk.next;
       }
     }
   }
+
+  /** As the Archive has them. */
+  #valuesOf(rows: readonly { readonly row: Uint8Array | null }[]): LargeValue[] {
+    return rows.flatMap(({ row }) =>
+      (row === null ? [] : referencesOf(row)).map((reference) => {
+        const bytes = this.find(reference);
+        if (bytes === undefined) throw new Error("the Archive does not have a large value");
+        this.valuesPulled++;
+        return { hash: Buffer.from(reference.hash), bytes };
+      }),
+    );
+  }
+
+  readonly find: FindValue = ({ hash, byteCount }) => {
+    const { low, high } = chunkKeys(hash);
+    const chunks = this.archive.readRows(largeValueSpace, low, high, Number.MAX_SAFE_INTEGER)?.rows.map(({ row }) => row) ?? [];
+    const bytes = Buffer.concat(chunks);
+    return bytes.length === byteCount ? bytes : undefined;
+  };
 
   /** null: no transaction is open there that could read what was before. */
   #past(engine: Engine, space: SpaceId, at: Buffer, end: Buffer | null, bytesMax: number): StoredRows | null {
@@ -330,7 +352,7 @@ export class Cluster {
   entriesOf(index: SpaceId, table: SpaceId): PulledRow[] {
     const columns = this.#columnsOf(index);
     return this.rowsOf(table).flatMap(({ key, row }) => {
-      const entry = indexEntryKey(columns, key, row);
+      const entry = indexEntryKey(columns, key, row, this.find);
       return entry === null ? [] : [{ key: entry, row: key }];
     });
   }
@@ -398,6 +420,7 @@ export class Cluster {
     }
     for (const part of parts) {
       if (part.kind !== "rows") continue;
+      for (const { hash, bytes } of part.values ?? []) changes.push({ kind: "value", space: largeValueSpace, hash, bytes });
       const common = { space: part.table, seq, indexes: this.#indexes.get(part.table) ?? [] };
       for (const { key, row, oldBytes } of part.rows)
         changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });

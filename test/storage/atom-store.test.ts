@@ -6,6 +6,7 @@ import { seededRandom } from "../../src/base/random.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, table } from "./atom-store-conformance.js";
+import { largeValuesConformance } from "./large-values-conformance.js";
 import { rowVersionsConformance } from "./row-versions-conformance.js";
 
 function inLmdb(bytesMax?: number): AtomStoreUnderTest {
@@ -22,6 +23,8 @@ atomStoreConformance("atom store in LMDB", () => inLmdb());
 atomStoreConformance("atom store in memory", () => inMemory());
 rowVersionsConformance("atom store in LMDB", inLmdb);
 rowVersionsConformance("atom store in memory", inMemory);
+largeValuesConformance("atom store in LMDB", inLmdb);
+largeValuesConformance("atom store in memory", inMemory);
 
 describe("atom store in LMDB: crashes", () => {
   test("an image taken between batches opens at one position, with exactly its rows; an unfinished install opens empty", async () => {
