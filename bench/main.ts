@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { killAll } from "./child-processes.js";
 import { type Cluster, type ClusterKind, cacheCount, startCluster } from "./cluster.js";
 import { readProfiles, type ThreadProfile } from "./cpu-profile.js";
+import { type CurveRun, curveText, measureCurve } from "./curve.js";
 import { type EvictionRun, measureEviction } from "./eviction.js";
 import { type FailoverRun, measureFailover } from "./failover.js";
 import type { Work } from "./load-messages.js";
@@ -136,6 +137,7 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
     report.eviction.push(await measureEviction({ rows, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
   }
   if (only.includes("pulls")) report.pulls.push(await measurePulls(options.rows, quick ? 1 : pullRuns, note));
+  if (only.includes("curve")) report.curve.push(await measureCurve({ rows: options.rows, minutes: options.minutes }, note));
   if (!options.peers) return;
   for (const name of peerNames) {
     note(`${name}: starting`);
@@ -149,10 +151,11 @@ interface Report {
   readonly failover: FailoverRun[];
   readonly eviction: EvictionRun[];
   readonly pulls: PullRun[];
+  readonly curve: CurveRun[];
   readonly peers: PeerResult[];
 }
 
-function sayReport({ systems, failover, eviction, pulls, peers }: Report): void {
+function sayReport({ systems, failover, eviction, pulls, curve, peers }: Report): void {
   if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
   for (const { title, runs } of [...systems, ...peers]) {
     const run = runs.find((one) => one.work === cpuItem.work && one.inFlight === cpuItem.inFlight);
@@ -162,6 +165,7 @@ function sayReport({ systems, failover, eviction, pulls, peers }: Report): void 
     say(`Longest time between two successful writes around a kill, 8 writers on each writing Cache:\n${failoverTable(failover)}\n`);
   for (const run of eviction) say(`${evictionText(run)}\n`);
   for (const run of pulls) say(`${pullsText(run)}\n`);
+  for (const run of curve) say(`${curveText(run)}\n`);
   if (peers.length > 0) for (const ours of systems) say(`${ratioTable(ours, peers)}\n`);
   for (const { title, version } of peers) say(`${title}: ${version}`);
 }
@@ -170,7 +174,7 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = parseOptions(args);
   const machine = describeMachine(args);
-  const report: Report = { systems: [], failover: [], eviction: [], pulls: [], peers: [] };
+  const report: Report = { systems: [], failover: [], eviction: [], pulls: [], curve: [], peers: [] };
   let profiled: Profiled | null = null;
   if (options.profile) {
     profiled = await profile(options);

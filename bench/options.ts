@@ -16,10 +16,14 @@ export interface BenchOptions {
   /** Of the large table of eviction and pulls, and the memory of the Cache that reads it in the former. */
   readonly rows: number;
   readonly memoryBytes: number;
+  /** Of updates, in the section curve. */
+  readonly minutes: number;
 }
 
-export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls"] as const;
+export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls", "curve"] as const;
 export type Section = (typeof sections)[number];
+/** Those that take long and answer a question of their own: only where they are named. */
+const named: readonly Section[] = ["curve"];
 
 interface Given {
   readonly seconds?: number;
@@ -31,6 +35,7 @@ interface Given {
   readonly only?: Section[];
   readonly rows?: number;
   readonly memory?: number;
+  readonly minutes?: number;
 }
 
 export function parseOptions(args: readonly string[]): BenchOptions {
@@ -43,8 +48,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
     .option("--json <file>", "write everything to a file")
     .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
-    .option("--rows <n>", "of the table of the sections eviction and pulls, 200 bytes each", rowCount)
+    .option("--rows <n>", "of the table of the sections eviction, pulls and curve, 200 bytes each", rowCount)
     .option("--memory <size>", "of the Cache that reads it in the section eviction (default: a quarter of the table)", parseMemory)
+    .option("--minutes <n>", "of updates in the section curve, which runs only where it is named (default: 60)", minuteCount)
     .allowExcessArguments(false)
     .parse([...args], { from: "user" });
   const given = command.opts<Given>();
@@ -58,13 +64,20 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     peers: given.peers,
     profile: given.profile,
     json: given.json ?? null,
-    only: given.only ?? sections,
+    only: given.only ?? sections.filter((one) => !named.includes(one)),
+    minutes: given.minutes ?? 60,
   };
 }
 
 function positive(text: string): number {
   const value = Number(text);
   if (!(value > 0 && value <= 3600)) throw new InvalidArgumentError("a number of seconds, up to 3600");
+  return value;
+}
+
+function minuteCount(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 24 * 60)) throw new InvalidArgumentError("a number of minutes, up to a day");
   return value;
 }
 

@@ -9,6 +9,8 @@ import { openPoster } from "./clients/http-post.js";
 
 export interface WideTable {
   readonly archives: readonly EngineChild[];
+  /** Of these Archives, in their order. */
+  readonly folders: readonly string[];
   /** As its atoms' records count: keys and rows. */
   readonly tableBytes: number;
   readonly atoms: number;
@@ -51,16 +53,15 @@ export async function withWideTable<T>(
   const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args]);
   try {
     const archives: EngineChild[] = [];
-    for (const index of [1, 2, 3])
-      archives.push(
-        await start(`archive ${index}`, ["archive", "--data", join(directory, `archive-${index}`), ...(index === 1 ? ["--create"] : [])]),
-      );
+    const folders = [1, 2, 3].map((index) => join(directory, `archive-${index}`));
+    for (const [index, folder] of folders.entries())
+      archives.push(await start(`archive ${index + 1}`, ["archive", "--data", folder, ...(index === 0 ? ["--create"] : [])]));
     const filler = await startCache();
     note(`${name}: filling ${filling.rows} rows`);
     await fill(urlOf(filler), filling);
     const { bytes: tableBytes, atoms } = await settled(urlOf(filler));
     await filler.end();
-    return await use({ archives, tableBytes, atoms, startCache });
+    return await use({ archives, folders, tableBytes, atoms, startCache });
   } finally {
     await Promise.all(children.map((child) => child.kill()));
     process.removeListener("exit", removeDirectory);
