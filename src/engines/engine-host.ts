@@ -46,8 +46,9 @@ const tickMs = 20;
 /** While something is due sooner: the repair of a gap, an election, a unit that rests. */
 const hastyTickMs = 5;
 const probeTimeoutMs = 250;
-/** Entries that the journal keeps behind what the store has flushed, for engines that catch up. */
+/** What the journal keeps behind what the store has flushed, for engines that catch up: so many entries, and no more than so many bytes. */
 const journalKeptEntries = 200_000;
+const journalKeptBytes = 1024 ** 3;
 const journalTrimMs = 10_000;
 const versionLookMs = 1000;
 
@@ -309,7 +310,7 @@ export class EngineHost {
   #trimJournal(): void {
     const { store, journal } = this.#ports;
     if (store === null || journal === null) return;
-    const through = store.flushedSeq - journalKeptEntries;
+    const through = Math.min(store.flushedSeq, Math.max(store.flushedSeq - journalKeptEntries, journal.seqBefore(journalKeptBytes)));
     if (through > journal.base.seq) journal.removeThrough(through as Seq).catch((error: unknown) => this.#fail(error));
   }
 }

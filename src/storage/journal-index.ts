@@ -95,6 +95,17 @@ export class JournalIndex {
     return indexes;
   }
 
+  /** The last seq of the newest run that does not fit in `bytes` together with all that follow it; 0: all fit. */
+  seqBefore(bytes: number): number {
+    let rest = bytes;
+    for (let at = this.#runs.length - 1; at >= 0; at--) {
+      const { marks, endBytes, lastSeq } = this.#runs[at] as Run;
+      rest -= endBytes - (marks[0]?.offsetBytes ?? endBytes);
+      if (rest < 0) return lastSeq;
+    }
+    return 0;
+  }
+
   /** The segment is gone; returns the position that the journal now begins after. */
   remove(segmentIndex: number): LogPosition {
     this.#segments.delete(segmentIndex);

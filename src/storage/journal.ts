@@ -28,6 +28,8 @@ export interface Journal {
   append(append: JournalAppend): void;
   /** Appended entries, durable or not, from `from` on, at most `bytesMax` (at least one entry). "gone": `from` ≤ base.seq. Empty: beyond the end. */
   read(from: Seq, bytesMax: number): Promise<readonly LogEntry[] | "gone">;
+  /** A place such that what lies after it is about `bytes` of journal at most; 0: all of it is no more than that. Segments are the unit. */
+  seqBefore(bytes: number): Seq;
   /** Removes whole segments all of whose entries are ≤ seq; never the last one. */
   removeThrough(seq: Seq): Promise<void>;
   /** Forgets everything and begins anew after `base` (a snapshot was installed). Durable when resolved. */

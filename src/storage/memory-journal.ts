@@ -5,7 +5,7 @@
  */
 
 import { assert } from "../base/errors.js";
-import type { Seq } from "../base/ids.js";
+import { noSeq, type Seq } from "../base/ids.js";
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { Random } from "../base/random.js";
 import type { Journal, JournalAppend, JournalHandlers, RecoveredJournal } from "./journal.js";
@@ -116,6 +116,15 @@ class MemoryJournalState implements MemoryJournal {
       entries.push(entry);
     }
     return entries;
+  }
+
+  seqBefore(bytes: number): Seq {
+    let rest = bytes;
+    for (const entry of this.#entries.toReversed()) {
+      rest -= entry.bytes.length;
+      if (rest < 0) return entry.seq;
+    }
+    return noSeq;
   }
 
   async removeThrough(seq: Seq): Promise<void> {

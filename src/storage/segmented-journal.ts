@@ -173,6 +173,10 @@ export class SegmentedJournal implements Journal {
     return entries;
   }
 
+  seqBefore(bytes: number): Seq {
+    return this.#index.seqBefore(bytes) as Seq;
+  }
+
   removeThrough(seq: Seq): Promise<void> {
     const removed = this.#removing.then(() => this.#removeSegments(seq));
     this.#removing = removed.catch(() => {});

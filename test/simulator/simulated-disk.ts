@@ -167,6 +167,7 @@ export class SimulatedDisk {
         if (acksBeforeSync) this.#clock?.soon(() => handlers.onDurable(last));
       },
       read: (from, bytesMax) => inner.read(from, bytesMax),
+      seqBefore: (bytes) => inner.seqBefore(bytes),
       removeThrough: (seq) => inner.removeThrough(seq),
       reset: async (base) => {
         this.#hashes.clear();

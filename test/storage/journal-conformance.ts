@@ -155,6 +155,26 @@ export function journalConformance(name: string, make: () => JournalUnderTest): 
       await recovered.journal.close();
     });
 
+    test("what it keeps can be counted in bytes", async () => {
+      const journal = await begin();
+      const entries = entriesAfter(origin, 300);
+      for (const entry of entries) {
+        journal.append({ truncateFrom: null, entries: [entry], commitSeq: entry.seq });
+        if (entry.seq % 20 === 0) await durableUntil(entry.hash);
+      }
+      expect(journal.seqBefore(1e9)).toBe(0);
+      const all = entries.reduce((sum, { bytes }) => sum + bytes.length, 0);
+      const through = journal.seqBefore(all / 2);
+      expect(through).toBeGreaterThan(50);
+      expect(through).toBeLessThan(300);
+      await journal.removeThrough(through);
+      expect(journal.base.seq).toBeGreaterThan(0);
+      expect(journal.base.seq).toBeLessThanOrEqual(through);
+      // What is left fits, but for the segment that is written to.
+      expect(journal.seqBefore(all)).toBe(0);
+      await journal.close();
+    });
+
     test("a journal that ends below what the atom store has applied is damaged until it has been repaired", async () => {
       const journal = await begin();
       const entries = entriesAfter(origin, 60);
