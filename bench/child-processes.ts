@@ -65,13 +65,19 @@ function watched(name: string, child: ChildProcess): Handle {
   };
 }
 
-/** `nodeArgs`: for Node itself, such as --cpu-prof. */
-export async function startEngine(name: string, args: readonly string[], nodeArgs: readonly string[], env: NodeJS.ProcessEnv): Promise<EngineChild> {
+/** `nodeArgs`: for Node itself, such as --cpu-prof. `readyMs`: an Archive that copies a large store takes longer than others. */
+export async function startEngine(
+  name: string,
+  args: readonly string[],
+  nodeArgs: readonly string[],
+  env: NodeJS.ProcessEnv,
+  readyMs = readyTimeoutMs,
+): Promise<EngineChild> {
   const command = fileURLToPath(new URL("../src/bin/atomcast.js", import.meta.url));
   const child = spawn(process.execPath, [...nodeArgs, command, ...args], { stdio: ["ignore", "pipe", "inherit"], env });
   const handle = watched(name, child);
   const readyLine = await new Promise<string>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${name} was not ready within ${readyTimeoutMs / 1000} s`)), readyTimeoutMs);
+    const timer = setTimeout(() => reject(new Error(`${name} was not ready within ${readyMs / 1000} s`)), readyMs);
     let text = "";
     child.stdout?.setEncoding("utf8");
     child.stdout?.on("data", (chunk: string) => {

@@ -8,6 +8,7 @@ import { readProfiles, type ThreadProfile } from "./cpu-profile.js";
 import { type CurveRun, curveText, measureCurve } from "./curve.js";
 import { type EvictionRun, measureEviction } from "./eviction.js";
 import { type FailoverRun, measureFailover } from "./failover.js";
+import { type LargeRun, largeText, measureLarge } from "./large.js";
 import type { Work } from "./load-messages.js";
 import { describeMachine, machineLine } from "./machine.js";
 import { type BenchOptions, parseOptions } from "./options.js";
@@ -138,6 +139,10 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
   }
   if (only.includes("pulls")) report.pulls.push(await measurePulls(options.rows, quick ? 1 : pullRuns, note));
   if (only.includes("curve")) report.curve.push(await measureCurve({ rows: options.rows, minutes: options.minutes }, note));
+  if (only.includes("large")) {
+    const { gigabytes, largeMemoryBytes: memoryBytes } = options;
+    report.large.push(await measureLarge({ gigabytes, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
+  }
   if (!options.peers) return;
   for (const name of peerNames) {
     note(`${name}: starting`);
@@ -152,10 +157,11 @@ interface Report {
   readonly eviction: EvictionRun[];
   readonly pulls: PullRun[];
   readonly curve: CurveRun[];
+  readonly large: LargeRun[];
   readonly peers: PeerResult[];
 }
 
-function sayReport({ systems, failover, eviction, pulls, curve, peers }: Report): void {
+function sayReport({ systems, failover, eviction, pulls, curve, large, peers }: Report): void {
   if (systems.length + peers.length > 0) say(`${throughputTable([...systems, ...peers])}\n`);
   for (const { title, runs } of [...systems, ...peers]) {
     const run = runs.find((one) => one.work === cpuItem.work && one.inFlight === cpuItem.inFlight);
@@ -166,6 +172,7 @@ function sayReport({ systems, failover, eviction, pulls, curve, peers }: Report)
   for (const run of eviction) say(`${evictionText(run)}\n`);
   for (const run of pulls) say(`${pullsText(run)}\n`);
   for (const run of curve) say(`${curveText(run)}\n`);
+  for (const run of large) say(`${largeText(run)}\n`);
   if (peers.length > 0) for (const ours of systems) say(`${ratioTable(ours, peers)}\n`);
   for (const { title, version } of peers) say(`${title}: ${version}`);
 }
@@ -174,7 +181,7 @@ async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const options = parseOptions(args);
   const machine = describeMachine(args);
-  const report: Report = { systems: [], failover: [], eviction: [], pulls: [], curve: [], peers: [] };
+  const report: Report = { systems: [], failover: [], eviction: [], pulls: [], curve: [], large: [], peers: [] };
   let profiled: Profiled | null = null;
   if (options.profile) {
     profiled = await profile(options);

@@ -18,12 +18,15 @@ export interface BenchOptions {
   readonly memoryBytes: number;
   /** Of updates, in the section curve. */
   readonly minutes: number;
+  /** Of rows, in the section large, and the memory of its Caches. */
+  readonly gigabytes: number;
+  readonly largeMemoryBytes: number;
 }
 
-export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls", "curve"] as const;
+export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls", "curve", "large"] as const;
 export type Section = (typeof sections)[number];
 /** Those that take long and answer a question of their own: only where they are named. */
-const named: readonly Section[] = ["curve"];
+const named: readonly Section[] = ["curve", "large"];
 
 interface Given {
   readonly seconds?: number;
@@ -36,6 +39,7 @@ interface Given {
   readonly rows?: number;
   readonly memory?: number;
   readonly minutes?: number;
+  readonly gigabytes?: number;
 }
 
 export function parseOptions(args: readonly string[]): BenchOptions {
@@ -49,8 +53,13 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .option("--json <file>", "write everything to a file")
     .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
     .option("--rows <n>", "of the table of the sections eviction, pulls and curve, 200 bytes each", rowCount)
-    .option("--memory <size>", "of the Cache that reads it in the section eviction (default: a quarter of the table)", parseMemory)
+    .option(
+      "--memory <size>",
+      "of the Cache that reads it in the section eviction (default: a quarter of the table), of all Caches in the section large (default: 256MB)",
+      parseMemory,
+    )
     .option("--minutes <n>", "of updates in the section curve, which runs only where it is named (default: 60)", minuteCount)
+    .option("--gigabytes <n>", "of rows in the section large, which runs only where it is named (default: 1)", gigabyteCount)
     .allowExcessArguments(false)
     .parse([...args], { from: "user" });
   const given = command.opts<Given>();
@@ -66,6 +75,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     json: given.json ?? null,
     only: given.only ?? sections.filter((one) => !named.includes(one)),
     minutes: given.minutes ?? 60,
+    gigabytes: given.gigabytes ?? 1,
+    largeMemoryBytes: given.memory ?? 256 * 1024 ** 2,
   };
 }
 
@@ -78,6 +89,12 @@ function positive(text: string): number {
 function minuteCount(text: string): number {
   const value = Number(text);
   if (!(value > 0 && value <= 24 * 60)) throw new InvalidArgumentError("a number of minutes, up to a day");
+  return value;
+}
+
+function gigabyteCount(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0.01 && value <= 1000)) throw new InvalidArgumentError("a number of gigabytes, from 0.01 on");
   return value;
 }
 

@@ -68,12 +68,17 @@ export async function measurePulls(rows: number, runs: number, note: (text: stri
   });
 }
 
-async function measureQuery(table: WideTable, query: Query, rows: number, runs: number): Promise<FirstQuery> {
+/** A row by its primary key, drawn at random for each run. */
+export function measurePointQuery(table: WideTable, rows: number, runs: number, cacheArgs: readonly string[]): Promise<FirstQuery> {
+  return measureQuery(table, queries[0] as Query, rows, runs, cacheArgs);
+}
+
+async function measureQuery(table: WideTable, query: Query, rows: number, runs: number, cacheArgs: readonly string[] = []): Promise<FirstQuery> {
   const ms: number[] = [];
   let pulledAtoms = 0;
   let pulledBytes = 0;
   for (let run = 0; run < runs; run++) {
-    const cache = await table.startCache();
+    const cache = await table.startCache(...cacheArgs);
     const readyMs = performance.now();
     const poster = openPoster(urlOf(cache));
     const { result } = await execute(poster, query.sql, query.args(rows));

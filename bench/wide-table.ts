@@ -14,19 +14,34 @@ export interface WideTable {
   /** As its atoms' records count: keys and rows. */
   readonly tableBytes: number;
   readonly atoms: number;
+  /** From the first row to the last one's answer. */
+  readonly fillSeconds: number;
+  /** From there until no atom is too large any more, or none is split. */
+  readonly settleSeconds: number;
   /** A Cache that holds nothing yet. */
   startCache(...args: readonly string[]): Promise<EngineChild>;
+  /** A further Archive, which copies the store. Ready when it is a member. */
+  startArchive(): Promise<EngineChild>;
 }
 
-export const bodyBytes = 180;
-const rowsPerInsert = 400;
+const bodyBytesDefault = 180;
+/** Of bodies, in one INSERT. */
+const insertBytes = 72_000;
 const fillersAtOnce = 4;
+/** A joining Archive copies all there is. Milliseconds. */
+const archiveReadyMs = 3_600_000;
 /** Looks, half a second apart, at which the atoms are the same: an originator looks again after three seconds at one that was not split. */
 const calmLooks = 20;
 
 /** `more`: statements before the rows come (an index), and after. */
 export interface Filling {
   readonly rows: number;
+  readonly bodyBytes?: number;
+  /** Caches that fill it, each a range of keys of its own, and what they are started with. */
+  readonly caches?: number;
+  readonly cacheArgs?: readonly string[];
+  /** Told of each engine that is started. */
+  readonly onStarted?: (child: EngineChild) => void;
   readonly before?: readonly string[];
   readonly after?: readonly string[];
 }
@@ -45,23 +60,34 @@ export async function withWideTable<T>(
   for (const key of Object.keys(env)) if (key.startsWith("ATOMCAST_")) delete (env as NodeJS.ProcessEnv)[key];
   const common = ["--database", `bench-${name}-${process.pid}`, "--log", process.env.BENCH_LOG ?? "error"];
   const children: Child[] = [];
-  const start = async (title: string, args: readonly string[]): Promise<EngineChild> => {
-    const child = await startEngine(title, [...args, ...common], [], env);
+  const start = async (title: string, args: readonly string[], readyMs?: number): Promise<EngineChild> => {
+    const child = await startEngine(title, [...args, ...common], [], env, readyMs);
     children.push(child);
+    filling.onStarted?.(child);
     return child;
   };
   const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args]);
+  const startArchive = (): Promise<EngineChild> => {
+    const count = children.filter(({ name: title }) => title.startsWith("archive")).length + 1;
+    return start(`archive ${count}`, ["archive", "--data", join(directory, `archive-${count}`)], archiveReadyMs);
+  };
   try {
     const archives: EngineChild[] = [];
     const folders = [1, 2, 3].map((index) => join(directory, `archive-${index}`));
     for (const [index, folder] of folders.entries())
       archives.push(await start(`archive ${index + 1}`, ["archive", "--data", folder, ...(index === 0 ? ["--create"] : [])]));
-    const filler = await startCache();
+    const fillers: EngineChild[] = [];
+    while (fillers.length < (filling.caches ?? 1)) fillers.push(await startCache(...(filling.cacheArgs ?? [])));
+    const urls = fillers.map(urlOf);
     note(`${name}: filling ${filling.rows} rows`);
-    await fill(urlOf(filler), filling);
-    const { bytes: tableBytes, atoms } = await settled(urlOf(filler));
-    await filler.end();
-    return await use({ archives, folders, tableBytes, atoms, startCache });
+    const beganMs = performance.now();
+    await fill(urls, filling, (share) => note(`${name}: ${Math.round(100 * share)} % after ${Math.round((performance.now() - beganMs) / 1000)} s`));
+    const filledMs = performance.now();
+    const { bytes: tableBytes, atoms } = await settled(urls[0] as string);
+    const settledMs = performance.now();
+    await Promise.all(fillers.map((filler) => filler.end()));
+    const [fillSeconds, settleSeconds] = [(filledMs - beganMs) / 1000, (settledMs - filledMs) / 1000];
+    return await use({ archives, folders, tableBytes, atoms, fillSeconds, settleSeconds, startCache, startArchive });
   } finally {
     await Promise.all(children.map((child) => child.kill()));
     process.removeListener("exit", removeDirectory);
@@ -75,29 +101,44 @@ export function urlOf({ readyLine }: EngineChild): string {
   return url;
 }
 
-async function fill(url: string, { rows, before = [], after = [] }: Filling): Promise<void> {
-  const first = openPoster(url);
+async function fill(urls: readonly string[], filling: Filling, tell: (share: number) => void): Promise<void> {
+  const { rows, bodyBytes = bodyBytesDefault, before = [], after = [] } = filling;
+  const first = openPoster(urls[0] as string);
   await execute(first, "create table wide (id integer primary key, n integer not null, code integer not null, body text not null)");
   for (const sql of before) await execute(first, sql);
   const body = "b".repeat(bodyBytes);
-  let next = 1;
-  const filler = async (): Promise<void> => {
-    const poster = openPoster(url);
-    while (next <= rows) {
-      const begin = next;
-      next += rowsPerInsert;
-      const values = Array.from({ length: Math.min(rowsPerInsert, rows - begin + 1) }, (_, index) => {
-        const id = begin + index;
-        return `(${id},0,${codeOf(id)},'${body}')`;
-      });
-      await execute(poster, `insert into wide values ${values.join(",")}`);
-    }
-    poster.close();
+  const rowsPerInsert = Math.max(1, Math.floor(insertBytes / bodyBytes));
+  let done = 0;
+  let told = 0;
+  const fillRange = (url: string, low: number, high: number): Promise<void>[] => {
+    let next = low;
+    const filler = async (): Promise<void> => {
+      const poster = openPoster(url);
+      while (next < high) {
+        const begin = next;
+        next += rowsPerInsert;
+        const values = Array.from({ length: Math.min(rowsPerInsert, high - begin) }, (_, index) => {
+          const id = begin + index;
+          return `(${id},0,${codeOf(id)},'${body}')`;
+        });
+        await execute(poster, `insert into wide values ${values.join(",")}`);
+        done += values.length;
+        if (done < told + rows / 20 || rows * bodyBytes < toldFromBytes) continue;
+        told = done;
+        tell(done / rows);
+      }
+      poster.close();
+    };
+    return Array.from({ length: fillersAtOnce }, filler);
   };
-  await Promise.all(Array.from({ length: fillersAtOnce }, filler));
+  const borderOf = (index: number): number => 1 + Math.floor((rows * index) / urls.length);
+  await Promise.all(urls.flatMap((url, index) => fillRange(url, borderOf(index), borderOf(index + 1))));
   for (const sql of after) await execute(first, sql);
   first.close();
 }
+
+/** A fill below it is over before anybody asks. */
+const toldFromBytes = 100_000_000;
 
 /** Neighbours by code are far apart by id. */
 export function codeOf(id: number): number {

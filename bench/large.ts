@@ -1,0 +1,257 @@
+/**
+ * A database that is larger than any engine's memory: built by two Caches as fast as the system takes it, read and written at random through a Cache with a
+ * small `--memory`, copied by a joining Archive while others write, and swept of old versions.
+ */
+import type { Status } from "../src/engines/database.js";
+import type { EngineChild } from "./child-processes.js";
+import { execute, integer } from "./clients/hrana-client.js";
+import { openSnapshot } from "./clients/hrana-snapshot.js";
+import { openPoster } from "./clients/http-post.js";
+import { type DiskUsage, diskUsageOf } from "./disk-usage.js";
+import { loadAtRandom, type RandomLoad } from "./eviction.js";
+import { type PeakMemory, watchMemory } from "./memory-watch.js";
+import { type FirstQuery, measurePointQuery } from "./pulls.js";
+import { longestGap } from "./statistics.js";
+import { pause, urlOf, type WideTable, withWideTable } from "./wide-table.js";
+
+export interface LargeOptions {
+  readonly gigabytes: number;
+  readonly memoryBytes: number;
+  readonly seconds: number;
+}
+
+/** Each part's peaks, of every engine. */
+export type Memories = Readonly<Record<string, readonly PeakMemory[]>>;
+
+export interface JoinRun {
+  readonly seconds: number;
+  /** By others, meanwhile; and before, in as short a time. */
+  readonly commitsPerSecond: number;
+  readonly commitsPerSecondBefore: number;
+  readonly longestGapMs: number;
+  readonly longestGapBeforeMs: number;
+}
+
+/** Commits and sweeping in one stretch of time. */
+export interface Stretch {
+  /** `held`: nothing may be swept. `sweeping`: what was kept goes, and what comes. `usual`: what comes goes a second later. */
+  readonly state: "held" | "sweeping" | "usual";
+  readonly seconds: number;
+  readonly commits: number;
+  /** By the Archive that had most. */
+  readonly versionsSwept: number;
+  readonly versionsKept: number;
+}
+
+export interface LargeRun extends LargeOptions {
+  readonly rows: number;
+  readonly tableBytes: number;
+  readonly atoms: number;
+  readonly fillSeconds: number;
+  readonly settleSeconds: number;
+  readonly disk: readonly DiskUsage[];
+  readonly random: RandomLoad;
+  readonly firstQuery: FirstQuery;
+  readonly join: JoinRun;
+  readonly stretches: readonly Stretch[];
+  readonly memories: Memories;
+}
+
+const bodyBytes = 900;
+/** What a row is beside its body, encoded, with its key. */
+const restBytes = 24;
+const fillingCaches = 2;
+const firstQueryRuns = 10;
+const writers = 16;
+/** Rows that are written while an Archive joins and versions are kept: side by side, so that the Cache holds them. */
+const writtenRows = 20_000;
+const rounds = 3;
+
+export async function measureLarge(options: LargeOptions, note: (text: string) => void): Promise<LargeRun> {
+  const rows = Math.ceil((options.gigabytes * 1024 ** 3) / (bodyBytes + restBytes));
+  const watch = watchMemory();
+  const cacheArgs = ["--memory", String(options.memoryBytes)];
+  const filling = { rows, bodyBytes, caches: fillingCaches, cacheArgs, onStarted: (child: EngineChild) => watch.add(child) };
+  try {
+    return await withWideTable("large", filling, note, async (table) => {
+      const memories: Record<string, readonly PeakMemory[]> = { building: watch.take() };
+      const { tableBytes, atoms, fillSeconds, settleSeconds, archives, folders } = table;
+      const disk = await Promise.all(folders.map(diskUsageOf));
+      note(`large: ${atoms} atoms after ${Math.round(fillSeconds + settleSeconds)} s; ${options.seconds} s of random reads and writes`);
+      const cache = await table.startCache(...cacheArgs);
+      const random = await loadAtRandom(cache, archives, { ...options, rows });
+      memories["random work"] = watch.take();
+      note("large: first queries");
+      const firstQuery = await measurePointQuery(table, rows, firstQueryRuns, cacheArgs);
+      memories["first queries"] = watch.take();
+      const written = { low: Math.floor(rows / 2), count: Math.min(writtenRows, Math.floor(rows / 4)) };
+      note("large: an Archive joins");
+      const join = await measureJoin(table, cache, written, options.seconds);
+      memories["an Archive joins"] = watch.take();
+      note("large: versions are kept, and swept");
+      const stretches = await measureSweeping(table, cache, cacheArgs, written, options.seconds, note);
+      memories["versions are swept"] = watch.take();
+      return { ...options, rows, tableBytes, atoms, fillSeconds, settleSeconds, disk, random, firstQuery, join, stretches, memories };
+    });
+  } finally {
+    watch.stop();
+  }
+}
+
+interface WrittenRows {
+  readonly low: number;
+  readonly count: number;
+}
+
+/** Updates until it is stopped; when each was answered. */
+function write(cache: EngineChild, { low, count }: WrittenRows): { readonly answeredMs: number[]; stop(): Promise<void> } {
+  const answeredMs: number[] = [];
+  let isOver = false;
+  const writer = async (): Promise<void> => {
+    const poster = openPoster(urlOf(cache));
+    while (!isOver) {
+      const id = low + Math.floor(Math.random() * count);
+      const { result } = await execute(poster, "update wide set n = n + 1 where id = ?", [integer(id)]);
+      if (result.affected_row_count !== 1) throw new Error(`row ${id} is not there`);
+      answeredMs.push(performance.now());
+    }
+    poster.close();
+  };
+  const running = Promise.all(Array.from({ length: writers }, writer));
+  return {
+    answeredMs,
+    async stop() {
+      isOver = true;
+      await running;
+    },
+  };
+}
+
+/** All of them are here, so that what follows pulls nothing. */
+async function hold(cache: EngineChild, { low, count }: WrittenRows): Promise<void> {
+  const poster = openPoster(urlOf(cache));
+  await execute(poster, "select sum(n) from wide where id >= ? and id < ?", [integer(low), integer(low + count)]);
+  poster.close();
+}
+
+async function measureJoin(table: WideTable, cache: EngineChild, written: WrittenRows, seconds: number): Promise<JoinRun> {
+  await hold(cache, written);
+  const writing = write(cache, written);
+  await pause(3000);
+  const beforeMs = performance.now();
+  await pause(seconds * 1000);
+  const beganMs = performance.now();
+  await table.startArchive();
+  const readyMs = performance.now();
+  await writing.stop();
+  const countOf = (fromMs: number, throughMs: number): number => writing.answeredMs.filter((ms) => ms > fromMs && ms <= throughMs).length;
+  return {
+    seconds: (readyMs - beganMs) / 1000,
+    commitsPerSecond: countOf(beganMs, readyMs) / ((readyMs - beganMs) / 1000),
+    commitsPerSecondBefore: countOf(beforeMs, beganMs) / ((beganMs - beforeMs) / 1000),
+    longestGapMs: longestGap(writing.answeredMs, beganMs, readyMs).lengthMs,
+    longestGapBeforeMs: longestGap(writing.answeredMs, beforeMs, beganMs).lengthMs,
+  };
+}
+
+/** The same writers all the time; a transaction that another Cache leaves open says whether there is something to sweep. */
+async function measureSweeping(
+  table: WideTable,
+  cache: EngineChild,
+  cacheArgs: readonly string[],
+  written: WrittenRows,
+  seconds: number,
+  note: (text: string) => void,
+): Promise<Stretch[]> {
+  const holder = urlOf(await table.startCache(...cacheArgs));
+  const control = openPoster(urlOf(cache));
+  await hold(cache, written);
+  const writing = write(cache, written);
+  const look = async (): Promise<{ kept: number; swept: number; commits: number; ms: number }> => {
+    const { collector } = JSON.parse(await control.get("/v1/status")) as Status;
+    const most = (of: (archive: Status["collector"]["archives"][number]) => number): number => Math.max(...collector.archives.map(of));
+    return {
+      kept: most(({ versions }) => versions),
+      swept: most(({ sweptVersions }) => sweptVersions),
+      commits: writing.answeredMs.length,
+      ms: performance.now(),
+    };
+  };
+  const stretches: Stretch[] = [];
+  const measure = async (state: Stretch["state"], isOver: (kept: number) => boolean, atLeastMs: number): Promise<void> => {
+    const before = await look();
+    let now = before;
+    do {
+      await pause(250);
+      now = await look();
+    } while (now.ms - before.ms < atLeastMs || !isOver(now.kept));
+    const stretch: Stretch = {
+      state,
+      seconds: (now.ms - before.ms) / 1000,
+      commits: now.commits - before.commits,
+      versionsSwept: now.swept - before.swept,
+      versionsKept: now.kept,
+    };
+    stretches.push(stretch);
+    note(`large: ${stretchText(stretch)}`);
+  };
+  await pause(3000);
+  for (let round = 0; round < rounds; round++) {
+    await measure("usual", () => true, seconds * 1000);
+    const usuallyKept = Math.max(1000, (await look()).kept);
+    const snapshot = await openSnapshot(holder, "select n from wide where id = 1");
+    // Until the mark stands still.
+    await pause(3000);
+    await measure("held", () => true, seconds * 1000);
+    await snapshot.close();
+    // Announced once a second, so the end is seen late rather than early: what it tells for sweeping is the least.
+    await measure("sweeping", (kept) => kept < 2 * usuallyKept, 0);
+    await pause(3000);
+  }
+  await writing.stop();
+  control.close();
+  return stretches;
+}
+
+const megabytes = (bytes: number): string => (bytes / 1024 ** 2).toFixed(0);
+
+function stretchText({ state, seconds, commits, versionsSwept, versionsKept }: Stretch): string {
+  const rate = (count: number): string => (count / seconds).toFixed(0);
+  return `${state} ${seconds.toFixed(1)} s: ${rate(commits)} commits/s, ${rate(versionsSwept)} versions swept/s, ${versionsKept} kept at its end`;
+}
+
+/** Commits per second in one state, of those in another. */
+export function stretchRatio(stretches: readonly Stretch[], state: Stretch["state"], of: Stretch["state"]): number {
+  const rate = (wanted: Stretch["state"]): number => {
+    const own = stretches.filter((one) => one.state === wanted);
+    return own.reduce((sum, one) => sum + one.commits, 0) / own.reduce((sum, one) => sum + one.seconds, 0);
+  };
+  return rate(state) / rate(of);
+}
+
+export function largeText(run: LargeRun): string {
+  const { rows, tableBytes, atoms, fillSeconds, settleSeconds, disk, random, firstQuery, join, stretches, memories, memoryBytes } = run;
+  const lines = [
+    `${rows} rows, ${megabytes(tableBytes)} MB in ${atoms} atoms; Caches with ${megabytes(memoryBytes)} MB`,
+    `built in ${fillSeconds.toFixed(0)} s (${(tableBytes / 1024 ** 2 / fillSeconds).toFixed(1)} MB/s), its last atoms split ${settleSeconds.toFixed(0)} s later`,
+    `on the disks: journals ${disk.map((one) => megabytes(one.journalBytes)).join("/")} MB, stores ${disk.map((one) => megabytes(one.storeBytes)).join("/")} MB, used ${disk.map((one) => megabytes(one.storeUsedBytes)).join("/")}`,
+    `first query of ${firstQuery.ms.length} new Caches, ms: ${[...firstQuery.ms]
+      .sort((left, right) => left - right)
+      .map((ms) => ms.toFixed(0))
+      .join(" ")}`,
+    `an Archive joined in ${join.seconds.toFixed(1)} s (${(tableBytes / 1024 ** 2 / join.seconds).toFixed(1)} MB/s); meanwhile ${join.commitsPerSecond.toFixed(0)} commits/s and at most ${join.longestGapMs.toFixed(0)} ms without one, before ${join.commitsPerSecondBefore.toFixed(0)} and ${join.longestGapBeforeMs.toFixed(0)} ms`,
+    "old versions:",
+    ...stretches.map((one) => `  ${stretchText(one)}`),
+    `  commits/s as usual are ${stretchRatio(stretches, "usual", "held").toFixed(2)} of those with nothing swept, and ${stretchRatio(stretches, "sweeping", "held").toFixed(2)} while much is`,
+    "at random, 16 in flight, one in five a write:",
+    ...random.samples.map(
+      (one) =>
+        `  ${one.perSecond.toFixed(0)} statements/s, p50 ${one.p50Ms.toFixed(1)} ms, p99 ${one.p99Ms.toFixed(0)} ms, ${(100 * one.hitShare).toFixed(1)} % without a pull, ${megabytes(one.pulledBytesPerSecond)} MB/s pulled, ${megabytes(one.heldBytes)} MB held`,
+    ),
+    "largest resident memory, own (with mapped files), MB:",
+    ...Object.entries(memories).map(
+      ([part, peaks]) => `  ${part}: ${peaks.map((one) => `${one.name} ${megabytes(one.anonBytes)} (${megabytes(one.residentBytes)})`).join(", ")}`,
+    ),
+  ];
+  return lines.join("\n");
+}
