@@ -18,7 +18,8 @@ interface TreeStats {
   readonly overflowPages: number;
 }
 
-const tables = ["rows", "versions", "catalog", "cleared", "unmade", "meta"];
+/** Tables of one store at most. */
+const tablesMax = 32;
 
 export async function diskUsageOf(folder: string): Promise<DiskUsage> {
   return { journalBytes: bytesIn(join(folder, "journal")), ...(await storeUsage(join(folder, "atoms"))) };
@@ -26,9 +27,10 @@ export async function diskUsageOf(folder: string): Promise<DiskUsage> {
 
 /** Opened anew each time: a read transaction that stays open would keep the store from using pages again. */
 async function storeUsage(path: string): Promise<Pick<DiskUsage, "storeBytes" | "storeUsedBytes">> {
-  const root = open({ path, noSubdir: false, readOnly: true, maxDbs: tables.length, compression: false, cache: false });
+  const root = open({ path, noSubdir: false, readOnly: true, maxDbs: tablesMax, compression: false, cache: false });
   try {
-    const trees = tables.map((name) => root.openDB({ name, keyEncoding: "binary", encoding: "binary" }).getStats() as TreeStats);
+    const names = [...root.getKeys()].map(String);
+    const trees = names.map((name) => root.openDB({ name, keyEncoding: "binary", encoding: "binary" }).getStats() as TreeStats);
     const usedBytes = trees.map((tree) => tree.pageSize * (tree.treeBranchPageCount + tree.treeLeafPageCount + tree.overflowPages));
     return { storeBytes: statSync(join(path, "data.mdb")).size, storeUsedBytes: usedBytes.reduce((sum, bytes) => sum + bytes, 0) };
   } finally {

@@ -43,6 +43,7 @@ export interface EvictionRun extends EvictionOptions {
   /** Looks at which the budget was exceeded and nothing could go. */
   readonly exceeded: number;
   readonly pulledAgainAtoms: number;
+  readonly failed: number;
 }
 
 const lanes = 16;
@@ -61,20 +62,27 @@ export async function measureEviction(options: EvictionOptions, note: (text: str
   });
 }
 
-export type RandomLoad = Pick<EvictionRun, "samples" | "exceeded" | "pulledAgainAtoms">;
+export type RandomLoad = Pick<EvictionRun, "samples" | "exceeded" | "pulledAgainAtoms" | "failed">;
 
 export async function loadAtRandom(cache: EngineChild, archives: readonly EngineChild[], options: EvictionOptions): Promise<RandomLoad> {
   const url = urlOf(cache);
   const control = openPoster(url);
   let isOver = false;
   let done = 0;
+  let failed = 0;
   let latencies = emptyHistogram();
   const lane = async (): Promise<void> => {
     const poster = openPoster(url);
     while (!isOver) {
       const id = 1 + Math.floor(Math.random() * options.rows);
       const beganMs = performance.now();
-      await operate(poster, id, Math.random() * 10 < writesOfTen);
+      try {
+        await operate(poster, id, Math.random() * 10 < writesOfTen);
+      } catch (error) {
+        if (failed++ === 0) process.stderr.write(`a statement failed: ${String(error)}\n`);
+        await pause(100);
+        continue;
+      }
       addLatency(latencies, (performance.now() - beganMs) * 1000);
       done++;
     }
@@ -119,7 +127,7 @@ export async function loadAtRandom(cache: EngineChild, archives: readonly Engine
   isOver = true;
   await running;
   control.close();
-  return { samples, exceeded: before.exceeded, pulledAgainAtoms: before.pulledAgainAtoms };
+  return { samples, exceeded: before.exceeded, pulledAgainAtoms: before.pulledAgainAtoms, failed };
 }
 
 async function operate(poster: Poster, id: number, writes: boolean): Promise<void> {

@@ -30,6 +30,8 @@ export interface JoinRun {
   readonly commitsPerSecondBefore: number;
   readonly longestGapMs: number;
   readonly longestGapBeforeMs: number;
+  /** Of the updates. */
+  readonly failed: number;
 }
 
 /** Commits and sweeping in one stretch of time. */
@@ -103,17 +105,30 @@ interface WrittenRows {
   readonly count: number;
 }
 
-/** Updates until it is stopped; when each was answered. */
-function write(cache: EngineChild, { low, count }: WrittenRows): { readonly answeredMs: number[]; stop(): Promise<void> } {
+interface Writers {
+  /** When each update was. */
+  readonly answeredMs: readonly number[];
+  /** Returns how many failed. */
+  stop(): Promise<number>;
+}
+
+/** Updates until it is stopped. */
+function write(cache: EngineChild, { low, count }: WrittenRows): Writers {
   const answeredMs: number[] = [];
+  let failed = 0;
   let isOver = false;
   const writer = async (): Promise<void> => {
     const poster = openPoster(urlOf(cache));
     while (!isOver) {
       const id = low + Math.floor(Math.random() * count);
-      const { result } = await execute(poster, "update wide set n = n + 1 where id = ?", [integer(id)]);
-      if (result.affected_row_count !== 1) throw new Error(`row ${id} is not there`);
-      answeredMs.push(performance.now());
+      try {
+        const { result } = await execute(poster, "update wide set n = n + 1 where id = ?", [integer(id)]);
+        if (result.affected_row_count !== 1) throw new Error(`row ${id} is not there`);
+        answeredMs.push(performance.now());
+      } catch (error) {
+        if (failed++ === 0) process.stderr.write(`an UPDATE failed: ${String(error)}\n`);
+        await pause(100);
+      }
     }
     poster.close();
   };
@@ -123,6 +138,7 @@ function write(cache: EngineChild, { low, count }: WrittenRows): { readonly answ
     async stop() {
       isOver = true;
       await running;
+      return failed;
     },
   };
 }
@@ -143,7 +159,7 @@ async function measureJoin(table: WideTable, cache: EngineChild, written: Writte
   const beganMs = performance.now();
   await table.startArchive();
   const readyMs = performance.now();
-  await writing.stop();
+  const failed = await writing.stop();
   const countOf = (fromMs: number, throughMs: number): number => writing.answeredMs.filter((ms) => ms > fromMs && ms <= throughMs).length;
   return {
     seconds: (readyMs - beganMs) / 1000,
@@ -151,6 +167,7 @@ async function measureJoin(table: WideTable, cache: EngineChild, written: Writte
     commitsPerSecondBefore: countOf(beforeMs, beganMs) / ((beganMs - beforeMs) / 1000),
     longestGapMs: longestGap(writing.answeredMs, beganMs, readyMs).lengthMs,
     longestGapBeforeMs: longestGap(writing.answeredMs, beforeMs, beganMs).lengthMs,
+    failed,
   };
 }
 
@@ -239,11 +256,11 @@ export function largeText(run: LargeRun): string {
       .sort((left, right) => left - right)
       .map((ms) => ms.toFixed(0))
       .join(" ")}`,
-    `an Archive joined in ${join.seconds.toFixed(1)} s (${(tableBytes / 1024 ** 2 / join.seconds).toFixed(1)} MB/s); meanwhile ${join.commitsPerSecond.toFixed(0)} commits/s and at most ${join.longestGapMs.toFixed(0)} ms without one, before ${join.commitsPerSecondBefore.toFixed(0)} and ${join.longestGapBeforeMs.toFixed(0)} ms`,
+    `an Archive joined in ${join.seconds.toFixed(1)} s (${(tableBytes / 1024 ** 2 / join.seconds).toFixed(1)} MB/s); meanwhile ${join.commitsPerSecond.toFixed(0)} commits/s and at most ${join.longestGapMs.toFixed(0)} ms without one, before ${join.commitsPerSecondBefore.toFixed(0)} and ${join.longestGapBeforeMs.toFixed(0)} ms; ${join.failed} failed`,
     "old versions:",
     ...stretches.map((one) => `  ${stretchText(one)}`),
     `  commits/s as usual are ${stretchRatio(stretches, "usual", "held").toFixed(2)} of those with nothing swept, and ${stretchRatio(stretches, "sweeping", "held").toFixed(2)} while much is`,
-    "at random, 16 in flight, one in five a write:",
+    `at random, 16 in flight, one in five a write, ${random.failed} failed:`,
     ...random.samples.map(
       (one) =>
         `  ${one.perSecond.toFixed(0)} statements/s, p50 ${one.p50Ms.toFixed(1)} ms, p99 ${one.p99Ms.toFixed(0)} ms, ${(100 * one.hitShare).toFixed(1)} % without a pull, ${megabytes(one.pulledBytesPerSecond)} MB/s pulled, ${megabytes(one.heldBytes)} MB held`,

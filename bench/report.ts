@@ -116,7 +116,7 @@ export function profileText(name: string, profile: ThreadProfile, top: number): 
   return `${name}, ${thread}: ${(profile.busyMicros / 1e6).toFixed(1)} s busy\n${table(["function", "self", "ms"], rows)}`;
 }
 
-export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded, pulledAgainAtoms }: EvictionRun): string {
+export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded, pulledAgainAtoms, failed }: EvictionRun): string {
   const megabytes = (bytes: number): string => (bytes / 1024 ** 2).toFixed(1);
   let second = 0;
   const lines = samples.map((one) => {
@@ -153,7 +153,7 @@ export function evictionText({ rows, tableBytes, memoryBytes, samples, exceeded,
     "Archives",
   ];
   const title = `A table of ${rows} rows, ${megabytes(tableBytes)} MB, at random through a Cache of ${megabytes(memoryBytes)} MB, 16 in flight, one in five a write`;
-  return `${title}:\n${table(head, lines)}\npulled again: ${pulledAgainAtoms} atoms; looks at which the budget was exceeded and nothing could go: ${exceeded}`;
+  return `${title}:\n${table(head, lines)}\npulled again: ${pulledAgainAtoms} atoms; looks at which the budget was exceeded and nothing could go: ${exceeded}; failed: ${failed}`;
 }
 
 export function pullsText({ rows, tableBytes, atoms, queries, wholeMs }: PullRun): string {

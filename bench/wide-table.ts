@@ -4,8 +4,8 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Child, type EngineChild, startEngine } from "./child-processes.js";
-import { execute } from "./clients/hrana-client.js";
-import { openPoster } from "./clients/http-post.js";
+import { execute, integer } from "./clients/hrana-client.js";
+import { openPoster, type Poster } from "./clients/http-post.js";
 
 export interface WideTable {
   readonly archives: readonly EngineChild[];
@@ -117,12 +117,12 @@ async function fill(urls: readonly string[], filling: Filling, tell: (share: num
       while (next < high) {
         const begin = next;
         next += rowsPerInsert;
-        const values = Array.from({ length: Math.min(rowsPerInsert, high - begin) }, (_, index) => {
-          const id = begin + index;
-          return `(${id},0,${codeOf(id)},'${body}')`;
-        });
-        await execute(poster, `insert into wide values ${values.join(",")}`);
-        done += values.length;
+        const count = Math.min(rowsPerInsert, high - begin);
+        // One text for all: what an engine parses and plans once.
+        const values = Array.from({ length: count }, (_, index) => `(?${2 * index + 2},0,?${2 * index + 3},?1)`);
+        const numbers = Array.from({ length: count }, (_, index) => [integer(begin + index), integer(codeOf(begin + index))]);
+        await insert(poster, `insert into wide values ${values.join(",")}`, [{ type: "text", value: body }, ...numbers.flat()]);
+        done += count;
         if (done < told + rows / 20 || rows * bodyBytes < toldFromBytes) continue;
         told = done;
         tell(done / rows);
@@ -136,6 +136,23 @@ async function fill(urls: readonly string[], filling: Filling, tell: (share: num
   for (const sql of after) await execute(first, sql);
   first.close();
 }
+
+/** A fill of an hour may meet a commit whose outcome its engine cannot tell: then the rows are there already, or they go in now. */
+async function insert(poster: Poster, sql: string, args: readonly unknown[]): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await execute(poster, sql, args);
+      return;
+    } catch (error) {
+      if (attempt > 1 && String(error).includes("UNIQUE constraint failed")) return;
+      if (attempt === insertAttemptsMax) throw error;
+      process.stderr.write(`an INSERT failed, and is tried again: ${String(error)}\n`);
+      await pause(1000);
+    }
+  }
+}
+
+const insertAttemptsMax = 10;
 
 /** A fill below it is over before anybody asks. */
 const toldFromBytes = 100_000_000;
