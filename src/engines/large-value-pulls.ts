@@ -37,8 +37,8 @@ interface Task extends PulledRange {
 export class LargeValuePulls {
   readonly #questions: PullQuestions<Task>;
   readonly #tasks = new Set<Task>();
-  /** Values that were pulled, and their bytes. */
-  readonly counters = { values: 0, bytes: 0 };
+  /** Values that were pulled, and their bytes; and how often one was gone. */
+  readonly counters = { values: 0, bytes: 0, gone: 0 };
 
   constructor(context: CoreContext) {
     this.#questions = new PullQuestions(context, "values");
@@ -91,6 +91,7 @@ export class LargeValuePulls {
     }
     if (task.fetched !== byteCount) {
       this.#forget(fetch);
+      this.counters.gone++;
       fetch.then("gone");
       return;
     }

@@ -8,7 +8,7 @@
 
 import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
-import { detachValues, type LargeValue, nameOfValue, rowWeight, type ValueName } from "../base/large-values.js";
+import { detachValues, type LargeValue, largeValueBytes, nameOfValue, rowWeight, type ValueName } from "../base/large-values.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
 import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
@@ -279,13 +279,21 @@ function rowsPart(
     const old = before === null ? null : detachValues(before.bytes);
     const row = after === null ? null : detachValues(after.bytes);
     // What the row had before, everybody has who needs it.
-    for (const value of row?.values ?? [])
-      if (old?.values.some(({ hash }) => hash.equals(value.hash)) !== true) values.set(nameOfValue(value.hash), value);
+    const kept = hasLargeDefault(table) ? [] : (old?.values ?? []);
+    for (const value of row?.values ?? []) if (!kept.some(({ hash }) => hash.equals(value.hash))) values.set(nameOfValue(value.hash), value);
     changes.push({ key: final.key, row: row?.row ?? null, oldBytes: old === null ? 0 : rowWeight(old.row), indexKeys });
   }
   for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write", entry.since);
   if (changes.length === 0) return null;
   return { kind: "rows", table: table.space, rows: changes, ...(values.size === 0 ? {} : { values: [...values.values()] }) };
+}
+
+/** Rows that are older than the column show its default, and yet do not have it where they are stored. */
+function hasLargeDefault(table: LocalTable): boolean {
+  return table.columns.some(({ missing }) => {
+    if (typeof missing !== "string" && !(missing instanceof Uint8Array)) return false;
+    return (typeof missing === "string" ? Buffer.byteLength(missing) : missing.length) > largeValueBytes;
+  });
 }
 
 /** When the unit is rolled back: rows that it has touched since the last entry, and left as they were. They would hide what they become. */

@@ -98,6 +98,8 @@ export const coverageRows = {
     "source silent",
     "source lost",
     "gone on with another source",
+    "large value",
+    "large value gone",
   ],
   /** eviction.ts: its counters, and entries. */
   eviction: [

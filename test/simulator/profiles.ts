@@ -366,6 +366,23 @@ export const profiles = {
       everyMsMax: 150,
     },
   },
+  /** Rows with large values, on Caches that come empty and give up what they hold, and on a slow network: many are gone before they are fetched. */
+  values: {
+    ...base,
+    caches: 3,
+    clients: 6,
+    memoryBytes: [60_000, 300_000],
+    mix: { document: 8, title: 8, undocument: 3, readDocuments: 8, transfer: 2, ledger: 2, page: 1, sum: 1 },
+    thinkMsMax: 15,
+    workMs: 700,
+    conditions: { ...base.conditions, delayMsMax: 6 },
+    storeMsMax: 4,
+    faults: {
+      weights: { crashCache: 4, newCache: 4, leaveCache: 1, crashArchive: 3, crashSequencer: 1, crashAll: 1, pause: 2, reset: 2, badNetwork: 1 },
+      everyMsMin: 60,
+      everyMsMax: 300,
+    },
+  },
   /** What rows were is kept for a while, whoever reads it. */
   past: {
     ...base,

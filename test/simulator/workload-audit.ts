@@ -1,6 +1,7 @@
 /** What is there in the end against what the clients know: acknowledged effects are all there, once; failed ones are not; unknown ones at most once. */
 import type { SqlValue } from "../../src/base/values.js";
 import { check } from "./committed-stream.js";
+import { judgeDocuments, wrongDocuments } from "./documents.js";
 import type { SimulatedCluster } from "./simulated-cluster.js";
 import { accountCount, accountInitial, type Operation, type OperationKind, type Workload } from "./workload.js";
 
@@ -72,6 +73,8 @@ export async function audit(cluster: SimulatedCluster, workload: Workload, at: s
     check(Number(turns) >= turned("ok"), "acknowledged effects are there", told);
     check(Number(turns) <= turned("ok") + turned("unknown"), "unknown effects at most once", told);
   }
+
+  if (workload.hasDocuments) judgeDocuments(`the end at ${at}`, await read(wrongDocuments));
 
   const counter = (await read("select n from counters where id = 1"))[0]?.[0] as bigint;
   auditCounter(find("hot"), counter, at);

@@ -8,6 +8,7 @@ import type { SqlValue } from "../../src/base/values.js";
 import type { BatchAnswer } from "../../src/engines/core-types.js";
 import type { Step } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
+import { composeDocument, documentKinds, documentTable, isDocumentKind, judgeDocuments } from "./documents.js";
 import { readLedger } from "./open-reads.js";
 import { readPast } from "./past-reads.js";
 import { type SimulatedCluster, step } from "./simulated-cluster.js";
@@ -49,6 +50,7 @@ export const operationKinds = [
   "retag",
   "leaveDuty",
   "duty",
+  ...documentKinds,
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -127,6 +129,10 @@ export class Workload {
     return this.#mix.some((kind) => pageKinds.has(kind));
   }
 
+  get hasDocuments(): boolean {
+    return this.#mix.some(isDocumentKind);
+  }
+
   /** Through any Cache, before the clients begin. */
   async prepare(name: string): Promise<void> {
     const accounts = Array.from({ length: accountCount }, (_, index) => `(${index + 1}, ${accountInitial})`).join(", ");
@@ -155,6 +161,7 @@ export class Workload {
       `insert into duty values ${Array.from({ length: doctorCount }, (_, index) => `(${index + 1}, 1)`).join(", ")}`,
     );
     if (this.hasPages) await this.#preparePages(name);
+    if (this.hasDocuments) await this.#cluster.sql(name, documentTable);
   }
 
   async #preparePages(name: string): Promise<void> {
@@ -396,6 +403,7 @@ export class Workload {
     if (last?.kind !== "ok") return;
     const rows = last.result.rows;
     if (operation.kind === "sum") this.#judgeSum(operation, rows);
+    else if (operation.kind === "readDocuments") judgeDocuments(`operation ${operation.id} at ${operation.at}`, rows);
     else if (judgedKinds.has(operation.kind)) this.#judgePages(operation, rows);
     else if (operation.kind === "page" || operation.kind === "turn" || operation.kind === "pageRange") this.#judgePages(operation, rows);
     else if (operation.kind === "duty") this.#judgeDuty(operation, rows);
@@ -547,6 +555,11 @@ export class Workload {
         return { about: [], steps: [step("select sum(present) from duty")] };
       case "table":
         return this.#table(number);
+      case "document":
+      case "title":
+      case "undocument":
+      case "readDocuments":
+        return composeDocument(kind, id, this.#random);
       case "atoms":
         return { about: [], steps: [step("select count(*), sum(id = 1) from system.atoms")] };
       case "alter":
