@@ -6,7 +6,7 @@ import type { CatalogEvent } from "../catalog/catalog.js";
 import { indexesOf } from "../catalog/schema-catalog.js";
 import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { Entry } from "../messages/wire/entry.js";
-import type { StoreChange } from "../storage/atom-store.js";
+import type { KeptValues, StoreChange } from "../storage/atom-store.js";
 import { noVersions } from "../storage/row-versions.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
@@ -46,6 +46,7 @@ export class ArchiveSide {
   stored: Seq;
   /** As the store has told it last. */
   versions = noVersions;
+  values: KeptValues = { count: 0, bytes: 0 };
   /** Of it, what the log has been told of, and when. */
   #told = noVersions;
   #toldMs = Number.NEGATIVE_INFINITY;

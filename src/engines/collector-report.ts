@@ -11,7 +11,16 @@ import type { EngineCore } from "./engine-core.js";
 
 type CollectorFigures = Pick<
   AnnounceMessage,
-  "oldestSnapshot" | "versions" | "versionBytes" | "versionFloor" | "sweptVersions" | "sweptBytes" | "openTransaction" | "openMs"
+  | "oldestSnapshot"
+  | "versions"
+  | "versionBytes"
+  | "versionFloor"
+  | "sweptVersions"
+  | "sweptBytes"
+  | "largeValues"
+  | "largeValueBytes"
+  | "openTransaction"
+  | "openMs"
 >;
 
 /** Of this engine, as it announces them. */
@@ -25,6 +34,8 @@ export function collectorFigures(core: EngineCore): CollectorFigures {
     versionFloor: floor,
     sweptVersions: sweptCount,
     sweptBytes,
+    largeValues: core.archive?.values.count ?? 0,
+    largeValueBytes: core.archive?.values.bytes ?? 0,
     openTransaction: open?.id ?? 0,
     openMs: open === null ? 0 : Math.max(0, Math.round(core.context.nowMs - open.beganMs)),
   };
@@ -65,6 +76,8 @@ export function gcRows(core: EngineCore): Readonly<Record<string, SqlValue>>[] {
       version_floor: ofArchive(figures?.versionFloor),
       swept_versions: ofArchive(figures?.sweptVersions),
       swept_bytes: ofArchive(figures?.sweptBytes),
+      large_values: ofArchive(figures?.largeValues),
+      large_value_bytes: ofArchive(figures?.largeValueBytes),
     };
   });
 }

@@ -4,7 +4,7 @@ import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import type { CutsRequestMessage, PullRequestMessage } from "../messages/wire/engine-messages.js";
 import type { SessionSettings, Step, StepOutcome } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
-import type { StoreBatch } from "../storage/atom-store.js";
+import type { KeptValues, StoreBatch } from "../storage/atom-store.js";
 import type { KeptVersions } from "../storage/row-versions.js";
 
 /** What a store of the past is known by, within one core. */
@@ -23,7 +23,7 @@ export type CoreInput =
   /** Archive: a storeBatch is visible. */
   | { readonly kind: "stored"; readonly nowMs: number; readonly seq: Seq }
   /** Archive: old versions of rows in the store, once a second where they have changed. */
-  | { readonly kind: "versions"; readonly nowMs: number; readonly versions: KeptVersions }
+  | { readonly kind: "versions"; readonly nowMs: number; readonly versions: KeptVersions; readonly values: KeptValues }
   /** Cache: the local store carried out calls, in order. */
   | { readonly kind: "local"; readonly nowMs: number; readonly reply: LocalStoreReply }
   /** Cache: likewise, a store of the past. */

@@ -214,7 +214,10 @@ export class EngineCore {
         this.#acknowledge();
         return;
       case "versions":
-        if (this.archive !== null) this.archive.versions = input.versions;
+        if (this.archive !== null) {
+          this.archive.versions = input.versions;
+          this.archive.values = input.values;
+        }
         return;
       case "local":
         this.cache?.local.onReply(input.reply);

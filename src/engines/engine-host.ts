@@ -7,7 +7,7 @@ import { DatabaseError } from "../base/errors.js";
 import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import type { SystemTables } from "../sql/local-store.js";
-import type { AtomStore } from "../storage/atom-store.js";
+import type { AtomStore, KeptValues } from "../storage/atom-store.js";
 import type { Journal, VoteStore } from "../storage/journal.js";
 import type { KeptVersions } from "../storage/row-versions.js";
 import type { BatchAnswer, CoreEffect, CoreInput, PastId } from "./core-types.js";
@@ -65,6 +65,7 @@ export class EngineHost {
   readonly #pasts = new Map<PastId, LocalPort>();
   #closing: Promise<void> | null = null;
   #toldVersions: KeptVersions | null = null;
+  #toldValues: KeptValues | null = null;
 
   constructor(core: EngineCore, ports: HostPorts) {
     this.core = core;
@@ -301,10 +302,13 @@ export class EngineHost {
   }
 
   #tellVersions(): void {
-    const versions = this.#ports.store?.versions;
-    if (versions === undefined || versions === this.#toldVersions) return;
+    const { store } = this.#ports;
+    if (store === null) return;
+    const { versions, values } = store;
+    if (versions === this.#toldVersions && values === this.#toldValues) return;
     this.#toldVersions = versions;
-    this.input({ kind: "versions", nowMs: this.#nowMs, versions });
+    this.#toldValues = values;
+    this.input({ kind: "versions", nowMs: this.#nowMs, versions, values });
   }
 
   #trimJournal(): void {

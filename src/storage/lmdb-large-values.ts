@@ -139,6 +139,7 @@ export class LmdbLargeValues {
     }
     const swept = isWhole ? this.#sweep(writes) : { count: 0, bytes: 0 };
     this.#staged = new Map();
+    if (addedCount + addedBytes + swept.count === 0) return keptForVersions;
     this.#kept = { count: this.#kept.count + addedCount - swept.count, bytes: this.#kept.bytes + addedBytes - swept.bytes };
     writes.add(meta.put(valuesName, new ByteWriter(16).varint(this.#kept.count).varint(this.#kept.bytes).finish()));
     return keptForVersions;

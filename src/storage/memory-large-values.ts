@@ -25,11 +25,8 @@ export class MemoryLargeValues {
   #values = new Map<ValueName, Value>();
   #staged = new Map<ValueName, Staged>();
 
-  get kept(): KeptValues {
-    let bytes = 0;
-    for (const value of this.#values.values()) bytes += value.bytes.length;
-    return { count: this.#values.size, bytes };
-  }
+  /** Another one where it has changed. */
+  kept: KeptValues = { count: 0, bytes: 0 };
 
   readonly find: FindValue = ({ hash }) => {
     const name = nameOfValue(hash);
@@ -76,13 +73,21 @@ export class MemoryLargeValues {
       if (isUsed !== (known !== undefined)) for (const chunk of chunksOf(value)) setChunk(chunk.key, isUsed ? Buffer.from(chunk.bytes) : null);
     }
     this.#staged = new Map();
+    if (before.size > 0) this.#weigh();
     const undo = (): void => {
       for (const [name, value] of before) {
         if (value === undefined) this.#values.delete(name);
         else this.#values.set(name, value);
       }
+      if (before.size > 0) this.#weigh();
     };
     return { keptForVersions, undo };
+  }
+
+  #weigh(): void {
+    let bytes = 0;
+    for (const value of this.#values.values()) bytes += value.bytes.length;
+    this.kept = { count: this.#values.size, bytes };
   }
 }
 

@@ -40,6 +40,8 @@ function announce(appliedSeq: number): EngineMessage {
     versionFloor: 0 as Seq,
     sweptVersions: 0,
     sweptBytes: 0,
+    largeValues: 0,
+    largeValueBytes: 0,
     openTransaction: 0,
     openMs: 0,
     by: "",

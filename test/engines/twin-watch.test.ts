@@ -117,6 +117,8 @@ function announcementOf({ self, engine }: CoreContext): AnnounceMessage {
     versionFloor: noSeq,
     sweptVersions: 0,
     sweptBytes: 0,
+    largeValues: 0,
+    largeValueBytes: 0,
     openTransaction: 0,
     openMs: 0,
     by: "",

@@ -41,6 +41,9 @@ export interface AnnounceMessage {
   readonly versionFloor: Seq;
   readonly sweptVersions: number;
   readonly sweptBytes: number;
+  /** Large values that it keeps for rows and old versions, and their bytes; 0: a Cache. */
+  readonly largeValues: number;
+  readonly largeValueBytes: number;
   /** The transaction that is open there and has the oldest snapshot, as that engine's `system.transactions` names it, and for how long it has been. 0: none. */
   readonly openTransaction: number;
   readonly openMs: number;
@@ -343,6 +346,7 @@ function writeAnnounce(w: ByteWriter, m: Omit<AnnounceMessage, "kind">): void {
   w.varint(m.commitSeq).varint(m.appliedSeq).varint(m.atomsHeld).varint(m.formatVersion).bool(m.canServe);
   w.varint(m.oldestSnapshot).varint(m.versions).varint(m.versionBytes).u8(heardBys.indexOf(m.by)).text(m.parent);
   w.varint(m.versionFloor).varint(m.sweptVersions).varint(m.sweptBytes).varint(m.openTransaction).varint(m.openMs);
+  w.varint(m.largeValues).varint(m.largeValueBytes);
 }
 
 function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
@@ -368,6 +372,8 @@ function readAnnounce(r: ByteReader): Omit<AnnounceMessage, "kind"> {
     sweptBytes: r.varint(),
     openTransaction: r.varint(),
     openMs: r.varint(),
+    largeValues: r.varint(),
+    largeValueBytes: r.varint(),
   };
 }
 
