@@ -246,6 +246,7 @@ export class ArchiveEngine {
     this.#install ??= await store.beginInstall();
     if (!effect.last) {
       await this.#install.write(effect.part);
+      if (this.#joining !== null) this.#perform(this.#joining.step({ kind: "taken", nowMs: this.#options.environment.clock.nowMs() }));
       return;
     }
     await this.#install.finish(effect.position);

@@ -4,7 +4,7 @@
  */
 
 import { DatabaseError } from "../base/errors.js";
-import type { Endpoint, EngineId, Nonce, Seq } from "../base/ids.js";
+import type { Endpoint, EngineId, Nonce } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import type { SystemTables } from "../sql/local-store.js";
 import type { AtomStore, KeptValues } from "../storage/atom-store.js";
@@ -13,6 +13,7 @@ import type { KeptVersions } from "../storage/row-versions.js";
 import type { BatchAnswer, CoreEffect, CoreInput, PastId } from "./core-types.js";
 import type { EngineCore } from "./engine-core.js";
 import type { Cancel, Environment, LocalHandlers, LocalPort, StorePort, StorePortHandlers } from "./environment.js";
+import { JournalTrim } from "./journal-trim.js";
 
 export interface HostHandlers {
   onAnswer(request: number, answer: BatchAnswer): void;
@@ -46,9 +47,6 @@ const tickMs = 20;
 /** While something is due sooner: the repair of a gap, an election, a unit that rests. */
 const hastyTickMs = 5;
 const probeTimeoutMs = 250;
-/** What the journal keeps behind what the store has flushed, for engines that catch up: so many entries, and no more than so many bytes. */
-const journalKeptEntries = 200_000;
-const journalKeptBytes = 1024 ** 3;
 const journalTrimMs = 10_000;
 const versionLookMs = 1000;
 
@@ -62,6 +60,7 @@ export class EngineHost {
   /** Writes under way at the store and the vote file. */
   readonly #writes = new Set<Promise<unknown>>();
   readonly #serving: StorePort | null;
+  readonly #trim = new JournalTrim();
   readonly #pasts = new Map<PastId, LocalPort>();
   #closing: Promise<void> | null = null;
   #toldVersions: KeptVersions | null = null;
@@ -206,9 +205,12 @@ export class EngineHost {
         if (this.#ports.store !== null) this.#write(this.#ports.store.apply(effect.batch), () => ({ kind: "stored", nowMs: this.#nowMs, seq }));
         return;
       }
+      case "serveTransfer":
+        if (this.#ports.store !== null) this.#trim.onAsked(effect.to, effect.transfer === 0, this.#ports.store.position.seq, this.#nowMs);
+        this.#serving?.ask(effect);
+        return;
       case "serveRows":
       case "serveCuts":
-      case "serveTransfer":
         this.#serving?.ask(effect);
         return;
       case "local":
@@ -314,7 +316,7 @@ export class EngineHost {
   #trimJournal(): void {
     const { store, journal } = this.#ports;
     if (store === null || journal === null) return;
-    const through = Math.min(store.flushedSeq, Math.max(store.flushedSeq - journalKeptEntries, journal.seqBefore(journalKeptBytes)));
-    if (through > journal.base.seq) journal.removeThrough(through as Seq).catch((error: unknown) => this.#fail(error));
+    const through = this.#trim.through(store, journal, this.#nowMs);
+    if (through > journal.base.seq) journal.removeThrough(through).catch((error: unknown) => this.#fail(error));
   }
 }

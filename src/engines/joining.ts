@@ -44,11 +44,16 @@ export type JoiningEffect =
 export type JoiningInput =
   | { readonly kind: "tick"; readonly nowMs: number }
   | { readonly kind: "message"; readonly nowMs: number; readonly from: Endpoint; readonly payload: Buffer }
-  | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint };
+  | { readonly kind: "disconnected"; readonly nowMs: number; readonly endpoint: Endpoint }
+  /** Archive: one more part is in the store. */
+  | { readonly kind: "taken"; readonly nowMs: number };
 
 const seekAgainMs = 100;
 /** A source that is silent for this long is given up for another. */
 const sourceSilentMs = 3000;
+
+/** Parts of a store that have come and are not taken in yet; with so many the next one is not asked for. A disk may be slower than the network. */
+export const partsUntakenMax = 4;
 
 /** Endpoints that are asked for the database, those that were named by others among them. */
 const contactsMax = 64;
@@ -85,6 +90,7 @@ export class Joining {
   #transfer = 0;
   #cursor = "";
   #position: LogPosition | null = null;
+  #untaken = 0;
   #done = false;
   readonly #told = new Set<Endpoint>();
   readonly #contacts: Endpoint[];
@@ -118,19 +124,31 @@ export class Joining {
         this.#sources.delete(input.endpoint);
         if (this.#source === input.endpoint) this.#source = null;
         return [];
+      case "taken":
+        return this.#onTaken(input.nowMs);
       case "message":
         return this.#onPayload(input.nowMs, input.from, input.payload);
     }
   }
 
+  get #rests(): boolean {
+    return this.#untaken >= partsUntakenMax;
+  }
+
+  #onTaken(nowMs: number): readonly JoiningEffect[] {
+    const rested = this.#rests;
+    this.#untaken--;
+    return rested && !this.#rests && this.#source !== null ? this.#ask(nowMs, this.#source) : [];
+  }
+
   #tick(nowMs: number): readonly JoiningEffect[] {
     const effects: JoiningEffect[] = [];
     for (const [endpoint, heardMs] of this.#sources) if (nowMs - heardMs > sourceSilentMs) this.#sources.delete(endpoint);
-    if (this.#source !== null && nowMs - this.#askedMs > sourceSilentMs) {
+    if (this.#source !== null && !this.#rests && nowMs - this.#askedMs > sourceSilentMs) {
       this.#sources.delete(this.#source);
       this.#source = null;
     }
-    if (this.#source === null) effects.push(...this.#choose(nowMs));
+    if (this.#source === null && !this.#rests) effects.push(...this.#choose(nowMs));
     if (nowMs - this.#soughtMs >= seekAgainMs && (this.#source === null || nowMs - this.#soughtMs > 1000)) {
       this.#soughtMs = nowMs;
       effects.push(...this.#seek());
@@ -203,7 +221,7 @@ export class Joining {
           return [{ kind: "otherVersion", endpoint: from, version: message.formatVersion }];
         }
         if (message.canServe && this.#covers({ seq: message.appliedSeq, term: message.term })) this.#sources.set(from, nowMs);
-        return this.#source === null ? this.#choose(nowMs) : [];
+        return this.#source === null && !this.#rests ? this.#choose(nowMs) : [];
       case "contacts":
         for (const endpoint of message.endpoints) {
           if (this.#contacts.length < contactsMax && !this.#contacts.includes(endpoint)) this.#contacts.push(endpoint);
@@ -260,6 +278,7 @@ export class Joining {
     const last = message.part.length === 0;
     this.#done = last;
     const part: JoiningEffect = { kind: "part", position: message.position, part: message.part, restart, last };
-    return last ? [part] : [part, ...this.#ask(nowMs, from)];
+    this.#untaken++;
+    return last || this.#rests ? [part] : [part, ...this.#ask(nowMs, from)];
   }
 }

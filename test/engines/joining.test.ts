@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Endpoint, EngineId, NodeId, Nonce, Seq, Term } from "../../src/base/ids.js";
 import type { LogPosition } from "../../src/base/log-entry.js";
 import type { Random } from "../../src/base/random.js";
-import { type Acknowledged, Joining, type JoiningEffect } from "../../src/engines/joining.js";
+import { type Acknowledged, Joining, type JoiningEffect, partsUntakenMax } from "../../src/engines/joining.js";
 import {
   type CatalogRequestMessage,
   decodeEngineMessage,
@@ -96,6 +96,37 @@ test("another source's store is of another seq: what was taken in before is void
   expect(again).toMatchObject([{ to: s2, transfer: 0, cursor: "" }]);
   expect(parts(j.part(s2, 2, at(20), "", "a"))).toEqual([{ seq: 20, restart: true, last: false }]);
   expect(parts(j.part(s2, 2, at(20), "a", "", ""))).toEqual([{ seq: 20, restart: false, last: true }]);
+});
+
+test("an Archive whose disk is slower than the network asks for no more than it can take in", () => {
+  const j = new Transferring();
+  const taken = () => j.joining.step({ kind: "taken", nowMs: j.nowMs });
+  j.hear(s1, announce(10));
+  let asked = "";
+  let came = 0;
+  // Every question is answered at once, nothing is taken in.
+  for (let effects = j.part(s1, 1, at(10), asked, `${++came}`); requests(effects).length > 0; effects = j.part(s1, 1, at(10), asked, `${++came}`)) {
+    asked = requests(effects)[0]?.cursor ?? "";
+    expect(came).toBeLessThan(100);
+  }
+  expect(came).toBe(partsUntakenMax);
+  // However long that takes, the source is not given up for it; nor is it asked.
+  j.nowMs = 60_000;
+  j.hear(s1, announce(10));
+  expect(requests(j.joining.step({ kind: "tick", nowMs: j.nowMs }))).toEqual([]);
+  expect(requests(taken())).toMatchObject([{ to: s1, transfer: 1, cursor: `${came}` }]);
+  // One was taken in, so one may come.
+  expect(requests(taken())).toEqual([]);
+});
+
+test("an Archive that was busy with its disk when its source died goes on with another one", () => {
+  const j = new Transferring();
+  j.hear(s1, announce(10));
+  j.hear(s2, announce(10));
+  for (let part = 0; part < partsUntakenMax; part++) j.part(s1, 1, at(10), part === 0 ? "" : `${part}`, `${part + 1}`);
+  expect(requests(j.lose(s1))).toEqual([]);
+  expect(requests(j.joining.step({ kind: "taken", nowMs: 10 }))).toEqual([]);
+  expect(requests(j.joining.step({ kind: "tick", nowMs: 20 }))).toMatchObject([{ to: s2, cursor: `${partsUntakenMax}` }]);
 });
 
 test("a source of the same seq goes on where the other one stopped", () => {
