@@ -425,7 +425,8 @@ class LmdbAtomStore implements AtomStore {
   #setEntry(written: Written, { kind, space, key }: EntryChange, of: Uint8Array, seq: Seq): void {
     const place = rowKey(space, key);
     // Since when it was there is not worth looking up: it names a row, which tells what it was itself.
-    if (kind === "delete") this.#versions.keep(written.writes, place, joinValue(noSeq, of), seq);
+    if (kind === "delete" && !isOf(written.rows?.get(space)?.get(place.toString("latin1")), seq))
+      this.#versions.keep(written.writes, place, joinValue(noSeq, of), seq);
     this.#write(written, space, place, kind === "put" ? joinValue(seq, of) : null);
   }
 
@@ -515,6 +516,11 @@ class LmdbAtomStore implements AtomStore {
 /** What was committed last must be seen. */
 function looksBackAt(change: StoreChange): boolean {
   return looksAtRow(change) || change.kind === "clear" || change.kind === "value" || (change.kind === "put" && referredBytes(change.row) > 0);
+}
+
+/** The same entry of the stream put it: it is in no snapshot, and the version until then is kept already where there was one. */
+function isOf(row: WrittenRow | undefined, seq: Seq): boolean {
+  return row !== undefined && row.value !== null && splitValue(row.value).seq === seq;
 }
 
 /** It must be known what the row was before. */

@@ -15,7 +15,17 @@ export interface AtomStoreUnderTest {
   open(): Promise<AtomStore>;
   /** After `close`; null where nothing is kept. */
   reopen: (() => Promise<AtomStore>) | null;
+  /** What is in its files while it is open, seen past its own reads; null: it has none. */
+  contents: (() => StoreContents) | null;
   cleanUp(): Promise<void>;
+}
+
+export interface StoreContents {
+  /** Space, key in hex, and of versions the seq until which they were there. In order. */
+  readonly rows: readonly string[];
+  readonly versions: readonly string[];
+  /** Spaces that are being swept, or indexes that are being made. */
+  readonly unfinished: number;
 }
 
 export const table = 65_537 as SpaceId;

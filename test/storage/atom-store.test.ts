@@ -4,24 +4,40 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { seededRandom } from "../../src/base/random.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
+import { placeOf, spaceBytes, spaceOf, untilOf } from "../../src/storage/lmdb-layout.js";
+import { openTables, type Table } from "../../src/storage/lmdb-tables.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
-import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, table } from "./atom-store-conformance.js";
+import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, type StoreContents, table } from "./atom-store-conformance.js";
+import { collectorConformance } from "./collector-conformance.js";
 import { largeValuesConformance } from "./large-values-conformance.js";
 import { rowVersionsConformance } from "./row-versions-conformance.js";
 
 function inLmdb(bytesMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
   const open = () => openLmdbAtomStore(directory, bytesMax);
-  return { open, reopen: open, cleanUp: async () => rmSync(directory, { recursive: true }) };
+  return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
+}
+
+/** LMDB lets anyone read beside the store. */
+function contentsOf(directory: string): StoreContents {
+  const tables = openTables(directory);
+  tables.root.resetReadTxn();
+  const nameOf = (key: Buffer, until: number | ""): string => `${spaceOf(key)} ${key.subarray(spaceBytes).toString("hex")} ${until}`;
+  const keysOf = (of: Table): Buffer[] => [...of.getKeys()].map((key) => Buffer.from(key));
+  const rows = keysOf(tables.rows).map((key) => nameOf(key, ""));
+  const versions = keysOf(tables.versions).map((key) => nameOf(placeOf(key), untilOf(key)));
+  return { rows: rows.sort(), versions: versions.sort(), unfinished: keysOf(tables.cleared).length + keysOf(tables.unmade).length };
 }
 
 function inMemory(versionBytesMax = Number.POSITIVE_INFINITY): AtomStoreUnderTest {
-  return { open: async () => createMemoryAtomStore({ versionBytesMax }), reopen: null, cleanUp: async () => {} };
+  return { open: async () => createMemoryAtomStore({ versionBytesMax }), reopen: null, contents: null, cleanUp: async () => {} };
 }
 
 atomStoreConformance("atom store in LMDB", () => inLmdb());
 atomStoreConformance("atom store in memory", () => inMemory());
 rowVersionsConformance("atom store in LMDB", inLmdb);
+collectorConformance("atom store in LMDB", inLmdb);
+collectorConformance("atom store in memory", inMemory);
 rowVersionsConformance("atom store in memory", inMemory);
 largeValuesConformance("atom store in LMDB", inLmdb);
 largeValuesConformance("atom store in memory", inMemory);
