@@ -275,6 +275,7 @@ export class EngineCore {
   #tick(nowMs: number): void {
     this.#twins.tick();
     if (this.#twins.isQuiet) return;
+    if (this.#twins.mustStartOver) this.#startOver(takenForDead);
     this.#step({ kind: "tick", nowMs });
     this.#sequencer?.tick();
     this.#proposals.tick();
@@ -525,7 +526,7 @@ export class EngineCore {
 
   #departed(): void {
     if (!this.#leaving) {
-      this.#startOver("it was taken for dead: its LEAVE is in the stream");
+      if (!this.#twins.replaced()) this.#startOver(takenForDead);
       return;
     }
     this.cache?.transactions.failAll("the engine has left");
@@ -540,6 +541,8 @@ export class EngineCore {
     this.context.push({ kind: "startOver", reason, needsState });
   }
 }
+
+const takenForDead = "it was taken for dead: its LEAVE is in the stream";
 
 /** What an originator must remember of a committed transaction. */
 function noteChanges(context: CoreContext, seq: Seq, body: TransactionBody): void {

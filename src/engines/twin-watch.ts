@@ -9,11 +9,13 @@
  * |---------|--------------------------------------------------------|--------------------------------------------------------------------------------|
  * | alone   | nobody of its node id                                  | its quiet time over, it goes on                                                |
  * | suspect | its node id from another process                       | asks that one again: it may be the last word, late, of its own former process; is quiet as long as it is no member |
+ * | replaced | nothing, but the BOOT of its node id from elsewhere, which has ended its membership, is in the stream | starts over where that one departs as well: it was a former process's, late. Stops where it stays for `certainAfterMs` |
  * | twin    | again and again, for `certainAfterMs` at least         | one of the two stops: who is no member; of two members the older one, whose membership the other's BOOT has ended; of two others that with the larger nonce |
  *
- * Both find out, and both say so.
+ * Both find out, and both say so, where they reach each other; of two that only others reach, the one that was there before stops.
  */
 import { type Endpoint, noEngine } from "../base/ids.js";
+import type { Member } from "../catalog/member.js";
 import { type AnnounceMessage, encodeEngineMessage } from "../messages/wire/engine-messages.js";
 import type { CoreContext } from "./core-context.js";
 
@@ -50,6 +52,8 @@ export class TwinWatch {
   readonly #asked = new Set<Endpoint>();
   readonly #suspects = new Map<Endpoint, Suspect>();
   #askedMs = Number.NEGATIVE_INFINITY;
+  /** The member whose BOOT has ended this engine's membership. */
+  #replacement: { readonly endpoint: Endpoint; readonly sinceMs: number } | null = null;
   /** A twin that this engine gives way to. */
   #given: Endpoint | null = null;
 
@@ -59,6 +63,25 @@ export class TwinWatch {
     this.#announcement = announcement;
     this.#quietUntilMs = context.nowMs + quietMs;
     this.onContacts(known);
+  }
+
+  /** This engine's membership has ended, while it was alive. True: by the BOOT of a twin, perhaps; then it is for this to say how it goes on. */
+  replaced(): boolean {
+    const { self, nowMs } = this.#context;
+    const other = self.kind === "archive" ? this.#otherMember() : undefined;
+    if (other !== undefined) this.#replacement = { endpoint: other.endpoint, sinceMs: nowMs };
+    return other !== undefined;
+  }
+
+  /** It was no twin: the engine starts over, as after any LEAVE. */
+  get mustStartOver(): boolean {
+    return this.#replacement !== null && this.#otherMember()?.endpoint !== this.#replacement.endpoint;
+  }
+
+  #otherMember(): Member | undefined {
+    const { self, catalog } = this.#context;
+    for (const member of catalog.members.values()) if (member.nodeId === self.nodeId && member.endpoint !== self.endpoint) return member;
+    return undefined;
   }
 
   /** It takes no part in anything. */
@@ -93,6 +116,8 @@ export class TwinWatch {
       if (nowMs - suspect.lastMs >= forgetMs) this.#suspects.delete(endpoint);
       else if (!suspect.isTold) this.#judge(endpoint, suspect);
     }
+    if (this.#replacement !== null && this.#given === null && !this.mustStartOver && nowMs - this.#replacement.sinceMs >= certainAfterMs)
+      this.#giveWay(this.#replacement.endpoint);
     if (nowMs - this.#askedMs >= askEveryMs && (nowMs < this.#quietUntilMs || this.#suspects.size > 0)) this.#ask();
   }
 
@@ -114,10 +139,13 @@ export class TwinWatch {
     const givesWay = this.#givesWayTo(suspect.announce);
     if (suspect.lastMs - suspect.firstMs < (givesWay ? givesWayAfterMs : certainAfterMs)) return;
     suspect.isTold = true;
-    if (givesWay) {
-      this.#given = endpoint;
-      this.#context.push({ kind: "twin", endpoint });
-    } else this.#context.log("warn", "another Archive has a copy of this one's data folder, and is told to stop", { endpoint });
+    if (givesWay) this.#giveWay(endpoint);
+    else this.#context.log("warn", "another Archive has a copy of this one's data folder, and is told to stop", { endpoint });
+  }
+
+  #giveWay(endpoint: Endpoint): void {
+    this.#given = endpoint;
+    this.#context.push({ kind: "twin", endpoint });
   }
 
   #givesWayTo({ engine, nonce }: AnnounceMessage): boolean {

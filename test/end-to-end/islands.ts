@@ -37,6 +37,8 @@ export interface Host {
   reach(url: string): Promise<string>;
   /** Its interface goes, and another comes with the same address, as when a virtual machine moves. */
   replaceInterface(): void;
+  /** Sends nothing to these hosts, whatever way. */
+  avoid(...others: readonly Host[]): void;
   /** To another island, with an address of that. */
   move(island: number): void;
 }
@@ -112,6 +114,9 @@ export function makeIslands(site: Site, count: number): Islands {
         within(namespace, "ip", "link", "delete", "eth");
         makeInterface();
         plug();
+      },
+      avoid: (...others) => {
+        for (const other of others) within(namespace, "ip", "route", "replace", "blackhole", `${other.address}/32`);
       },
       move: (island) => {
         within(namespace, "ip", "address", "flush", "dev", "eth");

@@ -368,6 +368,24 @@ test.runIf(isLong)("a copy of an Archive's folder on another host, and another d
     expect(archive.running.stderr).toMatch(/another Archive has a copy of this one's data folder/),
   );
 
+  // Now the two do not reach each other, and all others reach both: by its BOOT the copy takes the other's place.
+  const secondCopy = join(site.directory, "second-copy");
+  archive.running.kill("SIGTERM");
+  await archive.running.ended();
+  copyFolder(join(site.directory, archive.name), secondCopy);
+  const before = await placement.archive(stopped.host, 2);
+  const apart = await islands.host(1);
+  apart.avoid(before.host);
+  before.host.avoid(apart);
+  const after = placement.strayArchive(apart, secondCopy);
+  await after.says(/^ready archive/m, 60_000);
+  expect((await before.running.ended(60_000)).code).not.toBe(0);
+  expect(before.running.stderr).toMatch(/has this one's data folder, or a copy of it/);
+  await watch.progress(20);
+  after.kill("SIGTERM");
+  await after.ended();
+  placement.archives[2] = await placement.archive(stopped.host, 2);
+
   const other = placement.strayArchive(await islands.host(1), join(site.directory, "other"), "--create");
   await other.says(/^ready archive/m, 60_000);
   const near = placement.archives[0] as Placed;

@@ -184,6 +184,27 @@ test("twin: of two members the older one stops, which is none any more", () => {
   expect(newer.stoppedMs).toBe(null);
 });
 
+test.each([true, false])("replaced: the BOOT of its node id from elsewhere ends it, where that one stays (%s)", (stays) => {
+  const world = new World();
+  const archive = world.begin({ nonce: 2, engine: 5, fromFolder: false });
+  const { catalog, self } = archive.context;
+  const bootAt = (seq: number, endpoint: string, nodeId: number): void => {
+    const common = { kind: "boot", engineKind: "archive", http: "-", pid: 1, formatVersion } as const;
+    catalog.apply(seq as Seq, { ...common, nodeId: nodeId as NodeId, nonce: seq as Nonce, endpoint: endpoint as Endpoint });
+  };
+  bootAt(5, self.endpoint, self.nodeId);
+  bootAt(6, "10.0.0.8:7000", 8);
+  expect(archive.watch.replaced()).toBe(false);
+  bootAt(7, "10.0.0.9:7000", self.nodeId);
+  expect(archive.watch.replaced()).toBe(true);
+  world.run(900);
+  expect([archive.stoppedMs, archive.watch.mustStartOver, archive.watch.isQuiet]).toEqual([null, false, false]);
+  if (!stays) catalog.apply(8 as Seq, { kind: "leave", engine: 7 as EngineId, ids: [] });
+  world.run(2000);
+  expect(archive.stoppedMs === null).toBe(!stays);
+  expect(archive.watch.mustStartOver).toBe(!stays);
+});
+
 test("suspect: a late word of its own former process keeps it quiet for a while, and no longer", () => {
   const world = new World();
   const former = world.begin({ nonce: 9, engine: 5, fromFolder: false });
