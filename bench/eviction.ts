@@ -29,7 +29,6 @@ export interface EvictionSample {
   readonly p99Ms: number;
   readonly heldBytes: number;
   readonly fileBytes: number;
-  readonly walBytes: number;
   readonly residentBytes: number;
   /** Of the Cache, and of its thread that orders; of the three Archives together. For one statement. */
   readonly cacheMicros: number;
@@ -112,7 +111,6 @@ export async function loadAtRandom(cache: EngineChild, archives: readonly Engine
       p99Ms: (quantileMicros(latencies, 0.99) ?? 0) / 1000,
       heldBytes: memory.heldBytes,
       fileBytes: memory.fileBytes,
-      walBytes: memory.walBytes,
       residentBytes: residentBytesOf(cache.pid),
       cacheMicros: each(cpuNow[0].totalMicros - cpuBefore[0].totalMicros),
       cacheMainMicros: each(cpuNow[0].mainMicros - cpuBefore[0].mainMicros),

@@ -43,7 +43,7 @@ export function commonOptions(): Option[] {
 
 export function memoryOption(): Option {
   const help =
-    "keys and rows that a Cache holds at most, such as 64MB or 2GB; indexes, SQLite's pages and log, and Node itself come on top (default: a quarter of the memory)";
+    "keys and rows that a Cache holds at most, such as 64MB or 2GB; indexes, SQLite's pages, and Node itself come on top (default: a quarter of the memory)";
   return new Option("--memory <size>", help).env("ATOMCAST_MEMORY");
 }
 

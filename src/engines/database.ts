@@ -79,10 +79,9 @@ export interface MemoryStatus {
   readonly heldBytes: number;
   /** Atoms of rows that it holds, joining ones too. */
   readonly heldAtoms: number;
-  /** SQLite's file, what of it is in use, and its log, as looked at last. */
+  /** SQLite's file, and what of it is in use, as looked at last. */
   readonly fileBytes: number;
   readonly fileUsedBytes: number;
-  readonly walBytes: number;
   readonly droppedAtoms: number;
   readonly droppedBytes: number;
   /** Handed over to be dropped. */

@@ -40,7 +40,7 @@ const nearLookMs = 100;
 const farLookMs = 1000;
 const againMs = 50;
 
-const noUsage: Usage = { used: [], ids: [], open: [], usedBytes: 0, fileBytes: 0, walBytes: 0 };
+const noUsage: Usage = { used: [], ids: [], open: [], usedBytes: 0, fileBytes: 0 };
 
 export class Eviction {
   readonly #context: CoreContext;

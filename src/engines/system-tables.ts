@@ -158,7 +158,6 @@ function memoryOf(core: EngineCore): MemoryStatus | null {
     heldAtoms: held?.count ?? 0,
     fileBytes: usage.fileBytes,
     fileUsedBytes: usage.usedBytes,
-    walBytes: usage.walBytes,
     droppedAtoms: counters.atoms,
     droppedBytes: counters.bytes,
     handedOverAtoms: counters.handedOver,

@@ -18,9 +18,6 @@ import { classify } from "./parse/classify.js";
 import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
 import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
 
-export const createSeqTable = "CREATE TABLE main._atomcast_applied(id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL)";
-export const setSeq = "INSERT OR REPLACE INTO main._atomcast_applied(id, seq) VALUES (1, ?)";
-
 interface TransactionEntry {
   readonly seq: Seq;
   readonly engine: EngineId;
@@ -29,8 +26,9 @@ interface TransactionEntry {
 
 export function applyEntries(state: StoreState, entries: readonly { readonly seq: Seq; readonly bytes: Uint8Array }[], through: Seq): void {
   const transactions = transactionsOf(entries);
-  // Statements are prepared below with the flag that is set now; the seq's own table has no foreign keys.
-  if (transactions.length > 0) state.foreignKeyFlag.set(false);
+  // Statements are prepared below with the flag that is set now. To set it takes as long as to put a row in.
+  const isPlain = (part: RowsPart | DdlPart): boolean => part.kind === "rows" && state.schema.plainTables.has(part.table);
+  if (!transactions.every(({ parts }) => parts.every(isPlain))) state.foreignKeyFlag.set(false);
   const before = state.schema;
   let changesSchema = false;
   state.applyStatements.get("BEGIN").run();
@@ -45,7 +43,6 @@ export function applyEntries(state: StoreState, entries: readonly { readonly seq
         }
       }
     }
-    state.applyStatements.get(setSeq).run(BigInt(through));
     state.applyStatements.get("COMMIT").run();
     if (changesSchema) state.mirror.exec("COMMIT");
   } catch (error) {

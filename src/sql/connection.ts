@@ -2,7 +2,7 @@
  * The local store's SQLite connections and the functions that rewritten SQL calls. One connection does tentative runs and apply; the
  * other is a rowless mirror that runs the user's DDL verbatim and answers introspection.
  */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { assert } from "../base/errors.js";
@@ -14,19 +14,12 @@ import type { IdSource } from "./row-ids.js";
 import { StatementFault } from "./statement-faults.js";
 import type { StatementWatch } from "./statement-watch.js";
 
-/**
- * The WAL's size at which it is copied into the database file, in bytes, of a store with much memory. Automatic checkpoints are off: they would come
- * in the middle of tentative runs.
- */
-export const walBytesMax = 64 * 1024 * 1024;
-const walBytesMin = 4 * 1024 * 1024;
-
 /** Pages that SQLite keeps in memory, in bytes, with much memory; beyond them it reads the file, which the system's cache holds. */
 export const pageCacheBytesMax = 64 * 1024 * 1024;
 const pageCacheBytesMin = 2 * 1024 * 1024;
 
-/** What SQLite may take beside the rows, of the memory for them: pages in memory, and the WAL. Each. */
-const besideShare = 1 / 4;
+/** What SQLite's pages in memory may take, of the memory for rows. */
+const pageCacheShare = 1 / 4;
 
 /** Row touches of one unit of work. More could not become one entry of the stream anyway; beyond it, SQLITE_TOOBIG. */
 export const touchesMax = 2_000_000;
@@ -53,28 +46,27 @@ export interface Connections {
   readonly main: Database;
   readonly mirror: Database;
   readonly hooks: Hooks;
-  /** null: in memory. */
-  readonly walPath: string | null;
-  readonly walBytesMax: number;
 }
 
-function shareOf(memoryBytes: number, min: number, max: number): number {
-  return Math.floor(Math.max(min, Math.min(max, memoryBytes * besideShare)));
-}
-
-/** `memoryBytes`: of the rows that it will hold. */
+/**
+ * `directory`: of the file; null: in memory. `memoryBytes`: of the rows that it will hold.
+ *
+ * The file goes with its process and has one connection, so its journal need only undo: in memory, a rollback leaves the pages in the cache as they were,
+ * and a commit writes each page once. The journal has each page that a transaction changes once at most: never more than the file, of which the budget for
+ * rows is the bound, and entries' worth of pages but for a DDL that rewrites its table.
+ */
 export function openConnections(directory: string | null, memoryBytes: number, watch: StatementWatch): Connections {
   const file = directory === null ? ":memory:" : join(directory, "local.db");
   assert(directory === null || !existsSync(file), `the local store's directory ${directory} is in use`);
   const main = new Sqlite(file);
   main.defaultSafeIntegers(true);
   if (directory !== null) {
-    main.pragma("journal_mode = WAL");
+    main.pragma("journal_mode = MEMORY");
     main.pragma("synchronous = OFF");
-    main.pragma("wal_autocheckpoint = 0");
     main.pragma("locking_mode = EXCLUSIVE");
   }
-  main.pragma(`cache_size = -${Math.floor(shareOf(memoryBytes, pageCacheBytesMin, pageCacheBytesMax) / 1024)}`);
+  const pageCacheBytes = Math.max(pageCacheBytesMin, Math.min(pageCacheBytesMax, memoryBytes * pageCacheShare));
+  main.pragma(`cache_size = -${Math.floor(pageCacheBytes / 1024)}`);
   main.pragma("temp_store = MEMORY");
   main.pragma("recursive_triggers = OFF");
   main.exec("ATTACH ':memory:' AS system");
@@ -94,8 +86,7 @@ export function openConnections(directory: string | null, memoryBytes: number, w
   };
   registerFunctions(main, hooks);
   registerFunctions(mirror, hooks);
-  const walPath = directory === null ? null : `${file}-wal`;
-  return { main, mirror, hooks, walPath, walBytesMax: shareOf(memoryBytes, walBytesMin, walBytesMax) };
+  return { main, mirror, hooks };
 }
 
 function registerFunctions(database: Database, hooks: Hooks): void {
@@ -144,15 +135,6 @@ function registerFunctions(database: Database, hooks: Hooks): void {
 export class TouchesFullError extends Error {
   override name = "TouchesFullError";
   readonly code = "SQLITE_TOOBIG";
-}
-
-export function walBytes(connections: Connections): number {
-  return connections.walPath === null ? 0 : (statSync(connections.walPath, { throwIfNoEntry: false })?.size ?? 0);
-}
-
-/** Copies the WAL back where it has grown beyond its bound. To be called outside of transactions. */
-export function checkpointLargeWal(connections: Connections): void {
-  if (walBytes(connections) > connections.walBytesMax) connections.main.pragma("wal_checkpoint(TRUNCATE)");
 }
 
 /**

@@ -35,6 +35,8 @@ export interface LocalSchema {
   /** Root pages of tables and indexes. */
   readonly tablesByRoot: ReadonlyMap<number, LocalTable>;
   readonly indexesBySpace: ReadonlyMap<SpaceId, { readonly table: LocalTable; readonly index: LocalIndex }>;
+  /** Without triggers and without foreign keys, from them or to them: what writes these is compiled alike under either foreign-key flag. */
+  readonly plainTables: ReadonlySet<SpaceId>;
 }
 
 export interface LocalColumn {
@@ -361,7 +363,9 @@ export function schemaReader(database: Database): SchemaReader {
         else list.push(text);
       }
       const indexSpaces = new Map<string, (string | number)[]>();
+      const withTriggers = new Set<string>();
       for (const { object } of objects.values()) {
+        if (object.type === "trigger") withTriggers.add(foldName(object.tableName));
         if (object.type !== "index") continue;
         const table = foldName(object.tableName);
         indexSpaces.set(table, [...(indexSpaces.get(table) ?? []), object.name, object.space]);
@@ -389,6 +393,11 @@ export function schemaReader(database: Database): SchemaReader {
       }
       shapes = kept;
       for (const { table, shape } of linked) link(table, shape, byName);
+      const plainTables = new Set<SpaceId>();
+      for (const { table, shape } of linked) {
+        const isLinked = shape.foreignKeyRows.length > 0 || table.referencedBy.length > 0;
+        if (!isLinked && !withTriggers.has(foldName(table.name))) plainTables.add(table.space);
+      }
       const tablesByRoot = new Map<number, LocalTable>();
       for (const row of rows) {
         const table = byName.get(foldName(row.tbl_name));
@@ -396,7 +405,7 @@ export function schemaReader(database: Database): SchemaReader {
       }
       generation++;
       const indexesBySpace = new Map([...tables.values()].flatMap((table) => table.indexes.map((index) => [index.space, { table, index }] as const)));
-      return { generation, objects, tables, tablesByName: byName, tablesByRoot, indexesBySpace };
+      return { generation, objects, tables, tablesByName: byName, tablesByRoot, indexesBySpace, plainTables };
     },
   };
 }
@@ -408,6 +417,7 @@ export const emptySchema: LocalSchema = {
   tablesByName: new Map(),
   tablesByRoot: new Map(),
   indexesBySpace: new Map(),
+  plainTables: new Set(),
 };
 
 /** A unique constraint without a name of its own: SQLite numbers them, so the number finds it after its table has been renamed. */

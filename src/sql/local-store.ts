@@ -230,10 +230,9 @@ export interface Usage {
   readonly ids: readonly PullNeed[];
   /** What transactions that are kept open have needed of tables that were not held whole, and what they have written. */
   readonly open: readonly PullNeed[];
-  /** Pages of SQLite's file that something is in, all of them, and its write-ahead log, in bytes. */
+  /** Pages of SQLite's file that something is in, and all of them, in bytes. */
   readonly usedBytes: number;
   readonly fileBytes: number;
-  readonly walBytes: number;
 }
 
 export interface LocalStore {

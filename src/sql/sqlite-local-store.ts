@@ -11,8 +11,8 @@ import { type EngineId, type Life, noEngine, type Seq, type SpaceId } from "../b
 import { detachValues } from "../base/large-values.js";
 import { integerKey } from "../base/sort-key.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
-import { applyEntries, createSeqTable, installRows, readAllRows, setSeq } from "./apply-entries.js";
-import { checkpointLargeWal, openConnections, walBytes } from "./connection.js";
+import { applyEntries, installRows, readAllRows } from "./apply-entries.js";
+import { openConnections } from "./connection.js";
 import { dropRange } from "./drop-range.js";
 import { localDdlOf } from "./execute-ddl.js";
 import { explainedByPull, explainPullColumns } from "./explain-pull.js";
@@ -40,7 +40,6 @@ import { encodeStoredRow } from "./stored-rows.js";
 export function openSqliteLocalStore(directory: string | null, memoryBytes = Number.POSITIVE_INFINITY, watch = noWatch): LocalStore {
   const connections = openConnections(directory, memoryBytes, watch);
   const state = storeState(connections);
-  state.main.exec(createSeqTable);
   return {
     get appliedSeq() {
       return state.appliedSeq;
@@ -57,16 +56,13 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     apply(entries, through) {
       unpark(state);
       applyEntries(state, entries, through);
-      checkpointLargeWal(connections);
     },
     beginHold: (table, low, high) => rangesOf(state, table).beginJoining({ low, high }, state.appliedSeq),
     install(space, low, high, seq, rows, changedSeq = seq, images = [], values = []) {
       unpark(state);
       const found = state.schema.indexesBySpace.get(space);
       if (found !== undefined) return installIndex(state, found.table, found.index, { low, high }, seq, rows, changedSeq, images);
-      const outcome = installRows(state, space, { low, high }, seq, { rows, images, values }, changedSeq);
-      checkpointLargeWal(connections);
-      return outcome;
+      return installRows(state, space, { low, high }, seq, { rows, images, values }, changedSeq);
     },
     readChunk(space, low, high, bytesMax) {
       unpark(state);
@@ -76,7 +72,6 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     dropRange(table, low, high) {
       unpark(state);
       dropRange(state, table, { low, high });
-      checkpointLargeWal(connections);
     },
     usage: () => usage(state),
     holdEmpty(table, low, high) {
@@ -126,7 +121,6 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
   }
   installCaptureTriggers(state, state.schema);
   useSchema(state, state.schema);
-  state.main.prepare(setSeq).run(BigInt(seq));
   state.appliedSeq = seq;
 }
 
@@ -153,7 +147,7 @@ interface NamedRow {
   readonly name: string;
 }
 
-/** Everything but the seq's own table, and the settings. Views and triggers go first, since they may name what goes after them. */
+/** Everything, and the settings. Views and triggers go first, since they may name what goes after them. */
 function clearDatabase(state: StoreState): void {
   const list = "SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger', 'table') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
   for (const database of [state.main, state.mirror]) {
@@ -161,7 +155,7 @@ function clearDatabase(state: StoreState): void {
     const order = ["trigger", "view", "table"];
     rows.sort((left, right) => order.indexOf(left.type) - order.indexOf(right.type));
     database.exec("PRAGMA user_version = 0; PRAGMA application_id = 0");
-    for (const { type, name } of rows) if (name !== "_atomcast_applied") database.exec(`DROP ${type} IF EXISTS main.${quoteName(name)}`);
+    for (const { type, name } of rows) database.exec(`DROP ${type} IF EXISTS main.${quoteName(name)}`);
   }
 }
 
@@ -217,7 +211,6 @@ function usage(state: StoreState): Usage {
     open: [...state.open.values()].flatMap((unit) => keptNeeds(unit)),
     usedBytes: (pages - figure("freelist_count")) * pageBytes,
     fileBytes: pages * pageBytes,
-    walBytes: walBytes(state.connections),
   };
 }
 

