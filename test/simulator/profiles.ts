@@ -64,7 +64,7 @@ const base: Profile = {
   archives: 3,
   caches: 2,
   clients: 5,
-  workMs: 1500,
+  workMs: 1100,
   thinkMsMax: 25,
   mix: mixed,
   favourMs: 0,
@@ -83,7 +83,7 @@ export const profiles = {
     network: "unicast",
     share: 2,
     caches: 5,
-    workMs: 1200,
+    workMs: 900,
     faults: {
       weights: {
         crashArchive: 3,
@@ -107,7 +107,7 @@ export const profiles = {
     network: "unicast",
     wrongTrees: true,
     caches: 5,
-    workMs: 1000,
+    workMs: 800,
     faults: { weights: { crashCache: 4, crashArchive: 2, crashSequencer: 1, pause: 3, isolate: 2, badNetwork: 3 }, everyMsMin: 80, everyMsMax: 400 },
   },
   /** Two islands of multicast, between which engines move, and out of which they fall. */
@@ -116,7 +116,7 @@ export const profiles = {
     network: "islands",
     share: 2,
     caches: 5,
-    workMs: 1200,
+    workMs: 900,
     faults: {
       weights: { moveIsland: 8, crashArchive: 2, crashCache: 4, crashSequencer: 2, pause: 3, isolate: 1, badNetwork: 2, leaveCache: 1, crashAll: 1 },
       everyMsMin: 60,
@@ -129,7 +129,7 @@ export const profiles = {
   normal: {
     ...base,
     share: 6,
-    workMs: 1200,
+    workMs: 900,
     faults: {
       weights: {
         crashArchive: 3,
@@ -157,7 +157,7 @@ export const profiles = {
   power: {
     ...base,
     share: 2,
-    workMs: 1200,
+    workMs: 1000,
     diskTimes: slowDisk,
     faults: { weights: { crashAll: 4, crashArchive: 3, crashSequencer: 3, crashCache: 1 }, everyMsMin: 80, everyMsMax: 400 },
   },
@@ -165,7 +165,7 @@ export const profiles = {
   elections: {
     ...base,
     clients: 2,
-    workMs: 2500,
+    workMs: 2000,
     thinkMsMax: 100,
     conditions: { ...base.conditions, delayMsMin: 0.1, delayMsMax: 60, lossPerMille: 50 },
     faults: { weights: { flicker: 8, flickerVoter: 4, crashSequencer: 2, isolate: 1, oneWay: 1 }, everyMsMin: 5, everyMsMax: 60 },
@@ -175,7 +175,7 @@ export const profiles = {
     ...base,
     share: 2,
     clients: 3,
-    workMs: 4500,
+    workMs: 3600,
     thinkMsMax: 60,
     faults: { weights: { longPause: 3, longCut: 3, cutPair: 4, crashCache: 1 }, everyMsMin: 300, everyMsMax: 1500 },
   },
@@ -183,7 +183,7 @@ export const profiles = {
     ...base,
     archives: 4,
     share: 2,
-    workMs: 2000,
+    workMs: 1600,
     thinkMsMax: 50,
     faults: {
       weights: {
@@ -248,7 +248,7 @@ export const profiles = {
     caches: 3,
     mix: { item: 8, pair: 3, explicitItem: 4, big: 12, sum: 1, code: 3 },
     thinkMsMax: 15,
-    workMs: 900,
+    workMs: 800,
     faults: { weights: { crashCache: 2, newCache: 1, pause: 1, leaveCache: 1 }, everyMsMin: 150, everyMsMax: 600 },
   },
   /** One Cache writes nearly everything, then another: atoms go after them, while they are granted, split and taken. */
@@ -256,7 +256,7 @@ export const profiles = {
     ...base,
     caches: 3,
     clients: 8,
-    workMs: 3600,
+    workMs: 2400,
     thinkMsMax: 20,
     favourMs: 1700,
     mix: {
@@ -287,7 +287,7 @@ export const profiles = {
     clients: 6,
     mix: { page: 6, turn: 6, pageRange: 3, newPage: 4, tagged: 6, retag: 5, hot: 1, transfer: 1, sum: 1 },
     thinkMsMax: 20,
-    workMs: 900,
+    workMs: 800,
     storeMsMax: 70,
     faults: {
       weights: { crashCache: 4, newCache: 3, crashArchive: 2, crashSequencer: 1, pause: 4, leaveCache: 1, reset: 2, badNetwork: 1 },
@@ -304,7 +304,7 @@ export const profiles = {
     memoryBytes: [60_000, 150_000, 300_000],
     mix: { page: 10, turn: 8, pageRange: 2, newPage: 4, item: 2, transfer: 2, deal: 3, ledger: 2, sum: 1, table: 1 },
     thinkMsMax: 15,
-    workMs: 900,
+    workMs: 800,
     storeMsMax: 4,
     faults: {
       weights: { crashCache: 4, newCache: 2, crashArchive: 3, crashSequencer: 1, pause: 2, leaveCache: 1, reset: 3, longCut: 1, badNetwork: 1 },
@@ -320,7 +320,7 @@ export const profiles = {
     memoryBytes: [30_000, 60_000],
     mix: { page: 10, turn: 4, pageRange: 4, newPage: 2 },
     thinkMsMax: 8,
-    workMs: 900,
+    workMs: 800,
     conditions: { ...base.conditions, delayMsMax: 12 },
     storeMsMax: 4,
     faults: { weights: { pause: 2, reset: 1, newCache: 1, crashCache: 1 }, everyMsMin: 60, everyMsMax: 350 },
@@ -333,7 +333,7 @@ export const profiles = {
     memoryBytes: [1, 400],
     mix: { ...mixed, big: 0, table: 2, atoms: 1 },
     thinkMsMax: 15,
-    workMs: 1000,
+    workMs: 800,
     faults: {
       weights: {
         crashCache: 3,
@@ -358,7 +358,7 @@ export const profiles = {
     clients: 8,
     mix: { transfer: 10, deal: 4, ledger: 10, page: 1, turn: 2, sum: 1 },
     thinkMsMax: 10,
-    workMs: 900,
+    workMs: 800,
     storeMsMax: 4,
     faults: {
       weights: { crashCache: 6, newCache: 4, leaveCache: 2, crashArchive: 2, crashSequencer: 1, pause: 1, reset: 2 },
@@ -390,7 +390,7 @@ export const profiles = {
     caches: 3,
     mix: { transfer: 10, deal: 2, ledger: 2, past: 10, item: 3, pair: 2, page: 1, turn: 2, sum: 1, table: 1 },
     thinkMsMax: 15,
-    workMs: 1000,
+    workMs: 900,
     faults: {
       weights: { crashCache: 3, newCache: 2, leaveCache: 1, crashArchive: 3, crashSequencer: 2, crashAll: 1, pause: 2, reset: 2, badNetwork: 1 },
       everyMsMin: 60,
@@ -407,7 +407,7 @@ export const profiles = {
     ...base,
     share: 2,
     clients: 6,
-    workMs: 1500,
+    workMs: 1100,
     thinkMsMax: 12,
     mix: { ...mixed, item: 10, pair: 4, big: 16, order: 5, table: 12, code: 4, codeIndex: 6, atoms: 2, race: 14 },
     conditions: { ...base.conditions, delayMsMax: 6 },
