@@ -215,7 +215,7 @@ export class CacheEngine implements Database {
       this.#servesAs = engine;
       for (const told of this.#whenMember.splice(0)) told(engine);
     };
-    local.describe("select 1").then(tell, () => {});
+    local.describe("select 1", null).then(tell, () => {});
   }
 
   #fail(error: Error): void {
@@ -284,10 +284,10 @@ export class CacheEngine implements Database {
     return splitScript(script);
   }
 
-  async describe(sql: string): Promise<Description | SqlFault> {
+  async describe(sql: string, transaction: number | null): Promise<Description | SqlFault> {
     if (this.#local === null || this.#host === null)
       throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
-    return this.#local.describe(sql);
+    return this.#local.describe(sql, transaction);
   }
 
   openSession(): Session {

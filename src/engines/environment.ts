@@ -69,7 +69,7 @@ export interface LocalPort {
   flush(): void;
   /** A run that was posted, and that nobody wants any more, is ended where it loops. It is answered all the same. */
   cancelRun(run: number): void;
-  describe(sql: string): Promise<Description | SqlFault>;
+  describe(sql: string, transaction: number | null): Promise<Description | SqlFault>;
   /** Of a table that is held whole (LocalStore.tableHash). */
   tableHash(space: SpaceId): Promise<string | null>;
   close(): Promise<void>;

@@ -48,7 +48,7 @@ export class CacheSession implements Session {
   }
 
   describe(sql: string): Promise<Description | SqlFault> {
-    return this.#engine.describe(sql);
+    return this.#inTurn(() => this.#engine.describe(sql, this.#open));
   }
 
   cancel(): void {

@@ -45,8 +45,8 @@ export function openWorkerLocalPort(handlers: LocalHandlers, options: WorkerLoca
     post: (call) => store.post(call),
     flush: () => store.flush(),
     cancelRun: (run) => store.cancelRun(run),
-    async describe(sql): Promise<Description | SqlFault> {
-      const reply = await ask((id) => ({ kind: "describe", id, sql }));
+    async describe(sql, transaction): Promise<Description | SqlFault> {
+      const reply = await ask((id) => ({ kind: "describe", id, sql, transaction }));
       if (reply.kind !== "described") throw new BugError("another question was answered");
       return reply.description;
     },

@@ -9,13 +9,12 @@ import { attachValues, detachValues, finderOf, type LargeValue, nameOfValue, ref
 import { referredBytes } from "../base/values.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
-import { adoptObjects, changedObjects, localDdlOf } from "./execute-ddl.js";
+import { repeatDdl } from "./execute-ddl.js";
 import { indexWatch } from "./held-indexes.js";
 import { type BufferedChange, HeldRanges } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import type { PulledImage, PulledRow, PulledRows } from "./local-store.js";
-import { classify } from "./parse/classify.js";
-import { dropCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
+import { type StoreState, useSchema } from "./store-state.js";
 import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
 
 interface TransactionEntry {
@@ -125,11 +124,7 @@ function removeRow(statements: StatementCache, table: LocalTable, key: Uint8Arra
 
 function applyDdl(state: StoreState, part: DdlPart, seq: Seq, engine: EngineId): void {
   const before = state.schema;
-  const info = classify(part.sql);
-  if ("action" in info && info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
-  state.mirror.exec(part.sql);
-  state.main.exec(localDdlOf(part.sql, before).sql);
-  adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, seq), part.upserts);
+  repeatDdl(state, part, seq);
   for (const table of before.tables.keys()) {
     if (state.schema.tables.has(table)) continue;
     state.held.delete(table);

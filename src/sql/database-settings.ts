@@ -14,7 +14,7 @@ import type { PragmaStatement } from "./parse/statement-info.js";
 import { busyFault, fault } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
 import type { Unit } from "./unit.js";
-import { followInMirror, nameKey } from "./unit-of-work.js";
+import { addDdl, followInMirror, nameKey } from "./unit-of-work.js";
 
 /** No text of SQL has a name with a NUL. */
 function objectName(pragma: string): string {
@@ -54,7 +54,7 @@ export function changeSetting(state: StoreState, unit: Unit, sql: string, info: 
   state.main.exec(text);
   // Nothing that is prepared depends on it.
   state.schema = { ...state.schema, objects: changedObjects(state.schema.objects, [object], [], [], noSeq) };
-  unit.segments.push({ kind: "ddl", part: { kind: "ddl", sql: text, upserts: [object], drops: [], touchedTables: [], newAtoms: [] } });
+  addDdl(unit, { kind: "ddl", sql: text, upserts: [object], drops: [], touchedTables: [], newAtoms: [] });
   return null;
 }
 

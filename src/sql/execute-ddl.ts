@@ -1,13 +1,14 @@
 /** Carries a DDL statement out on the local database and on the mirror: the same for a tentative run and for a committed entry. */
 import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
-import type { SchemaObject } from "../messages/wire/entry.js";
+import type { DdlPart, SchemaObject } from "../messages/wire/entry.js";
 import type { LocalSchema, SchemaObjects, StoredObject } from "./local-schema.js";
+import { classify } from "./parse/classify.js";
 import { type LocalDdl, localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import type { InsertTableLookup } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
-import { installCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
+import { dropCaptureTriggers, installCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
 
 /** Of the schema that is in force. */
 export function insertLookup(schema: LocalSchema): InsertTableLookup {
@@ -19,6 +20,16 @@ export function localDdlOf(sql: string, schema: LocalSchema): LocalDdl {
   const local = localDdl(sql, insertLookup(schema));
   assert(!isFault(local), `a statement that was accepted does not parse: ${sql}`);
   return local;
+}
+
+/** A change of the schema that has been made before, here or elsewhere, within the transactions of both databases. `around`: what changes the local one's rows. */
+export function repeatDdl(state: StoreState, part: DdlPart, version: Seq, around = (work: () => void): void => work()): void {
+  const before = state.schema;
+  const info = classify(part.sql);
+  if ("action" in info && info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
+  state.mirror.exec(part.sql);
+  around(() => state.main.exec(localDdlOf(part.sql, before).sql));
+  adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, version), part.upserts);
 }
 
 /** Objects after a change; `version` for those that are changed and for the tables that are touched. */

@@ -59,7 +59,7 @@ export type LocalStoreCall =
   | { readonly kind: "usage"; readonly id: number }
   | { readonly kind: "takeIdsBack" }
   | { readonly kind: "endTransaction"; readonly transaction: number }
-  | { readonly kind: "describe"; readonly id: number; readonly sql: string }
+  | { readonly kind: "describe"; readonly id: number; readonly sql: string; readonly transaction: number | null }
   | { readonly kind: "tableHash"; readonly id: number; readonly space: SpaceId };
 
 /** `oldestSnapshot`: of the transactions that are open when the call is carried out; null: none is. */
@@ -124,7 +124,7 @@ export function carryOut(store: LocalStore, call: LocalStoreCall): LocalStoreRep
       store.endTransaction(call.transaction);
       return { kind: "transactionEnded", oldestSnapshot: store.oldestSnapshot };
     case "describe":
-      return { kind: "described", id: call.id, description: store.describe(call.sql) };
+      return { kind: "described", id: call.id, description: store.describe(call.sql, call.transaction) };
     case "tableHash":
       return { kind: "hashed", id: call.id, hash: store.tableHash(call.space) };
     default:

@@ -252,7 +252,8 @@ export interface LocalStore {
   endTransaction(transaction: number): void;
   /** Splits a script at its top-level semicolons (strings, comments and trigger bodies respected), or says what is wrong with it. */
   split(script: string): readonly string[] | SqlFault;
-  describe(sql: string): Description | SqlFault;
+  /** `transaction`: one that is kept open, whose schema counts; null: the committed one does. */
+  describe(sql: string, transaction: number | null): Description | SqlFault;
   /**
    * Applies committed entries (encoded) in seq order, as one SQLite transaction, then is at `through` (entries that store nothing are left
    * out of `entries`). Rows outside what is held are passed over; those of a joining range wait for its chunk. Throws BugError where an entry does

@@ -7,28 +7,25 @@
  * | park | a run ends within a transaction | its changes are read; SQLite's transaction stays as it is, for as long as nobody else needs it |
  * | unpark | anything else is to be run, applied or installed | it is rolled back: the changes are known |
  * | go on | the next run of the transaction, still parked | as it stands |
- * | replay | the next run, not parked any more | BEGIN; rows as they were at the snapshot; savepoints and changes in their order |
- * | overtaken | the next run, and its own changes do not go with rows that were pulled since | the transaction is over |
+ * | replay | the next run, not parked any more | BEGIN; rows as they were at the snapshot; savepoints and changes in their order (replay-transaction.ts) |
+ * | overtaken | the next run, and its own changes do not go with rows that were pulled since, or with what others have made of the schema | the transaction is over |
  * | lost | too much has changed since the snapshot, or the schema of a table that it relied on, or the store began anew | the transaction is over |
  *
- * A table is rewound to the snapshot when a statement first touches it: all that changed elsewhere is not the transaction's business. Where there
- * are savepoints, all tables are, before the first: a ROLLBACK TO would undo it otherwise.
- *
  * At read committed there is no snapshot to go back to: its own changes are put in on top of what is applied. Where somebody else has changed such a
- * row meanwhile, they hide it, until COMMIT says so (`PermissionKey.since`).
+ * row meanwhile, they hide it, until COMMIT says so (`PermissionKey.since`). One that changes the schema reads a snapshot from the end of that request on.
  */
-import type { SpaceId } from "../base/ids.js";
+import { schemaSpace } from "../base/ids.js";
 import { rangeOfKey } from "../base/key-ranges.js";
 import { copyTouches } from "./capture.js";
-import type { LocalTable } from "./local-schema.js";
+import type { LocalSchema } from "./local-schema.js";
 import type { OpenSummary, PullNeed, SqlFault } from "./local-store.js";
+import { foldName } from "./parse/names.js";
 import { joinNeeds } from "./plan/missing-rows.js";
-import type { RowImage } from "./row-history.js";
+import { changesSchema, replay } from "./replay-transaction.js";
 import { busyFault, fault, faultOf } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
-import { decodeForInsert, findKeyValues, sqlOf } from "./stored-rows.js";
 import type { Unit } from "./unit.js";
-import { dropUnchanged, endSegment, joinLastSegments, openSqliteSavepoint, rollbackUnit } from "./unit-of-work.js";
+import { dropUnchanged, endSegment, joinLastSegments, rollbackUnit } from "./unit-of-work.js";
 
 /** Transactions kept open. A further one ends with an error where its client would leave it open. */
 export const openTransactionsMax = 1024;
@@ -66,7 +63,8 @@ export function abandonRun(state: StoreState, transaction: number): void {
 export function park(state: StoreState, transaction: number, unit: Unit): void {
   endSegment(state, unit);
   joinLastSegments(unit);
-  if (unit.hasRun && unit.isolation !== "read_committed") unit.snapshot ??= state.appliedSeq;
+  // What a change of the schema has looked at must not change below it.
+  if (unit.hasRun && (unit.isolation !== "read_committed" || changesSchema(unit))) unit.snapshot ??= state.appliedSeq;
   if (unit.snapshot !== null) state.history.open(transaction, unit.snapshot);
   state.open.set(transaction, unit);
   unit.isSettled = false;
@@ -102,29 +100,50 @@ export function forget(state: StoreState, transaction: number): void {
 export function resume(state: StoreState, transaction: number): Unit | SqlFault {
   const kept = state.open.get(transaction);
   if (kept === undefined) return busyFault(lostMessage);
-  const unit = copyOf(kept, state);
   if (state.parked?.transaction === transaction) {
     state.parked = null;
-    return unit;
+    return copyOf(kept, kept.startSchema);
   }
   unpark(state);
+  const unit = copyOf(kept, state.schema);
   if (unit.snapshot !== null && !state.history.reaches(unit.snapshot)) return lose(state, transaction, busyFault(tooOldMessage));
-  for (const space of kept.reliedOn) {
-    const before = kept.startSchema.tables.get(space);
-    if (before === undefined || before.version === state.schema.tables.get(space)?.version) continue;
-    const message = `database schema has changed: table ${before.name} was altered or dropped since the transaction began; begin it again`;
-    return lose(state, transaction, fault("SQLITE_SCHEMA", message));
-  }
+  const changed = changeOfSchema(kept, state.schema);
+  if (changed !== null) return lose(state, transaction, changed);
   try {
     replay(state, unit);
     return unit;
   } catch (error) {
     rollbackUnit(state, unit);
-    // What was pulled since the snapshot may have what the transaction has made in the meantime: a unique value, say.
+    // What was pulled since the snapshot may have what the transaction has made in the meantime: a unique value, say. Or what an index cannot be made of.
     const reason = faultOf(error);
-    if (!reason.code.startsWith("SQLITE_CONSTRAINT")) throw error;
+    if (!reason.code.startsWith("SQLITE_CONSTRAINT") && !changesSchema(unit)) throw error;
     return lose(state, transaction, busyFault(overtakenMessage));
   }
+}
+
+/** What others have changed of the schema since its last run, and it relied on, or has changed itself. */
+function changeOfSchema({ startSchema: before, reliedOn, wholeTables, segments }: Unit, now: LocalSchema): SqlFault | null {
+  for (const space of reliedOn) {
+    const table = before.tables.get(space);
+    if (table === undefined || table.version === now.tables.get(space)?.version) continue;
+    const message = `database schema has changed: table ${table.name} was altered or dropped since the transaction began; begin it again`;
+    return fault("SQLITE_SCHEMA", message);
+  }
+  const isChanged = (name: string): boolean => before.objects.get(name)?.version !== now.objects.get(name)?.version;
+  const own = segments.flatMap((segment) => (segment.kind === "ddl" ? [...segment.part.upserts.map(({ name }) => name), ...segment.part.drops] : []));
+  const name = (wholeTables.has(schemaSpace) ? [...before.objects.keys(), ...now.objects.keys()] : own.map(foldName)).find(isChanged);
+  if (name === undefined) return null;
+  const told = name.startsWith("\0") ? name.slice(1) : `the name ${JSON.stringify(name)} in the schema`;
+  return busyFault(`database is locked: ${told} was changed by another transaction since this one began; begin it again`);
+}
+
+/** What is asked of a kept transaction, and changes nothing of it. */
+export function within<Answer>(state: StoreState, transaction: number, ask: () => Answer): Answer | SqlFault {
+  const unit = resume(state, transaction);
+  if ("code" in unit) return unit;
+  const answer = ask();
+  park(state, transaction, unit);
+  return answer;
 }
 
 function lose(state: StoreState, transaction: number, reason: SqlFault): SqlFault {
@@ -132,10 +151,10 @@ function lose(state: StoreState, transaction: number, reason: SqlFault): SqlFaul
   return reason;
 }
 
-function copyOf(unit: Unit, state: StoreState): Unit {
+function copyOf(unit: Unit, startSchema: LocalSchema): Unit {
   return {
     ...unit,
-    startSchema: state.schema,
+    startSchema,
     touches: new Map(),
     deferred: copyTouches(unit.deferred),
     readKeys: new Map([...unit.readKeys].map(([space, keys]) => [space, new Set(keys)])),
@@ -152,105 +171,6 @@ function copyOf(unit: Unit, state: StoreState): Unit {
   };
 }
 
-/** Statements are compiled with the foreign-key flag of that moment, and the flag cannot change within a transaction: all that write are made ready first. */
-function replay(state: StoreState, unit: Unit): void {
-  state.foreignKeyFlag.set(false);
-  const own = new Set(unit.segments.flatMap((segment) => (segment.kind === "rows" ? [...segment.tables.keys()] : [])));
-  for (const space of [...own, ...state.history.spaces]) {
-    const table = state.schema.tables.get(space);
-    if (table === undefined) continue;
-    const { select, remove, insert, selectAll } = sqlOf(table);
-    for (const sql of [select, remove, insert, selectAll]) state.applyStatements.get(sql);
-  }
-  state.foreignKeyFlag.set(unit.foreignKeys);
-  state.statements.get("BEGIN").run();
-  unit.rewound = new Set();
-  if (unit.savepoints.length > 0) rewindAll(state, unit);
-  else for (const space of own) rewindTable(state, unit, space);
-  for (let count = 0; count <= unit.segments.length; count++) {
-    for (const savepoint of unit.savepoints) if (savepoint.segmentCount === count) openSqliteSavepoint(state, unit, savepoint.name);
-    const segment = unit.segments[count];
-    if (segment?.kind !== "rows") continue;
-    for (const [space, { rows }] of segment.tables) {
-      const table = state.schema.tables.get(space);
-      if (table !== undefined)
-        putRows(
-          state,
-          table,
-          [...rows.values()].map(({ key, image }) => ({ key, row: image?.bytes ?? null })),
-        );
-    }
-  }
-}
-
-/** All old rows go before new ones come: unique values may be swapped among them. */
-function putRows(state: StoreState, table: LocalTable, images: readonly RowImage[]): void {
-  const { remove, insert } = sqlOf(table);
-  for (const { key } of images) {
-    const values = findKeyValues(table, key, state.applyStatements);
-    if (values !== null) state.applyStatements.get(remove).run(...values);
-  }
-  for (const { key, row } of images) if (row !== null) state.applyStatements.get(insert).run(...decodeForInsert(table, key, row));
-}
-
-/** Before a statement looks at the table. What the transaction itself has changed was rewound before that was put in again. */
-function rewindTable(state: StoreState, unit: Unit, space: SpaceId): void {
-  const { rewound, snapshot } = unit;
-  if (rewound === null || snapshot === null || rewound.has(space)) return;
-  rewound.add(space);
-  const table = state.schema.tables.get(space);
-  const held = state.held.get(space);
-  if (table === undefined || held === undefined || table.version > snapshot) return;
-  // Rows that were pulled without what they were cannot be told as they were: a statement that touches the table conflicts, and nothing else sees what it is like.
-  if (!state.history.knows(space, snapshot)) return;
-  const images = [...state.history.imagesAt(space, snapshot).values()].filter(({ key }) => held.place(key) === "held");
-  putRows(state, table, images);
-}
-
-/** What the statement touches is as it was at the snapshot; else why it cannot be. */
-export function rewind(state: StoreState, unit: Unit, tables: readonly LocalTable[]): SqlFault | null {
-  const { snapshot } = unit;
-  if (snapshot === null || unit.rewound === null) return null;
-  for (const table of tables) {
-    if (unit.made.has(table.space)) continue;
-    if (table.version > snapshot)
-      return busyFault(`database is locked: table ${table.name} was altered or made since the transaction's snapshot; begin it again`);
-    if (!state.history.knows(table.space, snapshot))
-      return busyFault(
-        `database is locked: snapshot too old: rows of table ${table.name} that were not here have changed since, and what they were is not kept; begin the transaction again`,
-      );
-    rewindTable(state, unit, table.space);
-  }
-  return null;
-}
-
-/** Before what looks at more than a statement's plan tells: savepoints, PRAGMAs that read rows, checks at COMMIT, DDL. */
-export function rewindAll(state: StoreState, unit: Unit): void {
-  for (const space of [...state.history.spaces]) rewindTable(state, unit, space);
-}
-
-/** A row that the transaction has written and another one has changed since its snapshot. */
-export function conflictOf(state: StoreState, unit: Unit): SqlFault | null {
-  const { snapshot } = unit;
-  if (snapshot === null || unit.rewound === null) return null;
-  for (const segment of unit.segments) {
-    if (segment.kind !== "rows") continue;
-    for (const [space, { table, rows }] of segment.tables) {
-      const images = state.history.imagesAt(space, snapshot);
-      if (images.size === 0) continue;
-      for (const [key, { keyValues }] of rows) if (images.has(key)) return conflictFault(table, keyValues);
-    }
-  }
-  return null;
-}
-
-function conflictFault(table: LocalTable, keyValues: readonly unknown[]): SqlFault {
-  const key = table.keyNames.map((name, place) => `${name} = ${String(keyValues[place])}`).join(", ");
-  return busyFault(
-    `database is locked: the row of table ${table.name} with ${key} was changed by another transaction since this one's snapshot; begin it again`,
-  );
-}
-
 const needsOf = new WeakMap<Unit, readonly PullNeed[]>();
 
 /** What the kept transaction would have to pull again, were it given up. */
@@ -258,7 +178,9 @@ export function keptNeeds(unit: Unit): readonly PullNeed[] {
   const known = needsOf.get(unit);
   if (known !== undefined) return known;
   const written = unit.segments.flatMap((segment) =>
-    segment.kind === "rows" ? [...segment.tables].map(([space, { rows }]) => ({ space, ranges: [...rows.keys()].map(rangeOfKey) })) : [],
+    segment.kind === "rows"
+      ? [...segment.tables].flatMap(([space, { rows }]) => (unit.made.has(space) ? [] : [{ space, ranges: [...rows.keys()].map(rangeOfKey) }]))
+      : [],
   );
   const needs = joinNeeds([...unit.needs, ...written]);
   needsOf.set(unit, needs);

@@ -8,7 +8,7 @@ import type { LocalForeignKey, LocalSchema, LocalTable } from "./local-schema.js
 import type { PullNeed, SqlFault, StatementArgs } from "./local-store.js";
 import { splitCreateTableAs } from "./parse/create-table-as.js";
 import { type LocalDdl, localDdl } from "./parse/local-ddl.js";
-import { foldName, quoteName } from "./parse/names.js";
+import { foldName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement } from "./parse/statement-info.js";
@@ -20,7 +20,7 @@ import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./
 import { sqlOf } from "./stored-rows.js";
 import { tickedSource, tickedStatement } from "./ticked-statement.js";
 import type { Unit } from "./unit.js";
-import { endSegment, followInMirror, isDue } from "./unit-of-work.js";
+import { addDdl, endSegment, followInMirror, isDue } from "./unit-of-work.js";
 
 export type DdlOutcome =
   | { readonly kind: "ok" }
@@ -108,15 +108,8 @@ function carryOut(
   for (const atom of change.newAtoms) unit.made.add(atom.space);
   for (const { type, space } of change.upserts) if (type === "index" && !before.indexesBySpace.has(space)) unit.made.add(space);
   for (const space of allTouched) if (!unit.made.has(space)) unit.reliedOn.add(space);
-  const part = {
-    kind: "ddl",
-    sql: text,
-    upserts: change.upserts,
-    drops: change.drops,
-    touchedTables: allTouched,
-    newAtoms: change.newAtoms,
-  } as const;
-  unit.segments.push({ kind: "ddl", part });
+  const { upserts, drops, newAtoms } = change;
+  addDdl(unit, { kind: "ddl", sql: text, upserts, drops, touchedTables: allTouched, newAtoms });
   return split === null ? { kind: "ok" } : { kind: "insert", sql: split.insert };
 }
 
@@ -238,12 +231,19 @@ function referring(table: LocalTable): readonly LocalTable[] {
   return [...found];
 }
 
-/** At COMMIT: rows that refer to a table which was dropped, and perhaps made anew under its name. */
-export function orphansOf(state: StoreState, foreignKey: LocalForeignKey): LocalForeignKey | "gone" | "missing" {
-  const child = state.schema.tables.get(foreignKey.child.space);
-  if (child === undefined) return "gone";
-  const same = (one: LocalForeignKey): boolean =>
-    foldName(one.parent.name) === foldName(foreignKey.parent.name) &&
-    one.childNames.map(quoteName).join() === foreignKey.childNames.map(quoteName).join();
-  return child.foreignKeys.find(same) ?? "missing";
+/**
+ * At COMMIT: a foreign key whose parent was dropped, as it is now. The parent may have been made anew under its name, and the child and its columns may have other
+ * names. null: the child is gone.
+ */
+export function orphansOf(state: StoreState, before: LocalForeignKey): { readonly foreignKey: LocalForeignKey; readonly hasParent: boolean } | null {
+  const child = state.schema.tables.get(before.child.space);
+  if (child === undefined) return null;
+  const childNames = before.childNames.map((name) => {
+    const id = before.child.columns.find((column) => foldName(column.name) === foldName(name))?.id;
+    return child.columns.find((column) => column.id === id)?.name ?? name;
+  });
+  const isSame = (one: LocalForeignKey): boolean =>
+    foldName(one.parent.name) === foldName(before.parent.name) && one.childNames.map(foldName).join("\0") === childNames.map(foldName).join("\0");
+  const now = child.foreignKeys.find(isSame);
+  return { foreignKey: now ?? { ...before, child, childNames }, hasParent: now !== undefined };
 }

@@ -10,7 +10,7 @@
  * | X | ROLLBACK | error | undoes it: final |
  * | I | OR ROLLBACK, RAISE(ROLLBACK) | its unit is gone: final | the unit is gone; what follows is outside |
  * | P | needs rows or ids that are not here | undone as a whole: "pull", "ids" | the same |
- * | E | the steps end | "done" | kept open: "open" (open-transactions.ts); with DDL in it: undone, the last step that ran becomes an error |
+ * | E | the steps end | "done" | kept open: "open" (open-transactions.ts); where there is no room for it: undone, the last step that ran becomes an error |
  * | L | a transaction that was kept open ends otherwise than by COMMIT or ROLLBACK | | "lost": no further step runs outside of it |
  */
 import type { Seq, SpaceId } from "../base/ids.js";
@@ -35,24 +35,13 @@ import type {
   StepOutcome,
   SystemTables,
 } from "./local-store.js";
-import {
-  abandonRun,
-  conflictOf,
-  forget,
-  overtakenMessage,
-  park,
-  resume,
-  rewind,
-  rewindAll,
-  summaryOf,
-  unpark,
-  whyNoRoom,
-} from "./open-transactions.js";
+import { abandonRun, forget, overtakenMessage, park, resume, summaryOf, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingAtCommit, missingBefore, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { noteReads } from "./read-set.js";
+import { conflictOf, rewind, rewindAll } from "./replay-transaction.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
 import { busyFault, fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
@@ -83,8 +72,6 @@ interface Run {
   lost: SqlFault | null;
 }
 
-const openDdlMessage =
-  "a transaction that changes the schema cannot stay open between two requests: send what is from its first change of the schema to its COMMIT in one";
 const readOnlyFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the transaction was begun as READONLY");
 const pastFault = fault("SQLITE_READONLY", "attempt to write a readonly database: the session reads the past (PRAGMA atomcast.as_of = '' ends it)");
 const statementSavepoint = "_atomcast_statement";
@@ -185,7 +172,6 @@ function leaveOpen(run: Run, unit: Unit): boolean {
 
 function whyNotLeftOpen({ state, request: { transaction } }: Run, unit: Unit): SqlFault | null {
   if (transaction === null) return fault("SQLITE_ERROR", "a transaction cannot stay open here: send BEGIN … COMMIT in one batch");
-  if (unit.segments.some(({ kind }) => kind === "ddl")) return fault("SQLITE_ERROR", openDdlMessage);
   const reason = whyNoRoom(state, transaction.id, unit);
   if (reason !== null) return reason;
   try {
@@ -535,6 +521,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
 
 function runDdlStep(run: Run, unit: Unit, statement: Statement, info: DdlStatement): Outcome {
   const { state } = run;
+  unit.hasRun = true;
   // Without its rows there is no table.
   if (info.asSelect) openSavepoint(state, unit, asSelectSavepoint);
   // DROP TABLE deletes rows, whose triggers may insert others.
@@ -616,10 +603,11 @@ function commit(run: Run, unit: Unit): Outcome {
     const isFine = areForeignKeysFine(run, unit, unit.deferred, "commit");
     if (run.interruption !== null) return emptyResult;
     if (!isFine) return failedAtCommit(run, unit);
-    for (const foreignKey of unit.orphanable) {
-      const now = orphansOf(state, foreignKey);
-      if (now === "gone") continue;
-      const isFine = now === "missing" ? !hasReferringRow(foreignKey, state.statements) : allChildrenHaveParents(now, state.statements);
+    for (const before of unit.orphanable) {
+      const now = orphansOf(state, before);
+      if (now === null) continue;
+      const { foreignKey, hasParent } = now;
+      const isFine = hasParent ? allChildrenHaveParents(foreignKey, state.statements) : !hasReferringRow(foreignKey, state.statements);
       if (!isFine) return failedAtCommit(run, unit);
     }
   }

@@ -19,13 +19,14 @@ import { explainedByPull, explainPullColumns } from "./explain-pull.js";
 import { installIndex } from "./held-indexes.js";
 import type { StoredObject } from "./local-schema.js";
 import type { Description, LocalStore, PullNeed, SqlFault, Usage } from "./local-store.js";
-import { forget, keptNeeds, unpark } from "./open-transactions.js";
+import { forget, keptNeeds, unpark, within } from "./open-transactions.js";
 import { classify } from "./parse/classify.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { splitScript } from "./parse/split-script.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import { readChunk } from "./read-chunk.js";
+import { changesSchema } from "./replay-transaction.js";
 import { takeIdsBack } from "./row-ids.js";
 import { runSteps } from "./run-steps.js";
 import { faultOf } from "./statement-faults.js";
@@ -51,7 +52,12 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     become: (engine, life) => become(state, engine, life),
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
-    describe: (sql) => describe(state, sql),
+    describe(sql, transaction) {
+      const kept = transaction === null ? undefined : state.open.get(transaction);
+      if (transaction !== null && kept !== undefined && changesSchema(kept)) return within(state, transaction, () => describe(state, sql));
+      if (state.parked !== null && changesSchema(state.parked.unit)) unpark(state);
+      return describe(state, sql);
+    },
     endTransaction: (transaction) => forget(state, transaction),
     apply(entries, through) {
       unpark(state);

@@ -11,7 +11,7 @@ import type { BinaryKey } from "../base/key-ranges.js";
 import { detachValues, type LargeValue, largeValueBytes, nameOfValue, rowWeight, type ValueName } from "../base/large-values.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
-import { encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
+import { type DdlPart, encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
 import { copyTouches, mergeTouches } from "./capture.js";
 import type { LocalForeignKey, LocalTable } from "./local-schema.js";
 import type { Changes, PermissionKey, SessionSettings, TransactionMode } from "./local-store.js";
@@ -56,6 +56,11 @@ export function beginUnit(
     rewound: null,
     isSettled: false,
   };
+}
+
+export function addDdl(unit: Unit, part: DdlPart): void {
+  unit.segments.push({ kind: "ddl", part });
+  unit.bytes += part.sql.length + part.upserts.reduce((sum, { sql }) => sum + sql.length, 0);
 }
 
 /** Undoes everything, also where SQLite has rolled back already. */
@@ -301,7 +306,10 @@ export function dropUnchanged(state: StoreState, unit: Unit): void {
   const earlier = new Map<SpaceId, Set<BinaryKey>>();
   for (const segment of unit.segments) {
     if (segment.kind !== "rows") continue;
-    for (const [space, { table, rows }] of segment.tables) {
+    for (const [space, { rows }] of segment.tables) {
+      const table = state.schema.tables.get(space);
+      // Its own.
+      if (table === undefined) continue;
       const known = earlier.get(space) ?? new Set();
       earlier.set(space, known);
       const select = state.statements.get(sqlOf(table).select);

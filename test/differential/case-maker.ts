@@ -95,13 +95,15 @@ class CaseMaker {
     const chance = this.#chance;
     const request = (statements: readonly Statement[]): void => void this.#events.push({ kind: "request", store, statements });
     const isAlone = chance.oneIn(3);
-    request([this.#statements.plain("open", "BEGIN"), this.#statements.plain("open", "SELECT count(*) FROM sqlite_schema"), this.#inner()]);
+    const changesSchema = chance.oneIn(3);
+    const inner = (): Statement => (changesSchema && chance.oneIn(3) ? this.#change() : this.#inner());
+    request([this.#statements.plain("open", "BEGIN"), this.#statements.plain("open", "SELECT count(*) FROM sqlite_schema"), inner()]);
     for (let count = chance.below(4); count > 0; count--) {
       if (chance.oneIn(2)) this.#events.push({ kind: "cut", seed: chance.below(2 ** 31) });
       if (chance.oneIn(2)) this.#events.push({ kind: "drop", store, seed: chance.below(2 ** 31) });
       for (let others = isAlone ? 0 : chance.below(3); others > 0; others--)
         this.#run(chance.below(this.#stores), [chance.oneIn(3) ? this.#statements.select() : this.#statements.write()]);
-      request([this.#inner(), ...(chance.oneIn(2) ? [this.#inner()] : [])]);
+      request([inner(), ...(chance.oneIn(2) ? [inner()] : [])]);
     }
     request([this.#statements.plain("open", chance.oneIn(5) ? "ROLLBACK" : "COMMIT")]);
     request([this.#statements.plain("open", "ROLLBACK")]);

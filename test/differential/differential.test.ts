@@ -227,6 +227,23 @@ test("a column that an ALTER could not add within a transaction is not seen ther
   expect(runCase({ stores: 2, events })).toBeNull();
 });
 
+test("a child that gets other names after its parent was dropped, in a transaction, is looked at under these", () => {
+  const events = (...end: readonly string[]) =>
+    [
+      request("CREATE TABLE p(id INTEGER PRIMARY KEY)"),
+      request("CREATE TABLE c(id INTEGER PRIMARY KEY, f REFERENCES p ON DELETE NO ACTION DEFERRABLE INITIALLY DEFERRED)"),
+      request("INSERT INTO p VALUES (1)", "INSERT INTO c VALUES (1, 1)"),
+      request("BEGIN", "DROP TABLE p", "ALTER TABLE c RENAME TO d", "ALTER TABLE d RENAME COLUMN f TO g", ...end, "COMMIT", "ROLLBACK"),
+    ].map((event) =>
+      event.kind === "run"
+        ? { ...event, statements: event.statements.map((one) => (/^(CREATE|ALTER|DROP)/.test(one.sql) ? { ...one, kind: "ddl" } : one)) }
+        : event,
+    );
+  expect(runCase({ stores: 2, events: events() })).toBeNull();
+  expect(runCase({ stores: 2, events: events("UPDATE d SET g = NULL") })).toBeNull();
+  expect(runCase({ stores: 2, events: events("CREATE TABLE p(id INTEGER PRIMARY KEY)", "INSERT INTO p VALUES (1)") })).toBeNull();
+});
+
 test("a case that differs is made as small as it can be", () => {
   const made = caseOf(
     table,

@@ -76,14 +76,26 @@ export class Model {
     for (const row of changedRows(before, after)) if (others.has(row)) return `${row} was changed by another transaction since its snapshot`;
     // An action that does not find a row whose value is of another kind leaves it behind there too.
     const orphans = new Set([...this.#orphansNow(), ...copy.#orphansNow()]);
+    const changesSchema = this.#schema() !== copy.#schema();
     try {
       this.#forget();
-      applyChanges(this.#database, before, after);
+      if (changesSchema) {
+        // Others have not: what they have done to rows is done there, and there is here from now on.
+        applyChanges(copy.#database, before, this.rows());
+        this.#database.close();
+        this.#database = this.#opened(copy.#database.serialize());
+        this.#addIdleTriggers();
+        this.#forget();
+      } else applyChanges(this.#database, before, after);
     } catch (error) {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       return error.message;
     }
     return !areKept(this.#orphansNow(), orphans, false) ? "it leaves a row without its parent" : null;
+  }
+
+  #schema(): string {
+    return JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema ORDER BY rowid").raw().all());
   }
 
   /** A session's; other sessions' are on. */
@@ -163,11 +175,10 @@ export class Model {
   /** SQLite counts what it complains of, and would refuse the COMMIT: what the transaction has changed is done again without foreign keys. Not where it has changed the schema. */
   #commitKeeping(): Answer | null {
     if (!areKept(this.#orphansNow(), this.#orphansBefore, this.#movesKeys)) return null;
-    const objects = (): string => JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema").raw().all());
-    const [after, objectsAfter] = [this.rows(), objects()];
+    const [after, schemaAfter] = [this.rows(), this.#schema()];
     this.#database.exec("ROLLBACK");
     this.#forget();
-    if (objects() !== objectsAfter) return null;
+    if (this.#schema() !== schemaAfter) return null;
     applyChanges(this.#database, this.rows(), after);
     this.#forget();
     return nothing;

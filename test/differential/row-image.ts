@@ -42,19 +42,29 @@ function isSame(left: readonly SqlValue[] | undefined, right: readonly SqlValue[
   return left.length === right.length && left.every((value, place) => tell(value) === tell(right[place] ?? null));
 }
 
-/** `table key` of each row that is not the same in both; rows that nobody is told the ids of do not count. */
+/** `table key` of each row that is not the same in both, in the columns that both have; rows that nobody is told the ids of do not count. */
 export function changedRows(before: RowImage, after: RowImage): Set<string> {
   const changed = new Set<string>();
   for (const name of new Set([...before.keys(), ...after.keys()])) {
     if (name === keyless) continue;
-    const [old, now] = [before.get(name)?.rows, after.get(name)?.rows];
-    for (const key of new Set([...(old?.keys() ?? []), ...(now?.keys() ?? [])]))
-      if (!isSame(old?.get(key), now?.get(key))) changed.add(`${name} ${key}`);
+    const [old, now] = [before.get(name), after.get(name)];
+    const common = old?.columns.filter((column) => now?.columns.includes(column) === true) ?? [];
+    const rowIn = (image: TableImage | undefined, key: string): readonly SqlValue[] | undefined => {
+      const row = image?.rows.get(key);
+      return row === undefined || image?.columns.length === common.length
+        ? row
+        : common.map((column) => row[image?.columns.indexOf(column) ?? 0] ?? null);
+    };
+    for (const key of new Set([...(old?.rows.keys() ?? []), ...(now?.rows.keys() ?? [])]))
+      if (!isSame(rowIn(old, key), rowIn(now, key))) changed.add(`${name} ${key}`);
   }
   return changed;
 }
 
-/** Does to the database what leads from one state to the other, row by row: no trigger fires, and no foreign key's action. */
+/**
+ * Does to the database what leads from one state to the other, row by row: no trigger fires, and no foreign key's action. Its tables may have more columns than these
+ * states' have, or fewer, where their schema has changed since. Throws where it has not such a table any more.
+ */
 export function applyChanges(database: Database, before: RowImage, after: RowImage): void {
   // Views as well: what is wrong with several is told of the first of them, in the order in which they were made.
   const objects = database
@@ -69,11 +79,15 @@ export function applyChanges(database: Database, before: RowImage, after: RowIma
     const old = before.get(name)?.rows;
     const gone = [...(old ?? [])].filter(([key, row]) => !isSame(row, rows.get(key)));
     const added = [...rows].filter(([key, row]) => !isSame(row, old?.get(key)));
-    const written = name === keyless ? columns.slice(1) : columns;
-    const where = columns.map((column) => `${column} IS ?`).join(" AND ");
-    for (const [, row] of gone) database.prepare(`DELETE FROM ${name} WHERE ${where}`).run(...row);
-    const insert = database.prepare(`INSERT INTO ${name}(${written.join(", ")}) VALUES (${written.map(() => "?").join(", ")})`);
-    for (const [, row] of added) insert.run(...row.slice(columns.length - written.length));
+    if (gone.length + added.length === 0) continue;
+    const now = database.prepare<[string], string>("SELECT name FROM pragma_table_info(?)").pluck().all(name);
+    const kept = columns.flatMap((column, place) => (column === "rowid" || now.includes(column) ? [place] : []));
+    const nameOf = (place: number): string => columns[place] ?? "";
+    const written = name === keyless ? kept.slice(1) : kept;
+    const where = kept.map((place) => `${nameOf(place)} IS ?`).join(" AND ");
+    for (const [, row] of gone) database.prepare(`DELETE FROM ${name} WHERE ${where}`).run(...kept.map((place) => row[place]));
+    const insert = database.prepare(`INSERT INTO ${name}(${written.map(nameOf).join(", ")}) VALUES (${written.map(() => "?").join(", ")})`);
+    for (const [, row] of added) insert.run(...written.map((place) => row[place]));
   }
   for (const { sql } of objects) database.exec(sql);
   database.exec("COMMIT");

@@ -68,6 +68,34 @@ test("interactive transactions: snapshot, conflict, rollback, a Cache that is ki
   await ann.migrate(["alter table notes add column body text", "PRAGMA user_version = 6"]);
   await expect.poll(async () => (await bob.execute("PRAGMA user_version")).rows[0]?.user_version).toBe(6);
 
+  // And as a client's own transaction does it, statement by statement, with others at work meanwhile.
+  const made = await ann.transaction("write");
+  await made.execute("create table books (id integer primary key, title text not null unique)");
+  await ann.execute("insert into notes (body) values ('meanwhile')");
+  await made.execute({ sql: "insert into books (title) values (?), (?)", args: ["Emma", "Ulysses"] });
+  await bob.execute("insert into notes (body) values ('elsewhere')");
+  await made.execute("create table loans (book integer not null references books (id) on delete cascade)");
+  await made.batch(["insert into loans select id from books", "update books set title = upper(title)"]);
+  expect(await codeOf(made.execute("insert into books (title) values ('EMMA')"))).toBe("SQLITE_CONSTRAINT");
+  expect(await codeOf(ann.execute("select * from books"))).toBe("SQLITE_ERROR");
+  await made.execute("delete from books where title = 'EMMA'");
+  expect((await made.execute("select title, (select count(*) from loans) as loans from books")).rows.map((row) => ({ ...row }))).toEqual([
+    { title: "ULYSSES", loans: 1 },
+  ]);
+  await made.commit();
+  await expect.poll(() => codeOf(bob.execute("select * from books"))).toBe("ok");
+  expect((await bob.execute("select count(*) as n from loans")).rows[0]?.n).toBe(1);
+  const [theirTable, myTable] = [await bob.transaction("write"), await ann.transaction("write")];
+  await theirTable.execute("create table same (a)");
+  await myTable.execute("create table same (b)");
+  await theirTable.commit();
+  expect(await codeOf(myTable.commit())).toBe("SQLITE_BUSY");
+  myTable.close();
+  const kept = await ann.transaction("write");
+  await kept.execute("drop table books");
+  await kept.rollback();
+  expect((await ann.execute("select count(*) as n from books")).rows[0]?.n).toBe(1);
+
   const undone = await ann.transaction("write");
   await undone.execute("delete from accounts");
   await undone.rollback();

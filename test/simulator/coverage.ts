@@ -36,6 +36,7 @@ export const coverageRows = {
     "history is kept",
     "the past is as it was",
     "open transactions read one snapshot",
+    "open transactions see their own schema",
     "serializable",
     "unique names",
     "everything finishes",
@@ -86,6 +87,8 @@ export const coverageRows = {
     "kept open: lost",
     "kept open: pulled, with what rows were",
     "kept open: snapshot too old",
+    "kept open: schema changed",
+    "kept open: schema in conflict",
   ],
   /** catalog-pulls.ts: its counters. */
   catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull", "a part is known"],

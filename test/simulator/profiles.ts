@@ -331,7 +331,7 @@ export const profiles = {
     share: 2,
     caches: 3,
     memoryBytes: [1, 400],
-    mix: { ...mixed, big: 0, table: 2, atoms: 1 },
+    mix: { ...mixed, big: 0, table: 2, atoms: 1, migration: 1 },
     thinkMsMax: 15,
     workMs: 800,
     faults: {
@@ -356,7 +356,7 @@ export const profiles = {
     ...base,
     caches: 3,
     clients: 8,
-    mix: { transfer: 10, deal: 4, ledger: 10, page: 1, turn: 2, sum: 1 },
+    mix: { transfer: 10, deal: 4, ledger: 10, page: 1, turn: 2, sum: 1, migration: 1 },
     thinkMsMax: 10,
     workMs: 800,
     storeMsMax: 4,
@@ -399,7 +399,7 @@ export const profiles = {
   },
   schema: {
     ...base,
-    mix: { ...mixed, codeIndex: 5, code: 6, table: 6, alter: 2 },
+    mix: { ...mixed, codeIndex: 5, code: 6, table: 6, alter: 2, migration: 3 },
     faults: { weights: { crashCache: 2, crashSequencer: 1, newCache: 1, badNetwork: 1 }, everyMsMin: 150, everyMsMax: 600 },
   },
   /** Caches join late and need catalogs of tables that are split, made and dropped meanwhile, from Archives that come and go. */

@@ -95,7 +95,7 @@ export function openSimulatedLocalPort(options: SimulatedLocalPortOptions): Simu
     post: (call) => void calls.push(call),
     flush,
     cancelRun: (run) => void cancelled.add(run),
-    describe: async (sql) => store.describe(sql),
+    describe: async (sql, transaction) => store.describe(sql, transaction),
     tableHash: async (space) => store.tableHash(space),
     end,
     close: async () => end(),

@@ -9,6 +9,7 @@ import type { BatchAnswer } from "../../src/engines/core-types.js";
 import type { Step } from "../../src/sql/local-store.js";
 import { check } from "./committed-stream.js";
 import { composeDocument, documentKinds, documentTable, isDocumentKind, judgeDocuments } from "./documents.js";
+import { migrate } from "./open-migrations.js";
 import { readLedger } from "./open-reads.js";
 import { readPast } from "./past-reads.js";
 import { type SimulatedCluster, step } from "./simulated-cluster.js";
@@ -51,6 +52,7 @@ export const operationKinds = [
   "leaveDuty",
   "duty",
   ...documentKinds,
+  "migration",
 ] as const;
 export type OperationKind = (typeof operationKinds)[number];
 export type Mix = Partial<Readonly<Record<OperationKind, number>>>;
@@ -205,6 +207,7 @@ export class Workload {
       else if (kind === "deal") await this.#deal(cache.name);
       else if (kind === "ledger") await this.#reading(cache.name, kind, readLedger);
       else if (kind === "past") await this.#reading(cache.name, kind, readPast);
+      else if (kind === "migration") await this.#migration(cache.name);
       else await this.#operate(cache.name, kind);
     }
   }
@@ -310,20 +313,28 @@ export class Workload {
   }
 
   async #reading(at: string, kind: OperationKind, read: typeof readLedger): Promise<void> {
-    const operation: Operation = {
-      id: this.operations.length + 1,
-      kind,
-      outcome: "pending",
-      code: "",
-      about: [],
-      value: null,
-      at,
-      beganMs: this.#cluster.nowMs,
-    };
-    this.operations.push(operation);
+    const operation = this.#begun(at, kind);
     operation.code = await read(this.#cluster, this.#random, at);
-    operation.outcome = operation.code === "" ? "ok" : "failed";
-    this.#cluster.trace(at, `op ${operation.id} ${kind}: ${operation.outcome} ${operation.code}`);
+    this.#ended(operation, operation.code === "" ? "ok" : "failed");
+  }
+
+  async #migration(at: string): Promise<void> {
+    const operation = this.#begun(at, "migration");
+    const { outcome, code } = await migrate(this.#cluster, this.#random, at, operation.id);
+    operation.code = code;
+    this.#ended(operation, outcome);
+  }
+
+  #begun(at: string, kind: OperationKind): Operation {
+    const beganMs = this.#cluster.nowMs;
+    const operation: Operation = { id: this.operations.length + 1, kind, outcome: "pending", code: "", about: [], value: null, at, beganMs };
+    this.operations.push(operation);
+    return operation;
+  }
+
+  #ended(operation: Operation, outcome: Outcome): void {
+    operation.outcome = outcome;
+    this.#cluster.trace(operation.at, `op ${operation.id} ${operation.kind}: ${outcome} ${operation.code}`);
   }
 
   /** Two accounts and an amount. */
@@ -342,7 +353,7 @@ export class Workload {
     return 1 + this.#random.integer(count);
   }
 
-  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past">): Promise<void> {
+  async #operate(at: string, kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past" | "migration">): Promise<void> {
     await this.#carryOut(at, kind, this.#compose(kind, this.operations.length + 1));
   }
 
@@ -446,7 +457,7 @@ export class Workload {
     check(isExpected, "failed effects are not there", () => `operation ${operation.id} ${operation.kind} at ${operation.at}: ${code} ${message}`);
   }
 
-  #compose(kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past">, id: number): Composed {
+  #compose(kind: Exclude<OperationKind, "race" | "deal" | "ledger" | "past" | "migration">, id: number): Composed {
     const number = BigInt(id);
     switch (kind) {
       case "transfer":

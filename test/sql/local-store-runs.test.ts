@@ -466,7 +466,7 @@ describe("introspection", () => {
     expect(c.fault(0, "SELECT * FROM t, sqlite_schema").code).toBe("ATOMCAST_NOT_SUPPORTED");
     expect(c.rows(0, "PRAGMA journal_mode = WAL")).toEqual([["wal"]]);
     expect(c.fault(0, "ATTACH 'x' AS y").code).toBe("ATOMCAST_NOT_SUPPORTED");
-    expect(c.engine(0).store.describe("INSERT INTO t(p) VALUES (:p) RETURNING id AS new_id")).toEqual({
+    expect(c.engine(0).store.describe("INSERT INTO t(p) VALUES (:p) RETURNING id AS new_id", null)).toEqual({
       parameters: [{ name: ":p" }],
       columns: [{ name: "new_id", declaredType: "INTEGER" }],
       isExplain: false,

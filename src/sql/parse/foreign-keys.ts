@@ -3,8 +3,19 @@
  * on rows that are held in part: DEFERRABLE INITIALLY DEFERRED, and NO ACTION for RESTRICT (docs: RESTRICT behaves as NO ACTION).
  */
 import { assert } from "../../base/errors.js";
-import { blank, type Edit, insertAt } from "./splice.js";
-import { type ColumnDefinition, endOf, kinds, type ParsedStatement, type RefArg, type Stmt, startOf, type Token } from "./sqlite-grammar.js";
+import { blank, type Edit, insertAt, splice } from "./splice.js";
+import {
+  type ColumnDefinition,
+  endOf,
+  isFault,
+  kinds,
+  type ParsedStatement,
+  parseStatement,
+  type RefArg,
+  type Stmt,
+  startOf,
+  type Token,
+} from "./sqlite-grammar.js";
 
 export type ForeignKeyAction = "noAction" | "restrict" | "cascade" | "setNull" | "setDefault";
 
@@ -33,6 +44,32 @@ export function foreignKeysOf(parsed: ParsedStatement): ForeignKeys {
   const { edits, deferred } = findClauses(parsed.tokens, clauseDepth);
   assert(deferred.length === clauses.length, "every REFERENCES is a foreign key");
   return { edits, declared: clauses.map((clause, index) => ({ ...clause, initiallyDeferred: deferred[index] === true })) };
+}
+
+/** The text of a CREATE TABLE of the local store, without its foreign keys: nothing else about the table is different. */
+export function withoutForeignKeys(sql: string): string {
+  const parsed = parseStatement(sql);
+  assert(!isFault(parsed), `the text of a table does not parse: ${sql}`);
+  const { tokens } = parsed;
+  const edits: Edit[] = [];
+  let foreign: Token | null = null;
+  forEachInDefinitions(tokens, 1, (token, index) => {
+    if (token.type === kinds.foreign) foreign = token;
+    if (token.type !== kinds.references) return;
+    const end = endOfDeferrable(tokens, referenceOf(tokens, index).next);
+    // A column's stands by itself; a table's has a place in a list, which something must take.
+    edits.push(foreign === null ? blank(startOf(token), end) : { start: startOf(foreign), end, text: "CHECK (1)" });
+    foreign = null;
+  });
+  return splice(sql, edits);
+}
+
+/** Of the DEFERRABLE that the local store puts behind each. */
+function endOfDeferrable(tokens: readonly Token[], next: number): number {
+  const last = tokens[next]?.type === kinds.deferrable ? next + 2 : next - 1;
+  const token = tokens[last];
+  assert(token !== undefined, "DEFERRABLE INITIALLY DEFERRED is three words");
+  return endOf(token);
 }
 
 type Clause = Omit<DeclaredForeignKey, "initiallyDeferred">;
@@ -86,14 +123,14 @@ function actionOf(args: readonly RefArg[], kind: "OnDeleteRefArg" | "OnUpdateRef
 function findClauses(tokens: readonly Token[], clauseDepth: number): { readonly edits: readonly Edit[]; readonly deferred: readonly boolean[] } {
   const edits: Edit[] = [];
   const deferred: boolean[] = [];
-  let depth = 0;
-  tokens.forEach((token, index) => {
-    if (token.type === kinds.leftParen) depth += 1;
-    else if (token.type === kinds.rightParen) depth -= 1;
-    if (depth !== clauseDepth) return;
+  forEachInDefinitions(tokens, clauseDepth, (token, index) => {
     if (token.type === kinds.references) {
       deferred.push(false);
-      edits.push(...referenceEdits(tokens, index));
+      const { actions, next } = referenceOf(tokens, index);
+      for (const action of actions) if (action.type === kinds.restrict) edits.push({ start: startOf(action), end: endOf(action), text: "NO ACTION" });
+      const last = tokens[next - 1];
+      assert(last !== undefined, "REFERENCES names a table");
+      edits.push(insertAt(endOf(last), " DEFERRABLE INITIALLY DEFERRED"));
     } else if (token.type === kinds.deferrable) {
       const not = tokens[index - 1]?.type === kinds.not ? tokens[index - 1] : undefined;
       const timed = tokens[index + 1]?.type === kinds.initially ? tokens[index + 2] : undefined;
@@ -104,22 +141,27 @@ function findClauses(tokens: readonly Token[], clauseDepth: number): { readonly 
   return { edits, deferred };
 }
 
-/** `REFERENCES parent [(columns)] [ON DELETE|UPDATE|INSERT action | MATCH name]…` from its first word on. */
-function referenceEdits(tokens: readonly Token[], referencesIndex: number): readonly Edit[] {
-  const edits: Edit[] = [];
+function forEachInDefinitions(tokens: readonly Token[], clauseDepth: number, act: (token: Token, index: number) => void): void {
+  let depth = 0;
+  tokens.forEach((token, index) => {
+    if (token.type === kinds.leftParen) depth += 1;
+    else if (token.type === kinds.rightParen) depth -= 1;
+    if (depth === clauseDepth) act(token, index);
+  });
+}
+
+/** `REFERENCES parent [(columns)] [ON DELETE|UPDATE|INSERT action | MATCH name]…` from its first word on: each action's first word, and the token behind all. */
+function referenceOf(tokens: readonly Token[], referencesIndex: number): { readonly actions: readonly Token[]; readonly next: number } {
+  const actions: Token[] = [];
   let next = referencesIndex + 2;
   if (tokens[next]?.type === kinds.leftParen) next = tokens.findIndex((token, index) => index > next && token.type === kinds.rightParen) + 1;
   for (;;) {
-    const [first, second, third] = [tokens[next], tokens[next + 1], tokens[next + 2]];
+    const [first, second, action] = [tokens[next], tokens[next + 1], tokens[next + 2]];
     if (first?.type === kinds.match) next += 2;
-    else if (first?.type === kinds.on && second !== undefined && third !== undefined) {
-      if (third.type === kinds.restrict) edits.push({ start: startOf(third), end: endOf(third), text: "NO ACTION" });
+    else if (first?.type === kinds.on && second !== undefined && action !== undefined) {
+      actions.push(action);
       // SET NULL, SET DEFAULT and NO ACTION are two words.
-      next += third.type === kinds.set || third.type === kinds.no ? 4 : 3;
-    } else break;
+      next += action.type === kinds.set || action.type === kinds.no ? 4 : 3;
+    } else return { actions, next };
   }
-  const lastToken = tokens[next - 1];
-  assert(lastToken !== undefined, "REFERENCES names a table");
-  edits.push(insertAt(endOf(lastToken), " DEFERRABLE INITIALLY DEFERRED"));
-  return edits;
 }

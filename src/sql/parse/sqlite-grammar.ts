@@ -89,6 +89,7 @@ export const kinds = {
   except: tokenKind("EXCEPT"),
   explain: tokenKind("EXPLAIN"),
   filter: tokenKind("FILTER"),
+  foreign: tokenKind("FOREIGN"),
   from: tokenKind("FROM"),
   group: tokenKind("GROUP"),
   having: tokenKind("HAVING"),

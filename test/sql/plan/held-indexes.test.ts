@@ -389,7 +389,10 @@ test("EXPLAIN PULL tells what a statement needs, and pulls nothing of it", () =>
   expect(c.rows(1, "EXPLAIN PULL SELECT count(*) FROM t")).toMatchObject([["t", "whole", 0n, 0n, expect.stringContaining("no condition")]]);
   expect(c.fault(1, "EXPLAIN PULL CREATE TABLE x(a)").message).toMatch(/SELECT, INSERT, UPDATE, DELETE/);
   expect(c.fault(1, "EXPLAIN PULL SELECT absent FROM t").message).toMatch(/no such column/);
-  expect(c.engine(1).store.describe("EXPLAIN PULL SELECT * FROM t WHERE id = ?")).toMatchObject({ parameters: [{ name: null }], isExplain: true });
+  expect(c.engine(1).store.describe("EXPLAIN PULL SELECT * FROM t WHERE id = ?", null)).toMatchObject({
+    parameters: [{ name: null }],
+    isExplain: true,
+  });
   expect(c.needs).toEqual([]);
   c.close();
 });
