@@ -13,6 +13,7 @@ export async function openEmbeddedClient(database: string, memoryBytes = default
   if (found === undefined) throw new Error(`no key of the database ${database}`);
   const key = await loadKeyFile(found.path);
   const engine = new CacheEngine({
+    settings: [],
     environment: nodeEnvironment({
       clusterId: key.clusterId,
       secret: key.secret,

@@ -2,6 +2,7 @@
 /** The `atomcast` command. */
 import { Command, Option } from "commander";
 import { DatabaseError } from "../base/errors.js";
+import { sourcesOf } from "./engine-settings.js";
 import { commonOptions, historyOption, memoryOption, statementTimeoutOption } from "./options.js";
 import { version } from "./version.js";
 
@@ -34,7 +35,7 @@ withCommon(program.command("start"))
   .addOption(historyOption())
   .addOption(memoryOption())
   .addOption(statementTimeoutOption())
-  .action(async (options) => (await import("./run-engines.js")).runStart(options));
+  .action(async (options, command) => (await import("./run-engines.js")).runStart(options, sourcesOf(command)));
 
 withCommon(program.command("archive"))
   .description("an Archive engine: votes, journals every change, holds all of the database on disk")
@@ -48,7 +49,7 @@ withCommon(program.command("cache"))
   .addOption(httpOption().default("127.0.0.1:0"))
   .addOption(memoryOption())
   .addOption(statementTimeoutOption())
-  .action(async (options) => (await import("./run-engines.js")).runCache(options));
+  .action(async (options, command) => (await import("./run-engines.js")).runCache(options, sourcesOf(command)));
 
 withCommon(program.command("cluster"))
   .description("a local cluster of child processes, for trying things; Caches at PORT, PORT + 1, …")

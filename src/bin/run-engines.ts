@@ -17,6 +17,7 @@ import { type DataFolder, folderState, openDataFolder } from "../storage/data-fo
 import { createKeyFile, type DatabaseKey, keyDirectory, listKeyFiles, loadKeyFile } from "../storage/key-file.js";
 import { contactsOf } from "./contacts.js";
 import { liveDatabases } from "./discovery.js";
+import { cacheSettings, type SourceOf } from "./engine-settings.js";
 import { openLogger } from "./logger.js";
 import {
   type CommonOptions,
@@ -52,7 +53,7 @@ export type StartCommand = ArchiveCommand & CacheCommand;
 /** How long a new engine seeks its database before it gives up. */
 const seekTimeoutMs = 10_000;
 
-export async function runStart(options: StartCommand): Promise<void> {
+export async function runStart(options: StartCommand, sourceOf: SourceOf): Promise<void> {
   const stops: Stoppable[] = [];
   const signals = stopOnSignals(stops);
   // Looked at first: a slip in the options leaves no new database behind.
@@ -64,7 +65,7 @@ export async function runStart(options: StartCommand): Promise<void> {
   try {
     // The Archive has the port that was asked for, and the Cache finds it in this process, with multicast and without.
     const join = archive.endpoint === null ? options.join : [...options.join, archive.endpoint];
-    cache = await openCache({ ...options, join, port: "0" }, key);
+    cache = await openCache({ ...options, join, port: "0" }, key, sourceOf);
     stops.unshift(cache);
   } catch (error) {
     // Without clients it is of no use; it leaves as if it had been told to.
@@ -85,11 +86,11 @@ export async function runArchive(options: ArchiveCommand): Promise<void> {
   await signals;
 }
 
-export async function runCache(options: CacheCommand): Promise<void> {
+export async function runCache(options: CacheCommand, sourceOf: SourceOf): Promise<void> {
   const stops: Stoppable[] = [];
   const signals = stopOnSignals(stops);
   checkCache(options);
-  const cache = await openCache(options, await findLiveKey(options));
+  const cache = await openCache(options, await findLiveKey(options), sourceOf);
   stops.push(cache);
   process.stdout.write(cache.readyLine());
   await signals;
@@ -229,14 +230,16 @@ function checkCache(options: CacheCommand): HostPort & { readonly memoryBytes: n
   throw usage(`--http ${options.http}: beyond loopback clients need tokens, which this version does not have; take 127.0.0.1`);
 }
 
-async function openCache(options: CacheCommand, key: DatabaseKey): Promise<Running> {
+async function openCache(options: CacheCommand, key: DatabaseKey, sourceOf: SourceOf): Promise<Running> {
   const { host, port, memoryBytes, statementTimeoutMs } = checkCache(options);
   const logger = openLogger(options.log, "cache");
+  const { groupAddress, groupPort } = multicastGroup(options);
   const engine = new CacheEngine({
     environment: await environmentOf(options, key, logger),
     database: options.database,
     clusterId: key.clusterId,
     memoryBytes,
+    settings: cacheSettings(options, sourceOf, { memoryBytes, statementTimeoutMs, group: `${groupAddress}:${groupPort}` }),
     openLocal: (handlers) => openWorkerLocalPort(handlers, { memoryBytes, statementTimeoutMs }),
     onFailure: fatal(logger, "Cache"),
   });

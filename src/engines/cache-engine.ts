@@ -17,6 +17,7 @@ import { EngineHost } from "./engine-host.js";
 import type { Cancel, Environment, LocalHandlers, LocalPort } from "./environment.js";
 import { contactsOf, Joining, type JoiningEffect } from "./joining.js";
 import { CacheSession } from "./session.js";
+import type { EngineSetting } from "./setting-rows.js";
 import { statusOf, systemTablesOf } from "./system-tables.js";
 
 export interface CacheOptions {
@@ -25,6 +26,8 @@ export interface CacheOptions {
   readonly clusterId: string;
   /** Of rows that it holds, in bytes: beyond it the coldest atoms are given up. Infinity: none ever is. */
   readonly memoryBytes: number;
+  /** How it was started. */
+  readonly settings: readonly EngineSetting[];
   /** `isPast`: for reads of the past, beside the local store. */
   openLocal(handlers: LocalHandlers, isPast: boolean): LocalPort;
   readonly onFailure: (error: Error) => void;
@@ -190,7 +193,7 @@ export class CacheEngine implements Database {
         onLeft: () => this.#onLeft?.(),
         onStartOver: (reason) => this.#startOver(reason),
         onFailure: (error) => this.#fail(error),
-        systemTables: () => systemTablesOf(core),
+        systemTables: () => systemTablesOf(core, this.#options.settings),
       },
     });
     this.#host = host;

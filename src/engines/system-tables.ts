@@ -7,10 +7,11 @@ import type { SystemTable, SystemTables } from "../sql/local-store.js";
 import { collectorOf, gcRows } from "./collector-report.js";
 import type { MemoryStatus, Status } from "./database.js";
 import type { EngineCore } from "./engine-core.js";
+import { type DatabaseFacts, type EngineSetting, settingColumns, settingRows } from "./setting-rows.js";
 
 type Row = Readonly<Record<string, SqlValue>>;
 
-export function systemTablesOf(core: EngineCore): SystemTables {
+export function systemTablesOf(core: EngineCore, started: readonly EngineSetting[]): SystemTables {
   return {
     engines: tableOf(engineRows(core)),
     atoms: tableOf(atomRows(core)),
@@ -20,7 +21,12 @@ export function systemTablesOf(core: EngineCore): SystemTables {
     pulls: { columns: pullColumns, rows: pullRows(core) },
     links: { columns: linkColumns, rows: linkRows(core) },
     transactions: { columns: transactionColumns, rows: transactionRows(core) },
+    settings: { columns: settingColumns, rows: settingRows(started, databaseFacts(core)) },
   };
+}
+
+function databaseFacts({ catalog }: EngineCore): DatabaseFacts {
+  return { setting: (name) => catalog.schema.setting(name), voters: catalog.voters.length };
 }
 
 /** Of rows that are never none. */

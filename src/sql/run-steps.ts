@@ -44,6 +44,7 @@ import { noteReads } from "./read-set.js";
 import { conflictOf, rewind, rewindAll } from "./replay-transaction.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
+import { withSession } from "./session-settings.js";
 import { busyFault, fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
 import { interruptCode } from "./statement-watch.js";
@@ -254,7 +255,7 @@ function prepareSystemTables(run: Run): void {
     fillSystemTables(
       run.state,
       names.map((name) => name.toLowerCase()),
-      run.system,
+      withSession(run.system, run.settings),
     );
 }
 

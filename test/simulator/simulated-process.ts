@@ -111,7 +111,7 @@ export class SimulatedProcess {
         else this.local = port;
         return port;
       };
-      this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, openLocal, onFailure });
+      this.engine = new CacheEngine({ environment, database: "sim", clusterId, memoryBytes: world.memoryBytes, settings: [], openLocal, onFailure });
     } else {
       const disk = this.disk.open(clock);
       this.engine = new ArchiveEngine({ environment, disk, votersTarget: world.votersTarget, historyMs: world.historyMs, onFailure });
