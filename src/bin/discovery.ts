@@ -5,6 +5,7 @@ import { systemRandom } from "../engines/node-environment.js";
 import type { Group } from "../messages/network/group.js";
 import type { Network } from "../messages/network/network.js";
 import { openNodeNetwork } from "../messages/network/node-network.js";
+import type { RefusalReason } from "../messages/network/sealing.js";
 import { decodeEngineMessage, type EngineMessage, encodeEngineMessage, firstEngineKind } from "../messages/wire/engine-messages.js";
 import type { DatabaseKey } from "../storage/key-file.js";
 
@@ -22,10 +23,10 @@ export function openSeeker(
   key: DatabaseKey,
   where: SeekOptions,
   heard: (from: Endpoint, message: EngineMessage) => void,
-  told: (line: string) => void = () => {},
+  onRefused: (reason: RefusalReason, from: Endpoint) => void = () => {},
 ): Promise<Network> {
   return openNodeNetwork({
-    log: (_level, line) => told(line),
+    onRefused,
     clusterId: key.clusterId,
     secret: key.secret,
     nonce: (systemRandom.integer(2 ** 48 - 1) + 1) as Nonce,
@@ -53,15 +54,22 @@ export function seek(network: Network, contacts: Iterable<Endpoint>): void {
   for (const endpoint of contacts) network.sendDatagram(endpoint, payload);
 }
 
-/** The keys whose databases have an engine that answers, within `timeoutMs`. `told`: why others may be there that do not. */
+export interface Answers {
+  /** Keys whose databases have an engine that answers. */
+  readonly live: readonly DatabaseKey[];
+  /** An engine of another format version, of whichever database: it cannot answer. */
+  readonly otherVersion: Endpoint | null;
+}
+
+/** Within `timeoutMs`. */
 export async function liveDatabases(
   keys: readonly DatabaseKey[],
   where: SeekOptions & { readonly contacts: readonly Endpoint[] },
   timeoutMs: number,
-  told: (line: string) => void,
-): Promise<DatabaseKey[]> {
+): Promise<Answers> {
   const { contacts, ...network } = where;
   const live = new Set<DatabaseKey>();
+  let otherVersion: Endpoint | null = null;
   const networks = await Promise.all(
     keys.map((key) =>
       openSeeker(
@@ -70,7 +78,9 @@ export async function liveDatabases(
         (_from, message) => {
           if (message.kind === "announce" && (message.canServe || contacts.length > 0)) live.add(key);
         },
-        told,
+        (reason, from) => {
+          if (reason === "other version") otherVersion = from;
+        },
       ),
     ),
   );
@@ -83,5 +93,5 @@ export async function liveDatabases(
     if (live.size > 0 && settledMs === Number.POSITIVE_INFINITY) settledMs = performance.now() + settleMs;
   }
   await Promise.all(networks.map((one) => one.close()));
-  return [...live];
+  return { live: [...live], otherVersion };
 }

@@ -201,15 +201,16 @@ async function findLiveKey(options: CommonOptions): Promise<DatabaseKey> {
   const { interface: interfaceAddress, multicast } = options;
   const contacts = await contactsOf(options);
   if (!multicast && contacts.length === 0) throw usage("--no-multicast: name a live engine of the database with --join HOST:PORT");
-  let otherVersion = "";
-  const live = await liveDatabases(keys, { interfaceAddress, multicast, contacts, ...multicastGroup(options) }, seekTimeoutMs, (line) => {
-    if (line.includes("another format version")) otherVersion = line;
-  });
+  const where = { interfaceAddress, multicast, contacts, ...multicastGroup(options) };
+  const { live, otherVersion } = await liveDatabases(keys, where, seekTimeoutMs);
   const [only, another] = live;
   if (only === undefined) {
-    const where = contacts.length === 0 ? options.interface : `${options.interface} nor at ${contacts.join(", ")}`;
-    const hint = otherVersion === "" ? "start an Archive first; one of another version does not answer, and its log says so" : otherVersion;
-    throw new DatabaseError("ATOMCAST_NO_DATABASE", `no engine of a database "${database}" answers on ${where}: ${hint}`);
+    const asked = contacts.length === 0 ? options.interface : `${options.interface} nor at ${contacts.join(", ")}`;
+    const hint =
+      otherVersion === null
+        ? "start an Archive first; one of another version does not answer, and its log says so"
+        : `the engine at ${otherVersion} is of another format version, and engines of one database must run the same version`;
+    throw new DatabaseError("ATOMCAST_NO_DATABASE", `no engine of a database "${database}" answers on ${asked}: ${hint}`);
   }
   if (another !== undefined) {
     throw new DatabaseError(

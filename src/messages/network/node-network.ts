@@ -11,7 +11,7 @@ import { endpointAddress, endpointOf, parseEndpoint } from "./endpoint-address.j
 import { messageBytesMax, queueBytesMax } from "./frame-codec.js";
 import { limitedLog, type NetworkLog } from "./limited-log.js";
 import type { Network, NetworkCounters, NetworkHandlers, NetworkOptions } from "./network.js";
-import { tlsKey } from "./sealing.js";
+import { type RefusalReason, tlsKey } from "./sealing.js";
 import { SelfDelivery } from "./self-delivery.js";
 import { openTlsListener, type TlsListener } from "./tls-listener.js";
 import { TlsTransport } from "./tls-transport.js";
@@ -25,6 +25,8 @@ export interface NodeNetworkOptions extends NetworkOptions {
   readonly port?: number;
   /** What an operator should know: refused peers, small buffers, no multicast. */
   readonly log?: NetworkLog;
+  /** Of a datagram that was not opened: why, and from where. */
+  readonly onRefused?: (reason: RefusalReason, from: Endpoint) => void;
   /** For tests. */
   readonly faults?: DatagramFaults;
   /** For tests; how often the multicast group is joined again. */

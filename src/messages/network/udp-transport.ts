@@ -11,7 +11,7 @@ import { assert } from "../../base/errors.js";
 import type { Endpoint, Nonce } from "../../base/ids.js";
 import { loopbackFrameBytesMax, networkFrameBytesMax } from "../../base/limits.js";
 import type { DatagramFaults } from "./datagram-faults.js";
-import { type EndpointAddress, endpointAddress, isLoopback, parseEndpoint } from "./endpoint-address.js";
+import { type EndpointAddress, endpointAddress, endpointOf, isLoopback, parseEndpoint } from "./endpoint-address.js";
 import { type GroupMembership, joinGroup, keepMembership, rejoinEveryMs } from "./group-membership.js";
 import { kernelDrops } from "./kernel-drops.js";
 import type { LimitedLog } from "./limited-log.js";
@@ -35,6 +35,7 @@ export interface UdpTransportOptions extends Omit<NetworkOptions, "handlers"> {
   readonly onDatagram: (from: Endpoint, nonce: Nonce, payload: Buffer, byMulticast: boolean) => void;
   readonly counters: Omit<NetworkCounters, "kernelDrops">;
   readonly log: LimitedLog;
+  readonly onRefused?: (reason: RefusalReason, from: Endpoint) => void;
   readonly nowMs: () => number;
   readonly faults?: DatagramFaults;
   readonly rejoinEveryMs?: number;
@@ -218,6 +219,7 @@ function listen(socket: Socket, channel: Channel, self: EndpointAddress, group: 
     if (opened.kind === "own") return;
     if (opened.kind === "refused") {
       counters.datagramsRefused++;
+      options.onRefused?.(opened.reason, endpointOf(source.address, source.port));
       const line = refusalLines[opened.reason];
       if (line !== undefined) log(opened.reason, `${source.address}:${source.port} ${line}`);
       if (opened.reason !== "other cluster" || channel !== "multicast" || !isNewStranger(strangers, clusterOf(datagram))) return;
