@@ -9,7 +9,7 @@
  * | others | RIGHT and FULL joins' ON, OR, NOT, IS, LIKE, functions, COLLATE, rows of values | nothing |
  *
  * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters; = with a bare column of another table of the
- * clause, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
+ * clause, with a column of a table of a clause around it that is named with its table, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
  */
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
@@ -100,9 +100,13 @@ export interface OtherTables {
   column(outer: Reference, column: string, isLeft: boolean): JoinedSource | null;
   /** What stands behind IN. */
   subquery(select: Select): JoinedSource | null;
+  /** A column, qualified with a name that no table of the clause has: one of a clause around it. */
+  enclosing(column: QualifiedColumn, isLeft: boolean): JoinedSource | null;
 }
 
-export const noOtherTables: OtherTables = { column: () => null, subquery: () => null };
+export const noOtherTables: OtherTables = { column: () => null, subquery: () => null, enclosing: () => null };
+
+export type QualifiedColumn = Extract<Expr, { type: "QualifiedExpr" }>;
 
 /** By the table's own key, or by an index. null: nothing restricts the table there. */
 export function selectorOf(
@@ -118,7 +122,8 @@ export function selectorOf(
   const columnOf = (expr: Expr): number | null => columnPlace(scope, reference, placeOf, expr);
   const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | null => {
     const found = columnIn(scope, expr);
-    return found === null || found.reference === reference ? null : others.column(found.reference, found.name, isLeft);
+    if (found !== null) return found.reference === reference ? null : others.column(found.reference, found.name, isLeft);
+    return expr.type === "QualifiedExpr" && !isQualifierOf(scope, expr) ? others.enclosing(expr, isLeft) : null;
   };
   const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs, outerAs, others));
   const equalTo = (column: number): readonly ValueSource[] | undefined =>
@@ -210,6 +215,12 @@ export function columnIn(scope: Scope, root: Expr): { readonly reference: Refere
   if (scope.references.length > 1 && (scope.merges || scope.references.some((one) => one.table === null))) return null;
   const [reference, another] = scope.references.filter((one) => one.table !== null && hasColumn(one.table, expr.name));
   return reference === undefined || another !== undefined ? null : { reference, name: expr.name };
+}
+
+/** Whether a table of the clause goes by that name. */
+export function isQualifierOf(scope: Scope, { table }: QualifiedColumn): boolean {
+  const qualifier = foldName(table.text);
+  return scope.references.some((one) => one.name === qualifier);
 }
 
 function hasColumn(table: LocalTable, name: string): boolean {

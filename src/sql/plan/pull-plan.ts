@@ -5,7 +5,7 @@
  * |-------|--------------------------------|------------------------|
  * | narrowed | in FROM, or UPDATE's and DELETE's target, with conditions on its key that hold for every row that matters (key-conditions.ts) | the keys' ranges |
  * | by index | the same on an index's leading columns | the index's ranges, and with them the rows (held-indexes.ts) |
- * | joined | the same, equal to a column of another table of the FROM clause, or to one that IN (SELECT …) names | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
+ * | joined | the same, equal to a column of another table of the FROM clause, of a clause around it, or to one that IN (SELECT …) names | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
  * | changed | joined, in a subquery, and the statement itself may write that other table | all: what that table's rows are then, nobody knows before |
  * | whole | the same, without such conditions; `x IN table` | all |
  * | view | a view | all of what the view reads |
@@ -39,8 +39,20 @@ import {
   type Upsert,
   walk,
 } from "../parse/sqlite-grammar.js";
+import { enclosingScopes, scopesIn } from "./enclosing-scopes.js";
 import { isJoinSearch } from "./joined-values.js";
-import { columnIn, keyPlace, noOtherTables, type OtherTables, type Reference, type Scope, scopeOf, selectorOf } from "./key-conditions.js";
+import {
+  columnIn,
+  isQualifierOf,
+  keyPlace,
+  noOtherTables,
+  type OtherTables,
+  type QualifiedColumn,
+  type Reference,
+  type Scope,
+  scopeOf,
+  selectorOf,
+} from "./key-conditions.js";
 import { type ConstantSource, type JoinedSource, type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
 import { childIndex, parentIndex } from "./linked-rows.js";
 import { type Uses, usesOf } from "./program-uses.js";
@@ -102,11 +114,17 @@ class Planner {
   readonly #numbers: ReadonlyMap<number, number>;
   /** By their node in the tree. null: its names are not known. */
   readonly #scopes = new Map<object, PlannedScope | null>();
+  readonly #enclosing: ReadonlyMap<object, object | null>;
+  /** Scopes in the WHERE clause of an UPDATE or DELETE: SQLite finds all its rows before it changes any. */
+  readonly #inRootWhere: ReadonlySet<object>;
 
   constructor(statement: PlannedStatement, parsed: ParsedStatement) {
     this.#statement = statement;
     this.#parsed = parsed;
     this.#numbers = parameterNumbers(parsed.tokens);
+    const { root } = parsed;
+    this.#enclosing = enclosingScopes(root);
+    this.#inRootWhere = scopesIn(root.type === "UpdateStmt" || root.type === "DeleteStmt" ? root.whereClause : undefined);
     walk(parsed.root, (node) => {
       if (node.type === "CommonTableExpr") this.#withNames.add(foldName(node.tblName.text));
     });
@@ -178,7 +196,7 @@ class Planner {
     const known = this.#scopes.get(node);
     if (known !== undefined) return known;
     const scope = scopeOf(from, where, target, (one) => this.#reference(one));
-    const planned = scope === null ? null : { scope, selectors: this.#planReferences(scope, this.#isReadFirst(node)) };
+    const planned = scope === null ? null : { scope, selectors: this.#planReferences(scope, node) };
     this.#scopes.set(node, planned);
     for (const { node, table } of scope?.references ?? []) {
       if (node !== null) this.#seen.add(node);
@@ -219,13 +237,13 @@ class Planner {
    * What values narrow comes first, the narrowest before others; then what is joined to it, and to that. Where nothing is left that is, the next one is
    * taken whole, and may narrow others in its turn.
    */
-  #planReferences(scope: Scope, isReadFirst: boolean): PlannedScope["selectors"] {
+  #planReferences(scope: Scope, node: object): PlannedScope["selectors"] {
     const planned = new Map<Reference, KeySelector | null>();
     const open = new Set(scope.references.filter(({ table }) => table !== null));
     while (open.size > 0) {
       let best: { readonly reference: Reference; readonly selector: KeySelector } | null = null;
       for (const reference of open) {
-        const selector = this.#bestSelector(scope, reference, planned, isReadFirst);
+        const selector = this.#bestSelector(scope, reference, planned, node);
         if (selector === null || reference.table === null) continue;
         if (best?.reference.table != null && selectivity(reference.table, selector) <= selectivity(best.reference.table, best.selector)) continue;
         best = { reference, selector };
@@ -257,9 +275,10 @@ class Planner {
     return { node, table, name: name === null ? null : foldName(name), own: [] };
   }
 
-  #bestSelector(scope: Scope, reference: Reference, planned: PlannedScope["selectors"], isReadFirst: boolean): KeySelector | null {
+  #bestSelector(scope: Scope, reference: Reference, planned: PlannedScope["selectors"], node: object): KeySelector | null {
     const { table } = reference;
     if (table === null) return null;
+    const isReadFirst = this.#isReadFirst(node);
     let best: KeySelector | null = null;
     const others: OtherTables = {
       column: (outer, column, isLeft) => {
@@ -268,6 +287,7 @@ class Planner {
         return !isReadFirst && this.#isChanged(outer.table) ? null : { kind: "joined", table: outer.table, selector, column, isLeft };
       },
       subquery: (select) => this.#subquery(select),
+      enclosing: (column, isLeft) => this.#enclosingColumn(node, column, isLeft),
     };
     for (const index of [null, ...table.indexes]) {
       for (const told of [others, noOtherTables]) {
@@ -277,6 +297,21 @@ class Planner {
       }
     }
     return best;
+  }
+
+  /** Of the innermost clause around the node that has a table of that name: what its rows have that matter is all that the subquery is asked for. */
+  #enclosingColumn(node: object, column: QualifiedColumn, isLeft: boolean): JoinedSource | null {
+    for (let outer = this.#enclosing.get(node) ?? null; outer !== null; outer = this.#enclosing.get(outer) ?? null) {
+      const planned = this.#scopes.get(outer) ?? null;
+      if (planned === null) return null;
+      if (!isQualifierOf(planned.scope, column)) continue;
+      const found = columnIn(planned.scope, column);
+      const table = found?.reference.table ?? null;
+      const selector = found === null ? undefined : planned.selectors.get(found.reference);
+      if (found === null || table === null || selector === undefined || !table.columnNames.some((name) => sameName(name, found.name))) return null;
+      return this.#isChanged(table) && !this.#inRootWhere.has(node) ? null : { kind: "joined", table, selector, column: found.name, isLeft };
+    }
+    return null;
   }
 
   #isSearch(table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {

@@ -426,6 +426,41 @@ test("IN (SELECT …) narrows by what the subquery's table has; where the statem
   c.close();
 });
 
+test("a correlated subquery narrows by the rows around it; where the statement changes these before it asks, it does not", () => {
+  const c = new Cluster(2);
+  c.sql(0, "CREATE TABLE customer(id INTEGER PRIMARY KEY, city TEXT, n INT)");
+  c.sql(0, "CREATE TABLE bill(id INTEGER PRIMARY KEY, customer INT, amount INT)");
+  c.sql(0, "CREATE INDEX customer_city ON customer(city)");
+  c.sql(0, "CREATE INDEX bill_customer ON bill(customer)");
+  c.sql(0, "INSERT INTO customer WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) SELECT i, 'c' || (i % 50), 0 FROM n");
+  c.sql(0, "INSERT INTO bill WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i, 1 + i % 200, i FROM n");
+  const isNarrow = (sql: string): boolean => c.rows(1, `explain pull ${sql}`).every((row) => row[1] !== "whole");
+  const bills = "FROM bill b WHERE b.customer = c.id";
+  for (const sql of [
+    `SELECT id FROM customer c WHERE city = 'c7' AND EXISTS (SELECT 1 ${bills} AND b.amount > 800)`,
+    `SELECT id FROM customer c WHERE city = 'c7' AND NOT EXISTS (SELECT 1 ${bills} AND b.amount > 800)`,
+    `SELECT id, (SELECT sum(amount) ${bills}) FROM customer c WHERE c.id IN (3, 5)`,
+    `SELECT id, (SELECT max(q.amount) FROM (SELECT amount ${bills}) q) FROM customer c WHERE c.id = 3`,
+    `SELECT city FROM customer c WHERE id < 4 GROUP BY city HAVING EXISTS (SELECT 1 ${bills})`,
+  ]) {
+    c.restart(1);
+    const before = c.needs.length;
+    expect(isNarrow(sql), sql).toBe(true);
+    expect(c.rows(1, sql)).toEqual(c.rows(0, sql));
+    expect(c.needs.slice(before).some(({ ranges }) => ranges === null)).toBe(false);
+  }
+  c.restart(1);
+  expect(isNarrow(`DELETE FROM customer AS c WHERE id < 9 AND EXISTS (SELECT 1 ${bills})`)).toBe(true);
+  for (const sql of [
+    `UPDATE customer AS c SET n = (SELECT count(*) ${bills}) WHERE id < 9`,
+    `SELECT id FROM customer c WHERE c.id = 3 AND EXISTS (SELECT 1 FROM bill c WHERE c.customer = c.id)`,
+    `SELECT id FROM customer c WHERE c.id = 3 ORDER BY (SELECT count(*) ${bills})`,
+    `SELECT id FROM customer c WHERE c.id = 3 AND EXISTS (SELECT 1 FROM bill b WHERE b.customer + 0 = c.id)`,
+  ])
+    expect(isNarrow(sql), sql).toBe(false);
+  c.close();
+});
+
 test("an UPDATE that sets a key and a unique value that others have tells the key's owner, as SQLite does, also where it is not held", () => {
   const c = new Cluster(2);
   c.sql(0, "CREATE TABLE x(id INTEGER PRIMARY KEY, a UNIQUE)");
