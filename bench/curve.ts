@@ -112,9 +112,9 @@ function sampleText({ second, perSecond, archives, markLag }: CurveSample): stri
   ].join("; ");
 }
 
-/** Of all folders together, how much the last quarter's mean is above the third quarter's. */
-export function lateGrowth(samples: readonly CurveSample[]): number {
-  const sizes = samples.map(({ archives }) => archives.reduce((sum, one) => sum + one.journalBytes + one.storeBytes, 0));
+/** Of all Archives together, how much the last quarter's mean is above the third quarter's. */
+export function lateGrowth(samples: readonly CurveSample[], of: "storeBytes" | "journalBytes"): number {
+  const sizes = samples.map(({ archives }) => archives.reduce((sum, one) => sum + one[of], 0));
   const [half, threeQuarters] = [samples.length >> 1, Math.floor((samples.length * 3) / 4)];
   const [third, last] = [mean(sizes.slice(half, threeQuarters)), mean(sizes.slice(threeQuarters))];
   return third === null || last === null ? 0 : last / third - 1;
@@ -125,8 +125,12 @@ export function curveText(run: CurveRun): string {
   // Twenty lines tell the curve; all samples are in the JSON.
   const every = Math.max(1, Math.ceil(samples.length / 20));
   const lines = samples.filter((_, index) => (index + 1) % every === 0).map(sampleText);
-  const growth = lateGrowth(samples);
-  const verdict = samples.length < 8 ? "too short to tell" : growth <= levelGrowthMax ? "level" : "GROWING";
+  const verdict = (of: "storeBytes" | "journalBytes", bound: string): string => {
+    const growth = lateGrowth(samples, of);
+    const told = samples.length < 8 ? "too short to tell" : growth <= levelGrowthMax ? "level" : `growing${bound}`;
+    return `${told} (the last quarter ${(100 * growth).toFixed(1)} % above the third)`;
+  };
+  const journals = verdict("journalBytes", ", as they may up to 200,000 entries or 1 GiB behind the store");
   const title = `${updates} updates of ${rows} rows in ${minutes} minutes, ${lanes} in flight, ${failed} failed${firstError === null ? "" : ` (${firstError})`}`;
-  return `${title}:\n${lines.join("\n")}\nthe last quarter's size is ${(100 * growth).toFixed(1)} % above the third's: ${verdict}`;
+  return `${title}:\n${lines.join("\n")}\nstores: ${verdict("storeBytes", "")}; journals: ${journals}`;
 }
