@@ -10,6 +10,7 @@ import type { KeptValues, StoreChange } from "../storage/atom-store.js";
 import { noVersions } from "../storage/row-versions.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
+import { StoreBacklog } from "./store-backlog.js";
 
 /** Pulls and questions for cuts that wait for the store to reach their seq. Beyond it they are dropped, and asked again by their engine. */
 const parkedPullsMax = 4096;
@@ -18,13 +19,10 @@ const parkedPullsMax = 4096;
  * store as much as many rows, and the disk a flush that the journal's wait behind; nobody else waits. Milliseconds.
  */
 const batchEveryMs = 200;
-const batchChangesMin = 4000;
 /** Changes that a pull is compared with at most: some tenths of a millisecond. Beyond it, it waits for the store. */
 const comparedMax = 4000;
 /** What was swept is told to the log this often at most, all of it together. Milliseconds. */
 const tellEveryMs = 60_000;
-/** Changes of rows that may wait for the store. */
-const backlogMax = 100_000;
 
 interface Parked {
   readonly from: Endpoint;
@@ -36,11 +34,10 @@ interface Parked {
 export class ArchiveSide {
   readonly catalogs: CatalogSource;
   readonly #context: CoreContext;
-  #changes: StoreChange[] = [];
+  readonly #backlog: StoreBacklog;
   /** The batch that the store is at. */
   #underWay: readonly StoreChange[] | null = null;
   #beganMs = Number.NEGATIVE_INFINITY;
-  #last: Seq;
   /** By table. */
   #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]>;
   stored: Seq;
@@ -56,7 +53,7 @@ export class ArchiveSide {
     this.#context = context;
     this.catalogs = new CatalogSource(context);
     this.stored = context.appliedSeq;
-    this.#last = context.appliedSeq;
+    this.#backlog = new StoreBacklog(context);
     this.#indexes = indexesOf(context.catalog.schema);
   }
 
@@ -66,45 +63,43 @@ export class ArchiveSide {
     this.#indexes = indexesOf(this.#context.catalog.schema);
     for (const [table, indexes] of this.#indexes) {
       const known = new Set(before.get(table)?.map(({ space }) => space));
-      for (const index of indexes) if (!known.has(index.space)) this.#changes.push({ kind: "index", space: table, index, seq });
+      for (const index of indexes) if (!known.has(index.space)) this.#backlog.add({ kind: "index", space: table, index, seq });
     }
   }
 
-  /** So many committed changes wait for the store that this Archive acknowledges and orders nothing more until it has caught up. */
+  /** So many committed changes, or bytes of them, wait for the store that this Archive acknowledges and orders nothing more until it has caught up. */
   get isBehind(): boolean {
-    return this.#changes.length > backlogMax;
+    return this.#backlog.isBehind;
   }
 
   onEntry(log: LogEntry, entry: Entry, events: readonly CatalogEvent[]): void {
     const { seq } = log;
-    this.#last = seq;
     if (entry.kind === "proposal" && entry.body.kind === "transaction") {
       if (entry.body.parts.some((part) => part.kind === "ddl")) this.#readIndexes(seq);
       for (const part of entry.body.parts) {
         if (part.kind !== "rows") continue;
-        for (const { hash, bytes } of part.values ?? []) this.#changes.push({ kind: "value", space: largeValueSpace, hash, bytes });
+        for (const { hash, bytes } of part.values ?? []) this.#backlog.add({ kind: "value", space: largeValueSpace, hash, bytes });
         const indexes = this.#indexes.get(part.table);
         const common = { space: part.table, seq, ...(indexes === undefined ? {} : { indexes }) };
         for (const { key, row, oldBytes } of part.rows)
-          this.#changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
+          this.#backlog.add(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
       }
     }
-    for (const event of events) if (event.kind === "spaceGone") this.#changes.push({ kind: "clear", space: event.space, seq });
+    for (const event of events) if (event.kind === "spaceGone") this.#backlog.add({ kind: "clear", space: event.space, seq });
+    this.#backlog.endEntry(seq);
   }
 
   turnEnd(): void {
     this.#tellSwept();
     this.#serveUnchanged();
-    if (this.#underWay !== null || this.#last === this.stored) return;
+    if (this.#underWay !== null || this.#backlog.last === this.stored) return;
     const { nowMs } = this.#context;
-    const isAwaited = this.#parked.some(({ request }) => request.minSeq <= this.#last);
-    if (nowMs - this.#beganMs < batchEveryMs && !isAwaited && this.#changes.length < batchChangesMin) return;
+    const isAwaited = this.#parked.some(({ request }) => request.minSeq <= this.#backlog.last);
+    if (nowMs - this.#beganMs < batchEveryMs && !isAwaited && !this.#backlog.isFull) return;
     this.#beganMs = nowMs;
-    const changes = this.#changes;
-    this.#underWay = changes;
-    this.#changes = [];
-    const { catalog, position } = this.#context;
-    this.#context.push({ kind: "storeBatch", batch: { changes, mark: catalog.mark, catalog: catalog.takeDirty(), position } });
+    const batch = this.#backlog.take();
+    this.#underWay = batch.changes;
+    this.#context.push({ kind: "storeBatch", batch });
   }
 
   #tellSwept(): void {
@@ -145,7 +140,7 @@ export class ArchiveSide {
     if (this.#parked.length === 0) return;
     this.#parked = this.#parked.filter((one) => {
       const { request, from } = one;
-      if (one.isCompared || request.kind !== "pullRequest" || request.asOf !== noSeq || request.minSeq > this.#last) return true;
+      if (one.isCompared || request.kind !== "pullRequest" || request.asOf !== noSeq || request.minSeq > this.#backlog.last) return true;
       one.isCompared = true;
       if (!this.#isUnchanged(request)) return true;
       this.#context.push({ kind: "serveRows", to: from, request, sameThrough: request.minSeq });
@@ -156,14 +151,14 @@ export class ArchiveSide {
   /** Nothing that the store has not applied yet touches the range. */
   #isUnchanged({ space, low, high }: PullRequestMessage): boolean {
     const underWay = this.#underWay ?? [];
-    if (underWay.length + this.#changes.length > comparedMax) return false;
+    if (underWay.length + this.#backlog.count > comparedMax) return false;
     const touches = (change: StoreChange): boolean => {
       if (change.kind === "index") return change.index.space === space;
       if (change.kind === "value") return space === largeValueSpace;
       if (change.space !== space) return change.kind !== "clear" && change.indexes?.some((index) => index.space === space) === true;
       return change.kind === "clear" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
     };
-    return !underWay.some(touches) && !this.#changes.some(touches);
+    return !underWay.some(touches) && ![...this.#backlog.changes()].some(touches);
   }
 
   /** True where the message was one for an Archive. */

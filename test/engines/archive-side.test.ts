@@ -2,10 +2,13 @@ import { expect, test } from "vitest";
 import type { AtomId, Endpoint, NodeId, Nonce, Seq, SpaceId } from "../../src/base/ids.js";
 import type { LogEntry } from "../../src/base/log-entry.js";
 import { seededRandom } from "../../src/base/random.js";
+import { integerKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { ArchiveSide } from "../../src/engines/archive-side.js";
 import { CoreContext } from "../../src/engines/core-context.js";
+import { batchChangesMax } from "../../src/engines/store-backlog.js";
 import type { Entry } from "../../src/messages/wire/entry.js";
+import type { StoreBatch } from "../../src/storage/atom-store.js";
 import { genesis } from "./engine-parts.js";
 
 const asker = "e2" as Endpoint;
@@ -120,4 +123,82 @@ test("what was swept is told to the log at once, then once a minute at most, all
   expect(told(61_999, 10)).toEqual([]);
   expect(told(62_000, 10)).toEqual([{ versions: 3, bytes: 30, kept: 3, keptBytes: 30, keptFrom: 5 }]);
   expect(told(500_000, 10)).toEqual([]);
+});
+
+/** Entries with so many rows each, beside a mark that says which one it is; `stored` is told of batches by the test. */
+function filling(): {
+  readonly context: CoreContext;
+  readonly archive: ArchiveSide;
+  enter(rows: number, rowBytes?: number): void;
+  batches(): StoreBatch[];
+} {
+  const self = { kind: "archive", nodeId: 1 as NodeId, nonce: 1 as Nonce, endpoint: "e1" as Endpoint, http: "-", pid: 1 } as const;
+  const context = new CoreContext(self, new Catalog(), seededRandom(1), genesis, 0);
+  const archive = new ArchiveSide(context);
+  let key = 0;
+  return {
+    context,
+    archive,
+    enter(count, rowBytes = 10) {
+      const seq = (context.position.seq + 1) as Seq;
+      context.catalog.apply(seq, { kind: "mark", mark: seq, timeMs: seq });
+      context.position = { ...genesis, seq };
+      const rows = Array.from({ length: count }, () => ({ key: integerKey(BigInt(++key)), row: Buffer.alloc(rowBytes), oldBytes: 0, indexKeys: [] }));
+      const body = { kind: "transaction", exists: [], parts: [{ kind: "rows", table: 7, rows }] };
+      const entry = { kind: "proposal", engine: 2, proposalSeq: 1, transactions: [], snapshot: 0, fences: [], schemaVersions: [], body };
+      archive.onEntry({ seq } as LogEntry, entry as unknown as Entry, []);
+    },
+    batches() {
+      archive.turnEnd();
+      return context.take().flatMap((effect) => (effect.kind === "storeBatch" ? [effect.batch] : []));
+    },
+  };
+}
+
+test("a store that has fallen behind is given what waits in batches of a bounded size, each of one position with its catalogs", () => {
+  const one = filling();
+  one.enter(1);
+  expect(one.batches().map(({ position }) => position.seq)).toEqual([1]);
+  for (let entry = 0; entry < 40; entry++) one.enter(700);
+  // The store is at the first one.
+  expect(one.batches()).toEqual([]);
+  let through = 1;
+  const keys: Buffer[] = [];
+  while (through < 41) {
+    one.archive.onStored(through as Seq);
+    one.context.nowMs += 200;
+    const [batch, ...more] = one.batches();
+    if (batch === undefined) throw new Error("nothing is stored any more");
+    expect(more).toEqual([]);
+    expect(batch.changes.length).toBe(700 * (batch.position.seq - through));
+    expect(batch.changes.length).toBeLessThan(batchChangesMax + 700);
+    expect(batch.mark).toBe(batch.position.seq);
+    expect(Catalog.load(new Map([...batch.catalog].flatMap(([name, bytes]) => (bytes === null ? [] : [[name, bytes]])))).mark).toBe(batch.mark);
+    keys.push(...batch.changes.flatMap((change) => ("key" in change ? [Buffer.from(change.key)] : [])));
+    through = batch.position.seq;
+  }
+  expect(keys).toHaveLength(28_000);
+  expect(keys.every((key, index) => index === 0 || Buffer.compare(keys[index - 1] as Buffer, key) < 0)).toBe(true);
+});
+
+test("what waits for the store is bounded in bytes as in rows, and so is a batch", () => {
+  const few = filling();
+  few.enter(1);
+  few.batches();
+  for (let entry = 0; entry < 60; entry++) few.enter(100, 60_000);
+  expect(few.archive.isBehind).toBe(true);
+  few.archive.onStored(1 as Seq);
+  const [batch] = few.batches();
+  expect(batch?.changes).toHaveLength(200);
+  for (let through = 3; few.archive.isBehind; through += 2) {
+    few.archive.onStored(through as Seq);
+    expect(few.batches()).toHaveLength(1);
+  }
+  const many = filling();
+  many.enter(1);
+  many.batches();
+  for (let entry = 0; entry < 100; entry++) many.enter(1000);
+  expect(many.archive.isBehind).toBe(false);
+  many.enter(1000);
+  expect(many.archive.isBehind).toBe(true);
 });
