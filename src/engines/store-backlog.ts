@@ -7,8 +7,12 @@ import type { Seq } from "../base/ids.js";
 import type { StoreBatch, StoreChange } from "../storage/atom-store.js";
 import type { CoreContext } from "./core-context.js";
 
-/** A batch with so many changes, or bytes, is full; one entry may have more. */
+/**
+ * A batch with so many new rows, or bytes, is full; one entry may have more. What replaces a row, or takes it away, counts as several: the store looks it up and keeps what it was. Measured: 1.2 µs a new
+ * row, 7 µs another; so a batch takes some 8 ms of the thread that orders.
+ */
 export const batchChangesMax = 4000;
+const replacingWeight = 4;
 export const batchBytesMax = 8 * 1024 * 1024;
 /** Beyond so many changes, or bytes, that wait, the store is behind: some seconds of a large store, and no more memory than that. */
 const backlogMax = 100_000;
@@ -25,6 +29,7 @@ export class StoreBacklog {
   #full: Waiting[] = [];
   #changes: StoreChange[] = [];
   #bytes = 0;
+  #weight = 0;
   /** Of all that wait. */
   #allCount = 0;
   #allBytes = 0;
@@ -61,6 +66,7 @@ export class StoreBacklog {
   add(change: StoreChange): void {
     this.#changes.push(change);
     this.#bytes += bytesOf(change);
+    this.#weight += change.kind === "put" && change.isNew === true ? 1 : replacingWeight;
     this.#allCount++;
     this.#allBytes += bytesOf(change);
   }
@@ -68,7 +74,7 @@ export class StoreBacklog {
   /** The entry that is applied last has no more changes. */
   endEntry(seq: Seq): void {
     this.#last = seq;
-    if (this.#changes.length >= batchChangesMax || this.#bytes >= batchBytesMax) this.#full.push(this.#close());
+    if (this.#weight >= batchChangesMax || this.#bytes >= batchBytesMax) this.#full.push(this.#close());
   }
 
   /** The oldest batch, full or not. */
@@ -84,6 +90,7 @@ export class StoreBacklog {
     const closed = { batch: { changes: this.#changes, mark: catalog.mark, catalog: catalog.takeDirty(), position }, bytes: this.#bytes };
     this.#changes = [];
     this.#bytes = 0;
+    this.#weight = 0;
     return closed;
   }
 }

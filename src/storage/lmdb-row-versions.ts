@@ -20,7 +20,7 @@ import type { Table } from "./lmdb-tables.js";
 import { readKept, versionsName } from "./lmdb-version-reads.js";
 import type { KeptVersions } from "./row-versions.js";
 
-/** Versions that one transaction looks at, beside twice as many as it adds: so the sweep gains on those who write. */
+/** Versions that one transaction looks at, beside as many as it may add: so the sweep gains on those who write. 8 µs each, of the thread that orders. */
 const lookedAtMax = 512;
 
 export class LmdbRowVersions {
@@ -87,7 +87,7 @@ export class LmdbRowVersions {
     this.#pass ??= { mark: this.#mark, beganAt: position, from: Buffer.alloc(1), oldest: Number.POSITIVE_INFINITY };
     const pass = this.#pass;
     if (pass.mark > this.#kept.floor) this.#kept.floor = pass.mark;
-    const limit = lookedAtMax + 2 * changeCount;
+    const limit = lookedAtMax + changeCount;
     let count = 0;
     for (const { key, value } of this.#table.getRange({ start: pass.from, limit })) {
       count++;

@@ -129,7 +129,7 @@ test("what was swept is told to the log at once, then once a minute at most, all
 function filling(): {
   readonly context: CoreContext;
   readonly archive: ArchiveSide;
-  enter(rows: number, rowBytes?: number): void;
+  enter(rows: number, rowBytes?: number, oldBytes?: number): void;
   batches(): StoreBatch[];
 } {
   const self = { kind: "archive", nodeId: 1 as NodeId, nonce: 1 as Nonce, endpoint: "e1" as Endpoint, http: "-", pid: 1 } as const;
@@ -139,11 +139,11 @@ function filling(): {
   return {
     context,
     archive,
-    enter(count, rowBytes = 10) {
+    enter(count, rowBytes = 10, oldBytes = 0) {
       const seq = (context.position.seq + 1) as Seq;
       context.catalog.apply(seq, { kind: "mark", mark: seq, timeMs: seq });
       context.position = { ...genesis, seq };
-      const rows = Array.from({ length: count }, () => ({ key: integerKey(BigInt(++key)), row: Buffer.alloc(rowBytes), oldBytes: 0, indexKeys: [] }));
+      const rows = Array.from({ length: count }, () => ({ key: integerKey(BigInt(++key)), row: Buffer.alloc(rowBytes), oldBytes, indexKeys: [] }));
       const body = { kind: "transaction", exists: [], parts: [{ kind: "rows", table: 7, rows }] };
       const entry = { kind: "proposal", engine: 2, proposalSeq: 1, transactions: [], snapshot: 0, fences: [], schemaVersions: [], body };
       archive.onEntry({ seq } as LogEntry, entry as unknown as Entry, []);
@@ -194,6 +194,13 @@ test("what waits for the store is bounded in bytes as in rows, and so is a batch
     few.archive.onStored(through as Seq);
     expect(few.batches()).toHaveLength(1);
   }
+  // Rows that are replaced cost the store more.
+  const replaced = filling();
+  replaced.enter(1);
+  replaced.batches();
+  for (let entry = 0; entry < 60; entry++) replaced.enter(100, 10, 10);
+  replaced.archive.onStored(1 as Seq);
+  expect(replaced.batches()[0]?.changes).toHaveLength(1000);
   const many = filling();
   many.enter(1);
   many.batches();
