@@ -79,17 +79,23 @@ export async function measureLarge(options: LargeOptions, note: (text: string) =
       const memories: Record<string, readonly PeakMemory[]> = { building: watch.take() };
       const { tableBytes, atoms, fillSeconds, settleSeconds, archives, folders } = table;
       const disk = await Promise.all(folders.map(diskUsageOf));
-      note(`large: ${atoms} atoms after ${Math.round(fillSeconds + settleSeconds)} s; ${options.seconds} s of random reads and writes`);
+      // Each part's figures are told at once: who has waited for an hour should not lose them to what comes after.
+      const tell = (part: string, lines: readonly string[]): void => {
+        memories[part] = watch.take();
+        note([...lines, memoryText(part, memories[part])].join("\n"));
+      };
+      note([...builtText({ rows, tableBytes, atoms, fillSeconds, settleSeconds, disk }), memoryText("building", memories.building ?? [])].join("\n"));
+      note(`large: ${options.seconds} s of random reads and writes`);
       const cache = await table.startCache(...cacheArgs);
       const random = await loadAtRandom(cache, archives, { ...options, rows });
-      memories["random work"] = watch.take();
+      tell("random work", randomText(random));
       note("large: first queries");
       const firstQuery = await measurePointQuery(table, rows, firstQueryRuns, cacheArgs);
-      memories["first queries"] = watch.take();
+      tell("first queries", [firstQueryText(firstQuery)]);
       const written = { low: Math.floor(rows / 2), count: Math.min(writtenRows, Math.floor(rows / 4)) };
       note("large: an Archive joins");
       const join = await measureJoin(table, cache, written, options.seconds);
-      memories["an Archive joins"] = watch.take();
+      tell("an Archive joins", [joinText(join, tableBytes)]);
       note("large: versions are kept, and swept");
       const stretches = await measureSweeping(table, cache, cacheArgs, written, options.seconds, note);
       memories["versions are swept"] = watch.take();
@@ -246,29 +252,57 @@ export function stretchRatio(stretches: readonly Stretch[], state: Stretch["stat
   return rate(state) / rate(of);
 }
 
-export function largeText(run: LargeRun): string {
-  const { rows, tableBytes, atoms, fillSeconds, settleSeconds, disk, random, firstQuery, join, stretches, memories, memoryBytes } = run;
-  const lines = [
-    `${rows} rows, ${megabytes(tableBytes)} MB in ${atoms} atoms; Caches with ${megabytes(memoryBytes)} MB`,
+function builtText(run: Pick<LargeRun, "rows" | "tableBytes" | "atoms" | "fillSeconds" | "settleSeconds" | "disk">): string[] {
+  const { rows, tableBytes, atoms, fillSeconds, settleSeconds, disk } = run;
+  const each = (figure: (one: DiskUsage) => number): string => disk.map((one) => megabytes(figure(one))).join("/");
+  return [
+    `${rows} rows, ${megabytes(tableBytes)} MB in ${atoms} atoms`,
     `built in ${fillSeconds.toFixed(0)} s (${(tableBytes / 1024 ** 2 / fillSeconds).toFixed(1)} MB/s), its last atoms split ${settleSeconds.toFixed(0)} s later`,
-    `on the disks: journals ${disk.map((one) => megabytes(one.journalBytes)).join("/")} MB, stores ${disk.map((one) => megabytes(one.storeBytes)).join("/")} MB, used ${disk.map((one) => megabytes(one.storeUsedBytes)).join("/")}`,
-    `first query of ${firstQuery.ms.length} new Caches, ms: ${[...firstQuery.ms]
-      .sort((left, right) => left - right)
-      .map((ms) => ms.toFixed(0))
-      .join(" ")}`,
-    `an Archive joined in ${join.seconds.toFixed(1)} s (${(tableBytes / 1024 ** 2 / join.seconds).toFixed(1)} MB/s); meanwhile ${join.commitsPerSecond.toFixed(0)} commits/s and at most ${join.longestGapMs.toFixed(0)} ms without one, before ${join.commitsPerSecondBefore.toFixed(0)} and ${join.longestGapBeforeMs.toFixed(0)} ms; ${join.failed} failed`,
+    `on the disks: journals ${each((one) => one.journalBytes)} MB, stores ${each((one) => one.storeBytes)} MB, used ${each((one) => one.storeUsedBytes)}`,
+  ];
+}
+
+function firstQueryText({ ms }: FirstQuery): string {
+  const sorted = [...ms].sort((left, right) => left - right);
+  return `first query of ${ms.length} new Caches, ms: ${sorted.map((one) => one.toFixed(0)).join(" ")}`;
+}
+
+function joinText(join: JoinRun, tableBytes: number): string {
+  return [
+    `an Archive joined in ${join.seconds.toFixed(1)} s (${(tableBytes / 1024 ** 2 / join.seconds).toFixed(1)} MB/s)`,
+    `meanwhile ${join.commitsPerSecond.toFixed(0)} commits/s and at most ${join.longestGapMs.toFixed(0)} ms without one`,
+    `before ${join.commitsPerSecondBefore.toFixed(0)} and ${join.longestGapBeforeMs.toFixed(0)} ms; ${join.failed} failed`,
+  ].join("; ");
+}
+
+function randomText(random: RandomLoad): string[] {
+  return [
+    `at random, 16 in flight, one in five a write, ${random.failed} failed:`,
+    ...random.samples.map((one) =>
+      [
+        `  ${one.perSecond.toFixed(0)} statements/s, p50 ${one.p50Ms.toFixed(1)} ms, p99 ${one.p99Ms.toFixed(0)} ms`,
+        `${(100 * one.hitShare).toFixed(1)} % without a pull, ${megabytes(one.pulledBytesPerSecond)} MB/s pulled, ${megabytes(one.heldBytes)} MB held`,
+      ].join(", "),
+    ),
+  ];
+}
+
+function memoryText(part: string, peaks: readonly PeakMemory[]): string {
+  const each = peaks.map((one) => `${one.name} ${megabytes(one.anonBytes)} (${megabytes(one.residentBytes)})`);
+  return `largest resident memory, own (with mapped files), MB, ${part}: ${each.join(", ")}`;
+}
+
+export function largeText(run: LargeRun): string {
+  const { tableBytes, random, firstQuery, join, stretches, memories, memoryBytes } = run;
+  const lines = [
+    `Caches with ${megabytes(memoryBytes)} MB; ${builtText(run).join("\n")}`,
+    firstQueryText(firstQuery),
+    joinText(join, tableBytes),
     "old versions:",
     ...stretches.map((one) => `  ${stretchText(one)}`),
     `  commits/s as usual are ${stretchRatio(stretches, "usual", "held").toFixed(2)} of those with nothing swept, and ${stretchRatio(stretches, "sweeping", "held").toFixed(2)} while much is`,
-    `at random, 16 in flight, one in five a write, ${random.failed} failed:`,
-    ...random.samples.map(
-      (one) =>
-        `  ${one.perSecond.toFixed(0)} statements/s, p50 ${one.p50Ms.toFixed(1)} ms, p99 ${one.p99Ms.toFixed(0)} ms, ${(100 * one.hitShare).toFixed(1)} % without a pull, ${megabytes(one.pulledBytesPerSecond)} MB/s pulled, ${megabytes(one.heldBytes)} MB held`,
-    ),
-    "largest resident memory, own (with mapped files), MB:",
-    ...Object.entries(memories).map(
-      ([part, peaks]) => `  ${part}: ${peaks.map((one) => `${one.name} ${megabytes(one.anonBytes)} (${megabytes(one.residentBytes)})`).join(", ")}`,
-    ),
+    ...randomText(random),
+    ...Object.entries(memories).map(([part, peaks]) => memoryText(part, peaks)),
   ];
   return lines.join("\n");
 }

@@ -28,6 +28,8 @@ const bodyBytesDefault = 180;
 /** Of bodies, in one INSERT. */
 const insertBytes = 72_000;
 const fillersAtOnce = 4;
+/** On a machine that others keep busy. Milliseconds. */
+const cacheReadyMs = 120_000;
 /** A joining Archive copies all there is. Milliseconds. */
 const archiveReadyMs = 3_600_000;
 /** Looks, half a second apart, at which the atoms are the same: an originator looks again after three seconds at one that was not split. */
@@ -66,7 +68,7 @@ export async function withWideTable<T>(
     filling.onStarted?.(child);
     return child;
   };
-  const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args]);
+  const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args], cacheReadyMs);
   const startArchive = (): Promise<EngineChild> => {
     const count = children.filter(({ name: title }) => title.startsWith("archive")).length + 1;
     return start(`archive ${count}`, ["archive", "--data", join(directory, `archive-${count}`)], archiveReadyMs);
