@@ -115,6 +115,8 @@ export class StreamSimulation {
   readonly #committedIn: Term[] = [];
   readonly #founders: readonly NodeId[];
   #payloads = 0;
+  /** Who waits for what is ordered; null: all. */
+  #writers: readonly Endpoint[] | null = null;
 
   constructor(options: SimulationOptions) {
     this.options = options;
@@ -529,6 +531,13 @@ export class StreamSimulation {
     }
   }
 
+  /** From here on one Cache waits for what is ordered, or all of them do, or everyone. */
+  changeWriters(): void {
+    const caches = this.members.filter(({ isArchive }) => !isArchive).map(({ name }) => name);
+    if (this.chance(25)) this.#writers = null;
+    else this.#writers = this.chance(75) ? [caches[this.random.integer(caches.length)] as Endpoint] : caches;
+  }
+
   #payload(): Buffer {
     const size = this.chance(3) ? this.between(2000, 9000) : this.chance(1) ? 20_000 : this.between(9, 200);
     const bytes = Buffer.alloc(size, this.#payloads & 0xff);
@@ -541,7 +550,8 @@ export class StreamSimulation {
   #orderAt(member: Member, entries: readonly Uint8Array[]): void {
     const { node } = member;
     if (node === null || this.nowMs < member.pausedUntilMs) return;
-    this.#perform(member, node.step({ kind: "order", nowMs: this.nowMs, entries }));
+    const concerned = this.#writers;
+    this.#perform(member, node.step({ kind: "order", nowMs: this.nowMs, entries, ...(concerned !== null && { concerned }) }));
     this.#endTurnSoon(member);
   }
 
@@ -614,6 +624,7 @@ export function runSimulation(options: SimulationOptions, faultyMs: number): Str
   let isOrdering = true;
   const orderSome = (): void => {
     if (!isOrdering) return;
+    if (simulation.chance(2)) simulation.changeWriters();
     simulation.order();
     simulation.at(simulation.between(5, options.hasty ? 20 : 60), orderSome);
   };
