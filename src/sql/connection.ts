@@ -112,7 +112,8 @@ function registerFunctions(database: Database, hooks: Hooks): void {
   // What it is called with only says how often. As numbers, since BigInts take twice the time.
   database.function("_tick", { safeIntegers: false }, tick);
   database.function("_tick", { safeIntegers: false }, (_column: unknown) => tick());
-  database.function("_user", () => (hooks.touches === null ? 0n : 1n));
+  // Asked each time that a user's trigger fires: who fires triggers without end can be ended there.
+  database.function("_user", () => (hooks.touches === null ? 0n : BigInt(tick())));
   const random = (): Random => {
     hooks.random ??= seededRandom(hooks.seed);
     return hooks.random;

@@ -9,6 +9,7 @@ import { foldName, quoteName } from "./parse/names.js";
 import type { InsertTableLookup } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import { dropCaptureTriggers, installCaptureTriggers, type StoreState, useSchema } from "./store-state.js";
+import { tickedText } from "./ticked-texts.js";
 
 /** Of the schema that is in force. */
 export function insertLookup(schema: LocalSchema): InsertTableLookup {
@@ -22,13 +23,18 @@ export function localDdlOf(sql: string, schema: LocalSchema): LocalDdl {
   return local;
 }
 
+/** As the local database runs it, ticks and all. */
+export function localTextOf(state: StoreState, sql: string, schema = state.schema): string {
+  return tickedText(state.main, localDdlOf(sql, schema).sql);
+}
+
 /** A change of the schema that has been made before, here or elsewhere, within the transactions of both databases. `around`: what changes the local one's rows. */
 export function repeatDdl(state: StoreState, part: DdlPart, version: Seq, around = (work: () => void): void => work()): void {
   const before = state.schema;
   const info = classify(part.sql);
   if ("action" in info && info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
   state.mirror.exec(part.sql);
-  around(() => state.main.exec(localDdlOf(part.sql, before).sql));
+  around(() => state.main.exec(localTextOf(state, part.sql)));
   adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, version), part.upserts);
 }
 
@@ -66,15 +72,16 @@ function refreshTriggers(state: StoreState, upserts: readonly SchemaObject[]): v
   let refreshed = false;
   for (const { object } of state.schema.objects.values()) {
     if (object.type !== "trigger") continue;
-    const local = localDdlOf(object.sql, state.schema);
-    if (!local.insertTargets.some((name) => changed.has(foldName(name)))) continue;
+    const { insertTargets } = localDdlOf(object.sql, state.schema);
+    if (!insertTargets.some((name) => changed.has(foldName(name)))) continue;
     const kept = state.main
       .prepare<[string], string>("SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND name = ?")
       .pluck()
       .get(object.name);
-    if (kept === local.sql) continue;
+    const text = localTextOf(state, object.sql);
+    if (kept === text) continue;
     state.main.exec(`DROP TRIGGER IF EXISTS main.${quoteName(object.name)}`);
-    state.main.exec(local.sql);
+    state.main.exec(text);
     refreshed = true;
   }
   if (refreshed) useSchema(state, state.schemaReader.read(state.schema.objects));

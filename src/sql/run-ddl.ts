@@ -19,6 +19,7 @@ import { bindings } from "./statement-plans.js";
 import { dropCaptureTriggers, isHeldWhole, type StoreState, useSchema } from "./store-state.js";
 import { sqlOf } from "./stored-rows.js";
 import { tickedSource, tickedStatement } from "./ticked-statement.js";
+import { tickedText } from "./ticked-texts.js";
 import type { Unit } from "./unit.js";
 import { addDdl, endSegment, followInMirror, isDue } from "./unit-of-work.js";
 
@@ -97,7 +98,7 @@ function carryOut(
   const change = schemaChange(state, before.objects, altered);
   if (change.upserts.length === 0 && change.drops.length === 0) return { kind: "ok" };
   if (info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
-  const touches = execCaptured(state, split === null ? local.sql : localDdlOf(text, before).sql);
+  const touches = execCaptured(state, split === null ? tickedText(state.main, local.sql) : localDdlOf(text, before).sql);
   const touched = touchedTables(text, change, before, before);
   const tentative = changedObjects(before.objects, change.upserts, change.drops, touched, noSeq);
   adoptObjects(state, tentative, change.upserts);

@@ -14,7 +14,7 @@ import type { SchemaObject } from "../messages/wire/entry.js";
 import { applyEntries, installRows, readAllRows } from "./apply-entries.js";
 import { openConnections } from "./connection.js";
 import { dropRange } from "./drop-range.js";
-import { localDdlOf } from "./execute-ddl.js";
+import { localTextOf } from "./execute-ddl.js";
 import { explainedByPull, explainPullColumns } from "./explain-pull.js";
 import { installIndex } from "./held-indexes.js";
 import type { StoredObject } from "./local-schema.js";
@@ -117,11 +117,11 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
     for (const stored of schema) {
       state.mirror.exec(stored.object.sql);
       // Triggers learn of the ids of their INSERTs' tables below, when these are known.
-      if (stored.object.type !== "trigger") state.main.exec(localDdlOf(stored.object.sql, state.schema).sql);
+      if (stored.object.type !== "trigger") state.main.exec(localTextOf(state, stored.object.sql));
       objects.set(foldName(stored.object.name), stored);
     }
     useSchema(state, state.schemaReader.read(objects));
-    for (const { object } of schema) if (object.type === "trigger") state.main.exec(localDdlOf(object.sql, state.schema).sql);
+    for (const { object } of schema) if (object.type === "trigger") state.main.exec(localTextOf(state, object.sql));
   } catch (cause) {
     throw new BugError("the schema catalog does not make a schema", { cause });
   }

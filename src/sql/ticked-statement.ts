@@ -6,25 +6,44 @@ import type { Database } from "better-sqlite3";
 import Sqlite from "better-sqlite3";
 import type { LocalSchema } from "./local-schema.js";
 import { foldName, quoteName } from "./parse/names.js";
+import { type Edit, splice } from "./parse/splice.js";
 import { isFault, parseStatement } from "./parse/sqlite-grammar.js";
-import { type TickedSource, type TickTerm, tickTerms, withTicks } from "./parse/tick-places.js";
+import { type TickedSource, type TickTerm, tickEdits, tickTerms, withTicks } from "./parse/tick-places.js";
 
 /** Whoever has neither FROM nor WITH reads no rows, which spares long lists of VALUES another look. */
-const mayRepeat = /\bfrom\b/i;
+export const mayRepeat = /\bfrom\b/i;
 
 /** The text to run; `sql` itself where it ends by itself. `nulls`: what EXPLAIN binds. */
 export function tickedStatement(database: Database, sql: string, nulls: readonly unknown[], source: TickedSource): string {
-  if (!mayRepeat.test(sql)) return sql;
+  return mayRepeat.test(sql)
+    ? splice(
+        sql,
+        tickedEdits(database, sql, nulls, source, (text) => [text]),
+      )
+    : sql;
+}
+
+/** `probesOf`: the statements whose plans the terms must leave as they are, of the text with some of them. */
+export function tickedEdits(
+  database: Database,
+  sql: string,
+  nulls: readonly unknown[],
+  source: TickedSource | null,
+  probesOf: (text: string) => readonly string[],
+): readonly Edit[] {
   const parsed = parseStatement(sql);
-  if (isFault(parsed)) return sql;
+  if (isFault(parsed)) return [];
   const terms = tickTerms(parsed, source);
-  if (terms.length === 0) return sql;
-  const plan = planOf(database, sql, nulls);
-  const fits = (some: readonly TickTerm[]): boolean => planOf(database, withTicks(sql, some), nulls) === plan;
-  if (fits(terms)) return withTicks(sql, terms);
+  if (terms.length === 0) return [];
+  const plansOf = (some: readonly TickTerm[]): string => JSON.stringify(probesOf(withTicks(sql, some)).map((text) => planOf(database, text, nulls)));
+  const plans = plansOf([]);
+  // Of a statement that is to run at once there is always one.
+  if (source === null && planOf(database, sql, nulls) === null) return tickEdits(terms.filter(({ isRecursion }) => isRecursion));
+  const fits = (some: readonly TickTerm[]): boolean => plansOf(some) === plans;
+  if (fits(terms)) return tickEdits(terms);
   let kept: readonly TickTerm[] = [];
   for (const term of terms) if (fits([...kept, term])) kept = [...kept, term];
-  return withTicks(sql, kept);
+  return tickEdits(kept);
 }
 
 type Step = readonly [id: bigint, parent: bigint, unused: bigint, detail: string];

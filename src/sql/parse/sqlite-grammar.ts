@@ -33,6 +33,7 @@ export type {
   SetAssignment,
   Stmt,
   Token,
+  UpdateStmt,
   Upsert,
   With,
 } from "sqlite3-parser";

@@ -12,7 +12,8 @@
  * joins need columns. One item may be left out: whichever loop is its own, from one tick to the next no more than one table is read through. It is
  * one of whose columns no plain one is known (a computed one would be computed twice), else the last.
  *
- * The texts of views and triggers stay as they are.
+ * The texts of views and triggers are of a schema that changes under them (ticked-texts.ts): there, columns are those that the text itself names as `item.column`, and an
+ * item of which it names none has no term.
  */
 import { foldName, quoteName } from "./names.js";
 import { type Edit, insertAt, splice } from "./splice.js";
@@ -24,12 +25,12 @@ import {
   type FromClause,
   kinds,
   type ParsedStatement,
-  type QualifiedName,
   type ResultColumn,
   type Select,
   type SelectFrom,
   type SelectTable,
   startOf,
+  type UpdateStmt,
   type With,
 } from "./sqlite-grammar.js";
 
@@ -48,6 +49,8 @@ export interface TickedSource {
 export interface TickTerm {
   readonly place: TickPlace;
   readonly text: string;
+  /** Of a recursion: it depends on nothing. */
+  readonly isRecursion: boolean;
 }
 
 interface TickPlace {
@@ -62,7 +65,7 @@ function termOf(column: string): string {
   return `likelihood(_tick(${column}),1.0)`;
 }
 
-export function withTicks(sql: string, terms: readonly TickTerm[]): string {
+export function tickEdits(terms: readonly TickTerm[]): Edit[] {
   const byPlace = new Map<TickPlace, string[]>();
   for (const { place, text } of terms) byPlace.set(place, [...(byPlace.get(place) ?? []), text]);
   const edits: Edit[] = [];
@@ -71,7 +74,11 @@ export function withTicks(sql: string, terms: readonly TickTerm[]): string {
     if (whereEnd === null) edits.push(insertAt(start, ` WHERE ${all}`));
     else edits.push(insertAt(start, ` ${all} AND (`), insertAt(whereEnd, ")"));
   }
-  return splice(sql, edits);
+  return edits;
+}
+
+export function withTicks(sql: string, terms: readonly TickTerm[]): string {
+  return splice(sql, tickEdits(terms));
 }
 
 /** A WITH's name where it can be seen. */
@@ -91,17 +98,17 @@ interface Visit {
   readonly scope: Scope | null;
 }
 
-/** Of a statement that SQLite has accepted: what is looked for is there. */
-export function tickTerms(parsed: ParsedStatement, source: TickedSource): readonly TickTerm[] {
+/** Of a statement that SQLite has accepted: what is looked for is there. `source` null: it is of a text that outlives the schema. */
+export function tickTerms(parsed: ParsedStatement, source: TickedSource | null): readonly TickTerm[] {
   const terms: TickTerm[] = [];
   const recursiveArms = new Set<AstNode>();
   let places: Places | null = null;
-  const add = (texts: readonly string[], behind: number): void => {
+  const add = (texts: readonly string[], behind: number, isArm = false): void => {
     if (texts.length === 0) return;
     places ??= placesOf(parsed);
     const place = placeBehind(places, behind);
     if (place === null) return;
-    for (const text of texts.slice(0, tickTermsMax - terms.length)) terms.push({ place, text: termOf(text) });
+    for (const text of texts.slice(0, tickTermsMax - terms.length)) terms.push({ place, text: termOf(text), isRecursion: isArm && text === "" });
   };
   const stack: Visit[] = [{ node: parsed.root, repeats: false, around: false, scope: null }];
   for (let visit = stack.pop(); visit !== undefined; visit = stack.pop()) {
@@ -121,13 +128,13 @@ export function tickTerms(parsed: ParsedStatement, source: TickedSource): readon
       case "DeleteStmt":
         scope = scopeOf(node.with, scope, recursiveArms);
         if (node.type === "UpdateStmt" && node.from !== undefined) {
-          const columns = [targetColumn(node.tblName, source), ...columnsOf(itemsOf(node.from), scope, source)];
+          const columns = [targetColumn(node, source), ...columnsOf(itemsOf(node.from), node, scope, source)];
           add(allButOne(columns), node.tblName.objName.span.offset);
         }
         repeats = true;
         break;
       case "SelectFrom":
-        add(coreTexts(node, repeats, recursiveArms.has(node), scope, source), node.span.offset);
+        add(coreTexts(node, repeats, recursiveArms.has(node), scope, source), node.span.offset, recursiveArms.has(node));
         around = repeats;
         repeats ||= node.from !== undefined;
         break;
@@ -147,11 +154,11 @@ export function tickTerms(parsed: ParsedStatement, source: TickedSource): readon
 }
 
 /** What `_tick` is called with, one for each term. */
-function coreTexts(core: SelectFrom, repeats: boolean, isArm: boolean, scope: Scope | null, source: TickedSource): readonly string[] {
+function coreTexts(core: SelectFrom, repeats: boolean, isArm: boolean, scope: Scope | null, source: TickedSource | null): readonly string[] {
   if (core.from === undefined) return [];
   const items = itemsOf(core.from);
   const others = isArm ? items.filter((item) => !isRecursion(item, scope)) : items;
-  const texts = allButOne(columnsOf(others, scope, source));
+  const texts = allButOne(columnsOf(others, core, scope, source));
   return isArm || (repeats && !(items.length === 1 && isCountOfAll(core))) ? ["", ...texts] : texts;
 }
 
@@ -200,12 +207,26 @@ function itemsOf(from: FromClause): SelectTable[] {
   return tables.flatMap((table) => (table.type === "SubSelectTable" && table.alias === undefined ? itemsOf(table.from) : [table]));
 }
 
-function columnsOf(items: readonly SelectTable[], scope: Scope | null, source: TickedSource): (string | null)[] {
+/** `within`: whose items they are. */
+function columnsOf(items: readonly SelectTable[], within: AstNode, scope: Scope | null, source: TickedSource | null): (string | null)[] {
+  const named = source === null ? namedColumns(within) : null;
   return items.map((item) => {
     const name = nameOf(item);
-    const column = name === null ? null : columnOf(item, scope, source, "key", viewDepthMax);
-    return name === null || column === null ? null : `${quoteName(name)}.${column}`;
+    if (name === null) return null;
+    const column = source === null ? (named?.get(foldName(name)) ?? null) : columnOf(item, scope, source, "key", viewDepthMax);
+    return column === null ? null : `${quoteName(name)}.${column}`;
   });
+}
+
+/** The first column that is named of each item as `item.column`, by the item's folded name. What is within another SELECT may be of another item of that name. */
+function namedColumns(within: AstNode): ReadonlyMap<string, string> {
+  const columns = new Map<string, string>();
+  const stack: AstNode[] = [within];
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    if (node.type === "QualifiedExpr" && !columns.has(foldName(node.table.text))) columns.set(foldName(node.table.text), quoteName(node.column.text));
+    if (node.type !== "Select") stack.push(...childrenOf(node));
+  }
+  return columns;
 }
 
 function nameOf(item: SelectTable): string | null {
@@ -213,7 +234,12 @@ function nameOf(item: SelectTable): string | null {
   return item.type === "TableSelectTable" || item.type === "TableCallSelectTable" ? item.tblName.objName.text : null;
 }
 
-function targetColumn({ alias, dbName, objName }: QualifiedName, source: TickedSource): string | null {
+function targetColumn(update: UpdateStmt, source: TickedSource | null): string | null {
+  const { alias, dbName, objName } = update.tblName;
+  if (source === null) {
+    const column = namedColumns(update).get(foldName((alias ?? objName).text));
+    return column === undefined ? null : `${quoteName((alias ?? objName).text)}.${column}`;
+  }
   if (dbName !== undefined && foldName(dbName.text) !== "main") return null;
   const table = source.table(objName.text);
   return table === null ? null : `${quoteName((alias ?? objName).text)}.${table.key}`;
