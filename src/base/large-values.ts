@@ -22,6 +22,7 @@ import {
   readReference,
   referredBytes,
   skipValue,
+  valueHashBytes,
   writeLongValue,
   writeReference,
 } from "./values.js";
@@ -53,8 +54,11 @@ export function rowWeight(row: Uint8Array): number {
   return row.length + referredBytes(row);
 }
 
-/** The row as it goes out, with the values that it then refers to. */
-export function detachValues<R extends Uint8Array>(row: R): { readonly row: R | Buffer; readonly values: readonly LargeValue[] } {
+/** The row as it goes out, with the values that it then refers to. `hashOf`: of a large value. */
+export function detachValues<R extends Uint8Array>(
+  row: R,
+  hashOf: (bytes: Uint8Array) => Buffer = hashOfValue,
+): { readonly row: R | Buffer; readonly values: readonly LargeValue[] } {
   if (row.length <= largeValueBytes) return { row, values: [] };
   const values: LargeValue[] = [];
   const cells = new ByteWriter(1024);
@@ -67,7 +71,7 @@ export function detachValues<R extends Uint8Array>(row: R): { readonly row: R | 
     if (long === null) copyValue(reader, row, cells);
     else if (long.bytes.length <= largeValueBytes) writeLongValue(cells, long.type, long.bytes);
     else {
-      const hash = hashOfValue(long.bytes);
+      const hash = hashOf(long.bytes);
       writeReference(cells, { type: long.type, hash, byteCount: long.bytes.length });
       values.push({ hash, bytes: long.bytes });
       bytesOut += long.bytes.length;
@@ -76,6 +80,14 @@ export function detachValues<R extends Uint8Array>(row: R): { readonly row: R | 
   reader.end();
   if (values.length === 0) return { row, values };
   return { row: new ByteWriter(cells.length + 16).u8(0).varint(bytesOut).varint(count).raw(cells.finish()).finish(), values };
+}
+
+const noHash = Buffer.alloc(valueHashBytes);
+
+/** As `detachValues`, of a row that does not go out: what it weighs, and which values it has, take no hashes. */
+export function detachUnnamed(row: Uint8Array): { readonly weight: number; readonly values: readonly Uint8Array[] } {
+  const { row: detached, values } = detachValues(row, () => noHash);
+  return { weight: rowWeight(detached), values: values.map(({ bytes }) => bytes) };
 }
 
 /** The row with its values in it. Throws MissingValueError where `find` has not got one. */

@@ -5,8 +5,8 @@
 import { BugError } from "../base/errors.js";
 import type { EngineId, Seq, SpaceId } from "../base/ids.js";
 import { binaryKey, binaryRange, type KeyRange } from "../base/key-ranges.js";
-import { attachValues, detachValues, finderOf, type LargeValue, nameOfValue, referencesOf, type ValueName } from "../base/large-values.js";
-import { referredBytes } from "../base/values.js";
+import { attachValues, detachValues, finderOf, type LargeValue, nameOfValue, referencesOf, rowWeight, type ValueName } from "../base/large-values.js";
+import { type FindValue, referredBytes } from "../base/values.js";
 import { type DdlPart, decodeEntry, type RowsPart } from "../messages/wire/entry.js";
 import type { StatementCache } from "./connection.js";
 import { repeatDdl } from "./execute-ddl.js";
@@ -14,6 +14,7 @@ import { indexWatch } from "./held-indexes.js";
 import { type BufferedChange, HeldRanges } from "./held-ranges.js";
 import type { LocalTable } from "./local-schema.js";
 import type { PulledImage, PulledRow, PulledRows } from "./local-store.js";
+import { historyBytesMax } from "./row-history.js";
 import { type StoreState, useSchema } from "./store-state.js";
 import { decodeForInsert, encodeStoredRow, findKeyValues, keyOfRow, sqlOf } from "./stored-rows.js";
 
@@ -184,12 +185,18 @@ export function installRows(
     // Of what was held already, the history has noted all itself.
     const past = images.filter(({ key }) => ranges.place(key) !== "held");
     const all = [...past, ...imagesOf(changes, rows)];
-    const whole = brought.length === 0 ? all : all.map((image) => ({ ...image, row: image.row === null ? null : attachValues(image.row, find) }));
-    state.history.notePull(space, whole, changedSeq);
+    // Many images may share one large value, and each has it in itself here.
+    const bytes = all.reduce((sum, { row }) => sum + (row === null ? 0 : rowWeight(row)), 0);
+    if (bytes > historyBytesMax) state.history.notePull(space, [], Math.max(changedSeq, ...all.map((image) => image.seq)) as Seq);
+    else state.history.notePull(space, brought.length === 0 ? all : all.map((image) => wholeImage(image, find)), changedSeq);
   }
   ranges.hold(range);
   state.heldGeneration++;
   return "held";
+}
+
+function wholeImage(image: PulledImage, find: FindValue): PulledImage {
+  return image.row === null ? image : { ...image, row: attachValues(image.row, find) };
 }
 
 /** What the rows of a chunk were before these changes of them, which came after it. */

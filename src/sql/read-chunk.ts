@@ -7,6 +7,7 @@
  * | held | begins in what is held | rows up to the end of what is held there, or of the range, or of the chunk; and where to go on |
  * | not held | begins where nothing is held (given up, or never here); an index; a table that is gone | nothing |
  * | cut key | an end, or a row that it comes to, does not keep its values, so that SQLite's order is not that of the keys | nothing: an Archive has them by key |
+ * | large default | a column has a large value as its default, which rows show that Archives keep without it, and without the value | nothing: an Archive has them as they are |
  * | malformed | ends that are no keys of the table | nothing |
  */
 import { BugError } from "../base/errors.js";
@@ -20,7 +21,7 @@ import type { Chunk } from "./local-store.js";
 import { quoteName } from "./parse/names.js";
 import { conditionsOf, keyOrderOf } from "./range-conditions.js";
 import type { StoreState } from "./store-state.js";
-import { encodeStoredRow, keyName, keyOfRow, keyOfValues } from "./stored-rows.js";
+import { encodeStoredRow, hasLargeDefault, keyName, keyOfRow, keyOfValues } from "./stored-rows.js";
 
 /** Of a chunk, whatever is asked for: to read and encode it takes some milliseconds of the thread that statements run on. */
 export const chunkBytesMax = 256 * 1024;
@@ -30,7 +31,7 @@ export const chunkRowsMax = 1000;
 export function readChunk(state: StoreState, space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number): Chunk | null {
   const table = state.schema.tables.get(space);
   const piece = state.held.get(space)?.pieceOf(low);
-  if (table === undefined || piece === undefined) return null;
+  if (table === undefined || piece === undefined || hasLargeDefault(table)) return null;
   const heldTo = piece.high === null ? null : Buffer.from(piece.high, "latin1");
   const endsBefore = heldTo !== null && (high === null || Buffer.compare(heldTo, high) < 0);
   const end = endsBefore ? heldTo : high;

@@ -3,6 +3,7 @@ import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
+import { largeValueBytes } from "../base/large-values.js";
 import { decodeIntegerKey, decodeSortKey, encodeSortKeyOf, integerKey } from "../base/sort-key.js";
 import { type FindValue, readCellCount, readValue, type SqlValue, skipValue, writeValue } from "../base/values.js";
 import type { StatementCache } from "./connection.js";
@@ -123,6 +124,14 @@ export function decodeForInsert(table: LocalTable, key: Uint8Array, bytes: Uint8
   }
   reader.end();
   return values;
+}
+
+/** Rows that are older than the column show its default, and Archives, where they are stored without it, do not have the value. */
+export function hasLargeDefault(table: LocalTable): boolean {
+  return table.columns.some(({ missing }) => {
+    if (typeof missing !== "string" && !(missing instanceof Uint8Array)) return false;
+    return (typeof missing === "string" ? Buffer.byteLength(missing) : missing.length) > largeValueBytes;
+  });
 }
 
 export interface IndexEntry {

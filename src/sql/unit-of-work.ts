@@ -8,7 +8,7 @@
 
 import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
-import { detachValues, type LargeValue, largeValueBytes, nameOfValue, rowWeight, type ValueName } from "../base/large-values.js";
+import { detachUnnamed, detachValues, type LargeValue, nameOfValue, type ValueName } from "../base/large-values.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { SqlValue } from "../base/values.js";
 import { type DdlPart, encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
@@ -18,7 +18,7 @@ import type { Changes, PermissionKey, SessionSettings, TransactionMode } from ".
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";
-import { encodeStoredRow, hasIllFormedText, indexEntries, keyOfRow, keyOfValues, type SelectedRow, sqlOf } from "./stored-rows.js";
+import { encodeStoredRow, hasIllFormedText, hasLargeDefault, indexEntries, keyOfRow, keyOfValues, type SelectedRow, sqlOf } from "./stored-rows.js";
 import type { FinalRow, Image, RowsSegment, Savepoint, Segment, Unit } from "./unit.js";
 
 /** Room in an entry for everything beside its rows. */
@@ -256,6 +256,7 @@ function rowsPart(
   const uniqueSpaces = new Set(table.uniques.map((index) => index.space));
   const changes: RowChange[] = [];
   const values = new Map<ValueName, LargeValue>();
+  const isDefaultLarge = hasLargeDefault(table);
   const entering: { readonly space: SpaceId; readonly binaryKey: BinaryKey; readonly since: Seq | undefined }[] = [];
   for (const [binaryKey, final] of finals) {
     let before = known.get(binaryKey);
@@ -281,24 +282,17 @@ function rowsPart(
       entering.push({ ...entry, since });
     }
     permissions.set(table.space, binaryKey, after === null ? "delete" : "write", since);
-    const old = before === null ? null : detachValues(before.bytes);
+    const old = before === null ? null : detachUnnamed(before.bytes);
     const row = after === null ? null : detachValues(after.bytes);
-    // What the row had before, everybody has who needs it.
-    const kept = hasLargeDefault(table) ? [] : (old?.values ?? []);
-    for (const value of row?.values ?? []) if (!kept.some(({ hash }) => hash.equals(value.hash))) values.set(nameOfValue(value.hash), value);
-    changes.push({ key: final.key, row: row?.row ?? null, oldBytes: old === null ? 0 : rowWeight(old.row), indexKeys });
+    // What the row had before, everybody has who needs it: if its columns are those that it had it in, and it has been stored with all of them.
+    const kept = before?.table === table && !isDefaultLarge ? (old?.values ?? []) : [];
+    for (const value of row?.values ?? [])
+      if (!kept.some((bytes) => Buffer.compare(bytes, value.bytes) === 0)) values.set(nameOfValue(value.hash), value);
+    changes.push({ key: final.key, row: row?.row ?? null, oldBytes: old?.weight ?? 0, indexKeys });
   }
   for (const entry of entering) permissions.set(entry.space, entry.binaryKey, "write", entry.since);
   if (changes.length === 0) return null;
   return { kind: "rows", table: table.space, rows: changes, ...(values.size === 0 ? {} : { values: [...values.values()] }) };
-}
-
-/** Rows that are older than the column show its default, and yet do not have it where they are stored. */
-function hasLargeDefault(table: LocalTable): boolean {
-  return table.columns.some(({ missing }) => {
-    if (typeof missing !== "string" && !(missing instanceof Uint8Array)) return false;
-    return (typeof missing === "string" ? Buffer.byteLength(missing) : missing.length) > largeValueBytes;
-  });
 }
 
 /** When the unit is rolled back: rows that it has touched since the last entry, and left as they were. They would hide what they become. */

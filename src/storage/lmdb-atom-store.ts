@@ -328,11 +328,11 @@ class LmdbAtomStore implements AtomStore {
   /** Everything is handed to LMDB within this turn, which makes it one transaction; resolves when that is visible. */
   async #writeGroup(group: readonly QueuedBatch[]): Promise<void> {
     const writes = new Writes();
+    for (const { batch } of group) this.#versions.raise(batch.mark);
     // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
     const looksBack = group.some(({ batch }) => batch.changes.some(looksBackAt));
     if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
     const written: Written = { writes, rows: looksBack ? new Map() : null, cleared: new Map(), unmade: new Map() };
-    for (const { batch } of group) this.#versions.raise(batch.mark);
     this.#versions.sweepStep(
       writes,
       this.#position.seq,

@@ -8,6 +8,13 @@ import { StatementMaker } from "./statement-maker.js";
 const eventsOfCase = 36;
 const rowsAtOnce = 6;
 
+/** Of so many cases one has large values: it takes several times as long as another. */
+const casesOfLarge = 25;
+
+export function hasLargeValues(seed: number): boolean {
+  return seed % casesOfLarge === 0;
+}
+
 export function makeCase(seed: number): Case {
   return new CaseMaker(seed).make();
 }
@@ -23,8 +30,9 @@ class CaseMaker {
 
   constructor(seed: number) {
     this.#chance = new Chance(seededRandom(seed));
-    this.#schema = new SchemaMaker(this.#chance);
-    this.#statements = new StatementMaker(this.#chance, this.#schema);
+    const hasLarge = hasLargeValues(seed);
+    this.#schema = new SchemaMaker(this.#chance, hasLarge);
+    this.#statements = new StatementMaker(this.#chance, this.#schema, hasLarge);
     this.#stores = 2 + this.#chance.below(2);
     this.#hasOrphans = this.#chance.oneIn(2);
   }

@@ -1,4 +1,5 @@
 /** What cases are to meet: of each feature it is told in how many it was, and one that none has met in a thousand means that a maker has lost it. */
+import { largeValueBytes } from "../../src/base/large-values.js";
 import type { Case } from "./case.js";
 
 /** Statements by what they are counted as; `conflict` and `commit beside others` are outcomes of transactions that stayed open. */
@@ -55,11 +56,15 @@ const texts: Readonly<Record<string, RegExp>> = {
   "UPDATE FROM": /^UPDATE.* FROM \(SELECT/,
   "LIMIT and OFFSET": / LIMIT \d+ OFFSET /,
   "ROLLBACK TO": /^ROLLBACK TO/,
+  "large value by SQL": /zeroblob/,
+  "large DEFAULT": / DEFAULT 'a0{65536}'/,
 };
+
+const boundLarge = "large value bound";
 
 const events = ["run", "request", "restart", "drop", "cut"] as const;
 
-export const features: readonly string[] = [...kinds, ...codes, ...Object.keys(texts), ...events.map((kind) => `event ${kind}`)];
+export const features: readonly string[] = [...kinds, ...codes, ...Object.keys(texts), boundLarge, ...events.map((kind) => `event ${kind}`)];
 
 /** `counted`: kinds and codes of this case alone. */
 export function featuresOf({ events: all }: Case, counted: Iterable<string>): Set<string> {
@@ -67,8 +72,10 @@ export function featuresOf({ events: all }: Case, counted: Iterable<string>): Se
   for (const event of all) {
     met.add(`event ${event.kind}`);
     if (!("statements" in event)) continue;
-    for (const { sql } of event.statements)
+    for (const { sql, args } of event.statements) {
+      if (args.some((value) => (typeof value === "string" || value instanceof Uint8Array) && value.length > largeValueBytes)) met.add(boundLarge);
       for (const [name, pattern] of Object.entries(texts)) if (!met.has(name) && pattern.test(sql)) met.add(name);
+    }
   }
   return met;
 }

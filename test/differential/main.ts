@@ -1,5 +1,5 @@
 /**
- * `npm run differential -- --cases N [--from SEED] [--jobs J]`: cases SEED … SEED + N − 1, each a random database on two or three local stores beside plain
+ * `npm run differential -- --cases N [--from SEED] [--jobs J] [--large]`: cases SEED … SEED + N − 1 (of them all, or N of those with large values from there on), each a random database on two or three local stores beside plain
  * SQLite (run-case.ts says what must be equal), by as many processes as there are cores, or J. What a case is depends on its seed alone. On a difference it prints
  * the seed, the fewest events that still show it and the command that replays it, and exits with 1; and so it does where 1,000 cases or more have not met some
  * feature (features.ts). What was pulled is told beside what would have been, were tables always pulled whole.
@@ -9,7 +9,7 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Case } from "./case.js";
-import { makeCase } from "./case-maker.js";
+import { hasLargeValues, makeCase } from "./case-maker.js";
 import { casesEnough, featuresOf, neverMet } from "./features.js";
 import { minimise, tellCase } from "./minimise.js";
 import { addTally, count, emptyTally, runCase, type Tally } from "./run-case.js";
@@ -18,6 +18,8 @@ interface Settings {
   readonly cases: number;
   readonly from: number;
   readonly jobs: number;
+  /** Seeds of cases without large values are passed over. */
+  readonly isLarge: boolean;
 }
 
 /** What came of some cases; all that is counted is a sum. */
@@ -53,9 +55,11 @@ function settingsOf(args: readonly string[]): Settings {
       cases: { type: "string", default: "1000" },
       from: { type: "string", default: "1" },
       jobs: { type: "string", default: String(availableParallelism()) },
+      large: { type: "boolean", default: false },
     },
   });
-  return { cases: numberOf("cases", values.cases), from: numberOf("from", values.from), jobs: Math.max(1, numberOf("jobs", values.jobs)) };
+  const jobs = Math.max(1, numberOf("jobs", values.jobs));
+  return { cases: numberOf("cases", values.cases), from: numberOf("from", values.from), jobs, isLarge: values.large };
 }
 
 function numberOf(name: string, text: string): number {
@@ -71,11 +75,19 @@ function failureOf(seed: number, made: Case, tally: Tally, tellsInFull: boolean)
   const replay = `  replay: npm run differential -- --cases 1 --from ${seed}`;
   if (!tellsInFull) return `DIFFERS seed ${seed}: ${difference.label}\n${replay}`;
   const least = minimise(made, difference);
-  return `DIFFERS seed ${seed}: ${least.difference.label}\n${tellCase(least.made)}\n  ${least.difference.text}\n${replay}`;
+  return `DIFFERS seed ${seed}: ${least.difference.label}\n${briefly(`${tellCase(least.made)}\n  ${least.difference.text}`)}\n${replay}`;
 }
 
-/** Every `jobs`th case from `place` on. */
-async function runPlace({ cases, from, jobs }: Settings, place: number, tell: (batch: Batch) => Promise<void>): Promise<void> {
+/** Every `jobs`th from `place` on. */
+function* seedsOf({ cases, from, jobs, isLarge }: Settings, place: number): Generator<number> {
+  for (let [seed, made] = [from, 0]; made < cases; seed++) {
+    if (isLarge && !hasLargeValues(seed)) continue;
+    if (made++ % jobs === place) yield seed;
+  }
+}
+
+/** Those of a place. */
+async function runPlace(settings: Settings, place: number, tell: (batch: Batch) => Promise<void>): Promise<void> {
   let failuresTold = 0;
   let batch = emptyBatch();
   let cpu = process.cpuUsage();
@@ -86,7 +98,7 @@ async function runPlace({ cases, from, jobs }: Settings, place: number, tell: (b
     await tell(batch);
     batch = emptyBatch();
   };
-  for (let seed = from + place; seed < from + cases; seed += jobs) {
+  for (const seed of seedsOf(settings, place)) {
     const [made, tally] = [makeCase(seed), emptyTally()];
     const failure = failureOf(seed, made, tally, failuresTold < failuresToldMax);
     for (const feature of featuresOf(made, [...tally.kinds.keys(), ...tally.codes.keys()])) count(batch.casesOf, feature);
@@ -97,6 +109,11 @@ async function runPlace({ cases, from, jobs }: Settings, place: number, tell: (b
     if (failure !== null || batch.cases === casesOfBatch) await end();
   }
   await end();
+}
+
+/** Large values are made of few characters, again and again. */
+function briefly(text: string): string {
+  return text.replace(/(..?)\1{99,}/gu, (all, part: string) => `${part}…(${all.length})`);
 }
 
 function statementsOf({ kinds }: Tally): number {

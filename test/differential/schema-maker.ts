@@ -11,6 +11,7 @@
  * - DROP TABLE where rows had lost their parents before: SQLite counts those that lose them by it, here none may be left;
  * - parents' keys of a primary key with a collation that is not the column's: an INSERT of a single row into the parent does not tell the mismatch in SQLite.
  */
+import { largeValueBytes } from "../../src/base/large-values.js";
 import type { Chance, Domain } from "../sql/odd-values.js";
 
 export interface Column {
@@ -56,14 +57,16 @@ const typesOf: Readonly<Record<Domain, readonly string[]>> = {
 
 export class SchemaMaker {
   readonly #chance: Chance;
+  readonly #hasLarge: boolean;
   readonly tables: Table[] = [];
   readonly views: View[] = [];
   readonly indexes: string[] = [];
   readonly triggers: string[] = [];
   #names = 0;
 
-  constructor(chance: Chance) {
+  constructor(chance: Chance, hasLarge: boolean) {
     this.#chance = chance;
+    this.#hasLarge = hasLarge;
   }
 
   #name(prefix: string): string {
@@ -281,7 +284,8 @@ export class SchemaMaker {
       case 1: {
         const name = this.#name("z");
         this.tables[place] = { ...table, columns: [...table.columns, { name, domain: "any", isGenerated: false }] };
-        return `ALTER TABLE ${table.name} ADD COLUMN ${name} ${chance.pick(["", "INT DEFAULT 5", "TEXT COLLATE NOCASE", "NOT NULL DEFAULT 'x'", "CHECK (b <> 'c')", "REAL NOT NULL"])}`;
+        const large = this.#hasLarge ? Array.from({ length: 3 }, () => `TEXT DEFAULT 'a${"0".repeat(largeValueBytes)}'`) : [];
+        return `ALTER TABLE ${table.name} ADD COLUMN ${name} ${chance.pick([...large, "", "INT DEFAULT 5", "TEXT COLLATE NOCASE", "NOT NULL DEFAULT 'x'", "CHECK (b <> 'c')", "REAL NOT NULL"])}`;
       }
       case 2: {
         const added = table.columns.filter((column) => column.name.startsWith("z"));

@@ -13,12 +13,14 @@ interface Named {
 export class StatementMaker {
   readonly #chance: Chance;
   readonly #schema: SchemaMaker;
+  readonly #hasLarge: boolean;
   #writer: Writer;
 
-  constructor(chance: Chance, schema: SchemaMaker) {
+  constructor(chance: Chance, schema: SchemaMaker, hasLarge: boolean) {
     this.#chance = chance;
     this.#schema = schema;
-    this.#writer = new Writer(chance);
+    this.#hasLarge = hasLarge;
+    this.#writer = new Writer(chance, hasLarge);
   }
 
   plain(kind: string, sql: string): Statement {
@@ -26,7 +28,7 @@ export class StatementMaker {
   }
 
   select(): Statement {
-    this.#writer = new Writer(this.#chance);
+    this.#writer = new Writer(this.#chance, this.#hasLarge);
     const chance = this.#chance;
     const [x, y] = [this.#table(), this.#table()];
     switch (chance.below(17)) {
@@ -125,7 +127,7 @@ export class StatementMaker {
   }
 
   write(): Statement {
-    this.#writer = new Writer(this.#chance);
+    this.#writer = new Writer(this.#chance, this.#hasLarge);
     const table = this.#table();
     switch (this.#chance.below(14)) {
       case 0:
@@ -157,7 +159,7 @@ export class StatementMaker {
 
   /** With keys of its own. */
   insert(table: Table, rowCount: number): Statement {
-    this.#writer = new Writer(this.#chance);
+    this.#writer = new Writer(this.#chance, this.#hasLarge);
     const names = this.#written(table);
     const rows = Array.from({ length: rowCount }, () => `(${names.map((name) => this.#new(table, name)).join(", ")})`);
     const verb = this.#chance.oneIn(9) ? "REPLACE" : `INSERT${this.#or()}`;

@@ -1,4 +1,5 @@
 /** Values as columns of any type meet them: mostly few and small, so that they collide; some odd. And how they are written, as literals or as parameters. */
+import { largeValueBytes } from "../../src/base/large-values.js";
 import type { Random } from "../../src/base/random.js";
 import type { SqlValue } from "../../src/base/values.js";
 
@@ -34,6 +35,27 @@ export const oddities: readonly SqlValue[] = [
   null,
 ];
 const words: readonly string[] = ["a", "A", "b", "B", "c", "d", "e", "f"];
+
+/** Texts of SQL for values about as long as those that leave their rows, few, so that they collide; alike beyond what keys keep of them, or not. */
+const half = largeValueBytes / 2;
+const zeros = `hex(zeroblob(${half}))`;
+const largeTexts: readonly string[] = [
+  zeros,
+  `${zeros} || 'a'`,
+  `${zeros} || 'A'`,
+  `'a' || ${zeros}`,
+  `'b' || ${zeros} || ${zeros}`,
+  `zeroblob(${largeValueBytes})`,
+  `zeroblob(${largeValueBytes + 1})`,
+  `CAST('a' || ${zeros} AS BLOB)`,
+];
+/** As they are bound. */
+const largeValues: readonly SqlValue[] = [
+  ...["0", "a"].flatMap((letter) => [letter.repeat(largeValueBytes), letter.repeat(largeValueBytes + 1)]),
+  `a${"0".repeat(largeValueBytes)}`,
+  "\u{10000}".repeat(largeValueBytes / 4 + 1),
+  Buffer.alloc(largeValueBytes + 1),
+];
 
 export type Domain = "number" | "word" | "any";
 
@@ -83,20 +105,41 @@ export function literal(value: SqlValue): string | null {
 /** Collects the parameters of one statement while its text is put together from left to right. */
 export class Writer {
   readonly #chance: Chance;
+  readonly #hasLarge: boolean;
   readonly #values: SqlValue[] = [];
 
-  constructor(chance: Chance) {
+  /** `hasLarge`: some values are large. */
+  constructor(chance: Chance, hasLarge = false) {
     this.#chance = chance;
+    this.#hasLarge = hasLarge;
   }
 
   /** `?7` stands for the seventh value that was written, wherever it ends up in the text. */
   write(value: SqlValue): string {
     const text = this.#chance.oneIn(2) ? literal(value) : null;
-    return text ?? `?${this.#values.push(value)}`;
+    return text ?? this.#bind(value);
+  }
+
+  #bind(value: SqlValue): string {
+    return `?${this.#values.push(value)}`;
   }
 
   any(domain: Domain): string {
+    if (this.#hasLarge && this.#chance.oneIn(domain === "number" ? 20 : 4)) return this.#large();
     return this.write(this.#chance.value(domain));
+  }
+
+  /** Made by SQL, bound, or of both. */
+  #large(): string {
+    const chance = this.#chance;
+    switch (chance.below(4)) {
+      case 0:
+        return this.#bind(chance.pick(largeValues));
+      case 1:
+        return `(${this.write(chance.value("word"))} || ${zeros})`;
+      default:
+        return `(${chance.pick(largeTexts)})`;
+    }
   }
 
   /** Alternatives that were made and not taken leave no parameter behind: SQLite would count those too. */

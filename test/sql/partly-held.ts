@@ -34,7 +34,8 @@ export function expectHeldRight(c: Cluster, index: number): void {
 }
 
 function isOfColumns(row: Uint8Array, columns: readonly { readonly id: number }[]): boolean {
-  const ids = new Set(decodeRow(row).map(({ columnId }) => columnId));
+  // What the row refers to does not matter.
+  const ids = new Set(decodeRow(row, () => Buffer.alloc(0)).map(({ columnId }) => columnId));
   return ids.size === columns.length && columns.every(({ id }) => ids.has(id));
 }
 

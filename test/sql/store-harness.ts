@@ -426,8 +426,11 @@ export class Cluster {
         changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
     }
     const mark = Math.min(...this.engines.map(({ store }) => store.oldestSnapshot ?? store.appliedSeq)) as Seq;
-    // It is done when it returns.
-    void this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
+    const applied = this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
+    // It is done when it returns, or has failed: why, is known only later.
+    if (this.archive.position.seq === seq) return;
+    applied.catch(() => {});
+    throw new Error(`the Archive cannot apply the entry at ${seq}`);
   }
 
   #keepSchema(body: TransactionBody, version: Seq): void {
