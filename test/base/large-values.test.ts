@@ -45,7 +45,7 @@ describe("large values", () => {
         const find = finderOf(new Map(taken.map((value) => [nameOfValue(value.hash), value.bytes])));
         expect(attachValues(out, find).equals(row)).toBe(true);
         expect(detachValues(attachValues(out, find)).row.equals(out)).toBe(true);
-        expect(decodeRow(out, find)).toEqual(decodeRow(row));
+        expect(encodeRow(decodeRow(out, find)).equals(row)).toBe(true);
         if (taken.length === 0) return;
         expect(() => decodeRow(out)).toThrow(MissingValueError);
         expect(() => attachValues(out, () => undefined)).toThrow(MissingValueError);
