@@ -4,7 +4,7 @@ import { RecentKeys } from "../../src/atoms/recent-keys.js";
 import { genesisHash } from "../../src/base/chain-hash.js";
 import { type EngineId, type Life, largeValueSpace, type ProposalSeq, type Seq, type SpaceId, schemaSpace, type Term } from "../../src/base/ids.js";
 import type { BinaryRange } from "../../src/base/key-ranges.js";
-import { chunkKeys, type LargeValue, referencesOf } from "../../src/base/large-values.js";
+import { chunkKeys, type LargeValue, nameOfValue, referencesOf, type ValueName } from "../../src/base/large-values.js";
 import { type IndexedColumn, indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import type { FindValue, SqlValue } from "../../src/base/values.js";
 import { foldName, indexesOf, SchemaCatalog } from "../../src/catalog/schema-catalog.js";
@@ -284,16 +284,18 @@ export class Cluster {
     }
   }
 
-  /** As the Archive has them. */
+  /** As the Archive has them, each once. */
   #valuesOf(rows: readonly { readonly row: Uint8Array | null }[]): LargeValue[] {
-    return rows.flatMap(({ row }) =>
-      (row === null ? [] : referencesOf(row)).map((reference) => {
-        const bytes = this.find(reference);
-        if (bytes === undefined) throw new Error("the Archive does not have a large value");
-        this.valuesPulled++;
-        return { hash: Buffer.from(reference.hash), bytes };
-      }),
-    );
+    const values = new Map<ValueName, LargeValue>();
+    for (const reference of rows.flatMap(({ row }) => (row === null ? [] : referencesOf(row)))) {
+      const name = nameOfValue(reference.hash);
+      if (values.has(name)) continue;
+      const bytes = this.find(reference);
+      if (bytes === undefined) throw new Error("the Archive does not have a large value");
+      this.valuesPulled++;
+      values.set(name, { hash: Buffer.from(reference.hash), bytes });
+    }
+    return [...values.values()];
   }
 
   readonly find: FindValue = ({ hash, byteCount }) => {
