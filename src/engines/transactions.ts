@@ -138,9 +138,12 @@ interface Batch {
   unit: Unit | null;
 }
 
-/** What changes the schema, or looks at a whole table, stands alone: what shares its entry would have been made for the schema before it. */
-function mayShareAnEntry({ wholeTables, permissions }: Changes): boolean {
-  return wholeTables.length === 0 && !permissions.some(({ space }) => space === schemaSpace);
+/**
+ * What changes the schema, or looks at a whole table, stands alone: what shares its entry would have been made for the schema before it. So does what has large values: a
+ * group's rows of one table are applied together, and the values of all of them would be in memory.
+ */
+function mayShareAnEntry({ wholeTables, permissions, hasLargeValues }: Changes): boolean {
+  return wholeTables.length === 0 && hasLargeValues !== true && !permissions.some(({ space }) => space === schemaSpace);
 }
 
 function isSame(left: AsOf, right: AsOf | undefined): boolean {

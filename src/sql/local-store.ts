@@ -160,6 +160,8 @@ export interface Changes {
   readonly wholeTables: readonly SpaceId[];
   /** Every table that a written, read-for-constraint or DDL statement of the unit relied on, with the version that this store has. */
   readonly schemaVersions: readonly { readonly table: SpaceId; readonly version: Seq }[];
+  /** Rows refer to large values: to apply it takes memory for these, whether or not it brings them. Left out: none does. */
+  readonly hasLargeValues?: boolean;
 }
 
 export interface PermissionKey {

@@ -138,7 +138,8 @@ export function packReplies(replies: readonly LocalStoreReply[]): ThreadMessage 
 /** null: more than one statement, or one with rows. */
 function flatCommit(id: number, { snapshot, outcomes, nextStep, settings, changes }: CommitResult): FlatCommit | null {
   const [outcome] = outcomes;
-  if (outcome?.kind !== "ok" || outcomes.length !== 1 || nextStep !== 1 || changes.wholeTables.length > 0) return null;
+  if (outcome?.kind !== "ok" || outcomes.length !== 1 || nextStep !== 1 || changes.wholeTables.length > 0 || changes.hasLargeValues === true)
+    return null;
   const { columns, rows, affectedRowCount, lastInsertRowid } = outcome.result;
   if (columns.length > 0 || rows.length > 0) return null;
   const permissions: (number | string)[] = [];

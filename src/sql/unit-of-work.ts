@@ -10,7 +10,7 @@ import { type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
 import type { BinaryKey } from "../base/key-ranges.js";
 import { detachUnnamed, detachValues, type LargeValue, nameOfValue, type ValueName } from "../base/large-values.js";
 import { entryBytesMax } from "../base/limits.js";
-import type { SqlValue } from "../base/values.js";
+import { referredBytes, type SqlValue } from "../base/values.js";
 import { type DdlPart, encodeBody, type Part, type RowChange, type RowsPart, type SpaceKey } from "../messages/wire/entry.js";
 import { copyTouches, mergeTouches } from "./capture.js";
 import type { LocalForeignKey, LocalTable } from "./local-schema.js";
@@ -234,6 +234,7 @@ export function changesOf(state: StoreState, unit: Unit): Changes | null {
     permissions: permissions.list(),
     wholeTables: [...unit.wholeTables],
     schemaVersions: schemaVersions(unit),
+    ...(parts.some(refersToLargeValues) ? { hasLargeValues: true } : {}),
   };
 }
 
@@ -329,6 +330,10 @@ function storedImage(table: LocalTable, row: SelectedRow | undefined): Image | n
 /** As UTF-8, like every key of the schema catalog. */
 export function nameKey(name: string): BinaryKey {
   return Buffer.from(foldName(name), "utf8").toString("latin1");
+}
+
+function refersToLargeValues(part: Part): boolean {
+  return part.kind === "rows" && part.rows.some(({ row }) => row !== null && referredBytes(row) > 0);
 }
 
 /** Every table that the unit relied on, as it was when the unit began. */
