@@ -165,10 +165,10 @@ export const profiles = {
   elections: {
     ...base,
     clients: 2,
-    workMs: 2000,
+    workMs: 3500,
     thinkMsMax: 100,
     conditions: { ...base.conditions, delayMsMin: 0.1, delayMsMax: 60, lossPerMille: 50 },
-    faults: { weights: { flicker: 8, flickerVoter: 4, crashSequencer: 2, isolate: 1, oneWay: 1 }, everyMsMin: 5, everyMsMax: 60 },
+    faults: { weights: { flicker: 4, flickerVoter: 14, crashSequencer: 3 }, everyMsMin: 5, everyMsMax: 60 },
   },
   /** Long silences: engines that live are taken for dead. */
   eviction: {
