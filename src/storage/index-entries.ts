@@ -6,7 +6,6 @@
 import { ByteReader, ByteWriter, MalformedBytesError } from "../base/bytes.js";
 import type { SpaceId } from "../base/ids.js";
 import { indexEntryKey, type RowIndex, readIndexedColumns, writeIndexedColumns } from "../base/row-index.js";
-
 import { type FindValue, MissingValueError } from "../base/values.js";
 
 export interface EntryChange {

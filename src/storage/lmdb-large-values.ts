@@ -9,13 +9,13 @@
  * has not been referred to again until then: so what is counted is always there.
  */
 import { ByteReader, ByteWriter } from "../base/bytes.js";
-import { BugError } from "../base/errors.js";
 import { largeValueSpace, noSeq } from "../base/ids.js";
-import { chunkKey, chunkKeys, chunksOf, nameOfValue, referencesOf, type ValueName, valueChunkBytes } from "../base/large-values.js";
-import type { FindValue } from "../base/values.js";
+import { chunkKey, chunkKeys, chunksOf, nameOfValue, type ValueName, valueChunkBytes } from "../base/large-values.js";
+import { type FindValue, valueHashBytes } from "../base/values.js";
 import type { KeptValues } from "./atom-store.js";
-import { asBuffer, joinValue, rowKey, splitValue, type Writes } from "./lmdb-layout.js";
+import { joinValue, rowKey, splitValue, type Writes } from "./lmdb-layout.js";
 import type { Tables } from "./lmdb-tables.js";
+import { countedTo, keptForVersions, type References, StagedValues } from "./staged-values.js";
 
 /** Chunks that one transaction removes, unless one value has more. Of values without references, and looked at. */
 const sweptChunksMax = 256;
@@ -24,27 +24,15 @@ const unusedLookedAtMax = 64;
 /** Of the record in the store's table of figures. */
 export const valuesName = Buffer.from("values");
 
-interface Counts {
-  /** References. */
-  readonly rows: number;
-  readonly versions: number;
+interface Counts extends References {
   readonly byteCount: number;
-}
-
-/** What the transaction that is being written does to a value. */
-interface Staged {
-  readonly hash: Buffer;
-  rows: number;
-  versions: number;
-  /** Put by it. */
-  bytes: Uint8Array | null;
-  /** Chunks that a transfer brings, in bytes. */
-  arrived: number;
 }
 
 export class LmdbLargeValues {
   readonly #tables: Tables;
-  #staged = new Map<ValueName, Staged>();
+  readonly #staged = new StagedValues();
+  /** Bytes of chunks that a transfer brings, by value. */
+  readonly #arrived = new Map<ValueName, number>();
   #kept: KeptValues;
   #hasUnused: boolean;
 
@@ -71,36 +59,25 @@ export class LmdbLargeValues {
 
   /** Before the rows that refer to it. */
   put(hash: Uint8Array, bytes: Uint8Array): void {
-    this.#stage(hash).bytes ??= bytes;
+    this.#staged.put(hash, bytes);
   }
 
   /** A chunk of a transfer, which has been written like a row. */
   arrived(key: Uint8Array, byteCount: number): void {
-    this.#stage(key.subarray(0, -4)).arrived += byteCount;
+    const { hash } = this.#staged.touch(key.subarray(0, valueHashBytes));
+    const name = nameOfValue(hash);
+    this.#arrived.set(name, (this.#arrived.get(name) ?? 0) + byteCount);
   }
 
   /** So many rows and versions more refer to what the row refers to. */
   refer(row: Uint8Array, rows: number, versions: number): void {
-    for (const { hash } of referencesOf(row)) {
-      const staged = this.#stage(hash);
-      staged.rows += rows;
-      staged.versions += versions;
-    }
-  }
-
-  #stage(hash: Uint8Array): Staged {
-    const name = nameOfValue(hash);
-    const known = this.#staged.get(name);
-    if (known !== undefined) return known;
-    const made = { hash: Buffer.from(hash), rows: 0, versions: 0, bytes: null, arrived: 0 };
-    this.#staged.set(name, made);
-    return made;
+    this.#staged.refer(row, rows, versions);
   }
 
   /** Of what is stored, or put by this transaction. */
   readonly find: FindValue = ({ hash, byteCount }) => {
-    const staged = this.#staged.get(nameOfValue(hash))?.bytes;
-    if (staged !== undefined && staged !== null) return staged;
+    const put = this.#staged.get(hash)?.bytes ?? null;
+    if (put !== null) return put;
     const { low, high } = chunkKeys(hash);
     const chunks: Buffer[] = [];
     for (const { value } of this.#tables.rows.getRange({ start: rowKey(largeValueSpace, low), end: rowKey(largeValueSpace, high) }))
@@ -116,33 +93,32 @@ export class LmdbLargeValues {
   finish(writes: Writes, isWhole = true): number {
     if (this.#staged.size === 0 && !this.#hasUnused) return 0;
     const { values, unused, meta } = this.#tables;
-    let [keptForVersions, addedCount, addedBytes] = [0, 0, 0];
-    for (const staged of this.#staged.values()) {
+    let [keptMore, addedCount, addedBytes, isAnyUnused] = [0, 0, 0, false];
+    for (const [name, staged] of this.#staged) {
       const before = readCounts(values.get(staged.hash));
-      if (before === null && staged.bytes === null && staged.arrived === 0)
-        throw new BugError("a row refers to a large value that is not in the store");
-      const byteCount = before === null ? (staged.bytes?.length ?? staged.arrived) : before.byteCount + staged.arrived;
-      const after = { rows: (before?.rows ?? 0) + staged.rows, versions: (before?.versions ?? 0) + staged.versions, byteCount };
-      if (after.rows < 0 || after.versions < 0) throw new BugError("a large value has fewer references than were counted");
+      const arrived = this.#arrived.get(name) ?? 0;
+      const byteCount = before === null ? (staged.bytes?.length ?? arrived) : before.byteCount + arrived;
+      const after = { ...countedTo(before, staged, before !== null || staged.bytes !== null || arrived > 0), byteCount };
       if (before === null) {
         if (staged.bytes !== null) this.#write(writes, staged.hash, staged.bytes);
         addedCount++;
       }
       addedBytes += byteCount - (before?.byteCount ?? 0);
       writes.add(values.put(staged.hash, encodeCounts(after)));
-      const isUnused = after.rows + after.versions === 0;
-      if (isUnused) {
-        this.#hasUnused = true;
+      if (after.rows + after.versions === 0) {
+        isAnyUnused = true;
         writes.add(unused.put(staged.hash, Buffer.of(1)));
       } else if (before !== null && before.rows + before.versions === 0) writes.add(unused.remove(staged.hash));
-      keptForVersions += forVersions(after) - forVersions(before);
+      keptMore += keptForVersions(after) - keptForVersions(before);
     }
-    const swept = isWhole ? this.#sweep(writes) : { count: 0, bytes: 0 };
-    this.#staged = new Map();
-    if (addedCount + addedBytes + swept.count === 0) return keptForVersions;
+    const swept = isWhole ? this.#sweep(writes) : { count: 0, bytes: 0, isLeft: this.#hasUnused };
+    this.#hasUnused = swept.isLeft || isAnyUnused;
+    this.#staged.clear();
+    this.#arrived.clear();
+    if (addedCount + addedBytes + swept.count === 0) return keptMore;
     this.#kept = { count: this.#kept.count + addedCount - swept.count, bytes: this.#kept.bytes + addedBytes - swept.bytes };
     writes.add(meta.put(valuesName, new ByteWriter(16).varint(this.#kept.count).varint(this.#kept.bytes).finish()));
-    return keptForVersions;
+    return keptMore;
   }
 
   #write(writes: Writes, hash: Buffer, bytes: Uint8Array): void {
@@ -150,7 +126,8 @@ export class LmdbLargeValues {
       writes.add(this.#tables.rows.put(rowKey(largeValueSpace, chunk.key), joinValue(noSeq, chunk.bytes)));
   }
 
-  #sweep(writes: Writes): KeptValues {
+  /** What it has removed, and whether there is more. */
+  #sweep(writes: Writes): KeptValues & { readonly isLeft: boolean } {
     const { rows, values, unused } = this.#tables;
     let [count, bytes, chunkCount, lookedAt, isLeft] = [0, 0, 0, 0, false];
     for (const key of unused.getKeys({ limit: unusedLookedAtMax })) {
@@ -158,7 +135,7 @@ export class LmdbLargeValues {
       const counts = readCounts(values.get(key));
       const chunks = Math.ceil((counts?.byteCount ?? 0) / valueChunkBytes);
       // What this transaction refers to, it has counted.
-      if (this.#staged.has(nameOfValue(key)) || (chunkCount > 0 && chunkCount + chunks > sweptChunksMax)) {
+      if (this.#staged.get(key) !== undefined || (chunkCount > 0 && chunkCount + chunks > sweptChunksMax)) {
         isLeft = true;
         continue;
       }
@@ -169,13 +146,8 @@ export class LmdbLargeValues {
       count++;
       bytes += counts?.byteCount ?? 0;
     }
-    this.#hasUnused = isLeft || lookedAt === unusedLookedAtMax || [...this.#staged.values()].some(({ rows, versions }) => rows + versions <= 0);
-    return { count, bytes };
+    return { count, bytes, isLeft: isLeft || lookedAt === unusedLookedAtMax };
   }
-}
-
-function forVersions(counts: Counts | null): number {
-  return counts !== null && counts.rows === 0 && counts.versions > 0 ? counts.byteCount : 0;
 }
 
 function readCounts(bytes: Buffer | undefined): Counts | null {
@@ -191,6 +163,6 @@ function encodeCounts({ rows, versions, byteCount }: Counts): Buffer {
 function readFigures({ meta }: Tables): KeptValues {
   const bytes = meta.get(valuesName);
   if (bytes === undefined) return { count: 0, bytes: 0 };
-  const reader = new ByteReader(asBuffer(bytes));
+  const reader = new ByteReader(bytes);
   return { count: reader.varint(), bytes: reader.varint() };
 }

@@ -119,7 +119,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     for (const change of batch.changes) this.#change(change, undo);
     const counted = this.#values.finish((key, chunk) => this.#setChunk(key, chunk, undo));
     undo.push(counted.undo);
-    this.#kept = { ...this.#kept, bytes: this.#kept.bytes + counted.keptForVersions };
+    this.#kept = { ...this.#kept, bytes: this.#kept.bytes + counted.keptMore };
     for (const [name, record] of batch.catalog) this.#setCatalog(name, record, undo);
     const before = this.#position;
     this.#position = batch.position;

@@ -173,6 +173,14 @@ describe("large values", () => {
     expect(c.valuesPulled).toBe(5);
   });
 
+  test("60 MB fit one statement, and what does not fit an entry is told so", () => {
+    const c = cluster(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)");
+    c.sql(0, "INSERT INTO t VALUES (1, zeroblob(60000000))");
+    expect(c.rows(1, "SELECT length(body) FROM t")).toEqual([[60_000_000n]]);
+    expect(c.fault(1, "INSERT INTO t VALUES (2, zeroblob(70000000))").code).toBe("SQLITE_TOOBIG");
+  });
+
   test("a table, an index and a column that are made and dropped", () => {
     const c = cluster(2);
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b)");

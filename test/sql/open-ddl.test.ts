@@ -1,23 +1,10 @@
 import { afterEach, describe, expect, test } from "vitest";
-import type { SqlValue } from "../../src/base/values.js";
 import type { StepOutcome } from "../../src/sql/local-store.js";
-import { type Client, Cluster, freshSettings, step } from "./store-harness.js";
+import { type Client, Cluster, faultOfLast as faultOf, freshSettings, rowsOfLast as rows, step } from "./store-harness.js";
 
 let c: Cluster;
 
 afterEach(() => c.close());
-
-function rows(outcomes: readonly StepOutcome[]): readonly (readonly SqlValue[])[] {
-  const last = outcomes.at(-1);
-  if (last?.kind !== "ok") throw new Error(last?.kind === "error" ? `${last.fault.code}: ${last.fault.message}` : "skipped");
-  return last.result.rows;
-}
-
-function faultOf(outcomes: readonly StepOutcome[]): string {
-  const last = outcomes.at(-1);
-  if (last?.kind !== "error") throw new Error(`no error: ${last?.kind}`);
-  return last.fault.code;
-}
 
 function all(outcomes: readonly StepOutcome[]): void {
   expect(outcomes.flatMap((outcome) => (outcome.kind === "error" ? [outcome.fault] : []))).toEqual([]);

@@ -6,23 +6,11 @@ import { integerKey } from "../../src/base/sort-key.js";
 import type { SqlValue } from "../../src/base/values.js";
 import type { StepOutcome } from "../../src/sql/local-store.js";
 import { openTransactionsMax } from "../../src/sql/open-transactions.js";
-import { type Client, Cluster } from "./store-harness.js";
+import { type Client, Cluster, faultOfLast as faultOf, rowsOfLast as rows } from "./store-harness.js";
 
 let c: Cluster;
 
 afterEach(() => c.close());
-
-function rows(outcomes: readonly StepOutcome[]): readonly (readonly SqlValue[])[] {
-  const last = outcomes.at(-1);
-  if (last?.kind !== "ok") throw new Error(last?.kind === "error" ? `${last.fault.code}: ${last.fault.message}` : "skipped");
-  return last.result.rows;
-}
-
-function faultOf(outcomes: readonly StepOutcome[]): string {
-  const last = outcomes.at(-1);
-  if (last?.kind !== "error") throw new Error(`no error: ${last?.kind}`);
-  return last.fault.code;
-}
 
 function accounts(engines = 2): void {
   c = new Cluster(engines);

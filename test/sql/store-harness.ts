@@ -65,6 +65,20 @@ export interface Answer {
   readonly commits: readonly Changes[];
 }
 
+/** Of the last step, which must have succeeded. */
+export function rowsOfLast(outcomes: readonly StepOutcome[]): readonly (readonly SqlValue[])[] {
+  const last = outcomes.at(-1);
+  if (last?.kind !== "ok") throw new Error(last?.kind === "error" ? `${last.fault.code}: ${last.fault.message}` : "skipped");
+  return last.result.rows;
+}
+
+/** The code of the last step's error. */
+export function faultOfLast(outcomes: readonly StepOutcome[]): string {
+  const last = outcomes.at(-1);
+  if (last?.kind !== "error") throw new Error(`no error: ${last?.kind}`);
+  return last.fault.code;
+}
+
 export function step(sql: string, args: readonly SqlValue[] = []): Step {
   return { sql, args: { positional: args, named: [] }, wantRows: true, condition: null };
 }

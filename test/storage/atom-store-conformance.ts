@@ -68,6 +68,19 @@ export async function flushed(store: AtomStore, seq: number): Promise<void> {
   expect(store.flushedSeq).toBe(seq);
 }
 
+/** Steps of a store go on in the background. */
+export async function eventually(check: () => void): Promise<void> {
+  for (let round = 0; ; round++) {
+    try {
+      check();
+      return;
+    } catch (error) {
+      if (round === 2000) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
 export function atomStoreConformance(name: string, make: () => AtomStoreUnderTest): void {
   describe(`${name}: conformance`, () => {
     let subject: AtomStoreUnderTest | null = null;

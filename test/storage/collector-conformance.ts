@@ -9,7 +9,7 @@ import { indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { encodeRow } from "../../src/base/values.js";
 import type { AtomStore, StoreChange } from "../../src/storage/atom-store.js";
-import { type AtomStoreUnderTest, batch } from "./atom-store-conformance.js";
+import { type AtomStoreUnderTest, batch, eventually } from "./atom-store-conformance.js";
 
 const nothing = Buffer.alloc(0);
 const ids = 12;
@@ -235,18 +235,6 @@ function expectSnapshots(store: AtomStore, history: History, engines: Engines, r
         if (found !== null) for (const [entry, row] of history.at(index.space, seq)) expect([entry, found.get(entry)]).toEqual([entry, row]);
       }
     }
-  }
-}
-
-async function eventually(check: () => void): Promise<void> {
-  for (let round = 0; ; round++) {
-    try {
-      check();
-      return;
-    } catch (error) {
-      if (round === 2000) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }
 

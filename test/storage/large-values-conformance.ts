@@ -7,7 +7,7 @@ import { indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { encodeRow, type FindValue, type SqlValue } from "../../src/base/values.js";
 import type { AtomStore, StoreChange } from "../../src/storage/atom-store.js";
-import { type AtomStoreUnderTest, batch, read, table } from "./atom-store-conformance.js";
+import { type AtomStoreUnderTest, batch, eventually, read, table } from "./atom-store-conformance.js";
 
 const nothing = Buffer.alloc(0);
 const other = 65_540 as SpaceId;
@@ -60,19 +60,6 @@ function stored(store: AtomStore): string[] {
 
 function names(...values: readonly SqlValue[]): string[] {
   return [...new Set(detachValues(rowOf(0, ...values)).values.map(({ hash }) => nameOfValue(hash)))].sort();
-}
-
-/** Steps go on in the background. */
-async function eventually(check: () => void): Promise<void> {
-  for (let round = 0; ; round++) {
-    try {
-      check();
-      return;
-    } catch (error) {
-      if (round === 2000) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
 }
 
 export function largeValuesConformance(title: string, make: (bytesMax?: number) => AtomStoreUnderTest): void {
