@@ -175,7 +175,7 @@ export const profiles = {
     ...base,
     share: 2,
     clients: 3,
-    workMs: 3600,
+    workMs: 4500,
     thinkMsMax: 60,
     faults: { weights: { longPause: 3, longCut: 3, cutPair: 4, crashCache: 1 }, everyMsMin: 300, everyMsMax: 1500 },
   },

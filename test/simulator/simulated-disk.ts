@@ -124,7 +124,7 @@ export class SimulatedDisk {
 
   #recoveryRow({ journal, damage }: RecoveredJournal, appliedSeq: Seq): CoverageRow<"recovery"> {
     if (damage === null) return journal.last.seq === 0 ? "empty" : "sound";
-    return damage.through <= appliedSeq ? "below store" : "below commit";
+    return journal.last.seq < appliedSeq ? "below store" : "below commit";
   }
 
   async #readAgain(journal: Journal): Promise<void> {
