@@ -10,14 +10,17 @@ import { openPoster } from "./clients/http-post.js";
 import { type DiskUsage, diskUsageOf } from "./disk-usage.js";
 import { loadAtRandom, type RandomLoad } from "./eviction.js";
 import { type PeakMemory, watchMemory } from "./memory-watch.js";
+import type { LargePart } from "./options.js";
 import { type FirstQuery, measurePointQuery } from "./pulls.js";
 import { longestGap } from "./statistics.js";
-import { pause, urlOf, type WideTable, withWideTable } from "./wide-table.js";
+import { type Built, pause, urlOf, type WideTable, withWideTable } from "./wide-table.js";
 
 export interface LargeOptions {
   readonly gigabytes: number;
   readonly memoryBytes: number;
   readonly seconds: number;
+  readonly keep: string | null;
+  readonly parts: readonly LargePart[];
 }
 
 /** Each part's peaks, of every engine. */
@@ -45,16 +48,13 @@ export interface Stretch {
   readonly versionsKept: number;
 }
 
+/** null: of a part that was not asked for. */
 export interface LargeRun extends LargeOptions {
-  readonly rows: number;
-  readonly tableBytes: number;
-  readonly atoms: number;
-  readonly fillSeconds: number;
-  readonly settleSeconds: number;
+  readonly built: Built;
   readonly disk: readonly DiskUsage[];
-  readonly random: RandomLoad;
-  readonly firstQuery: FirstQuery;
-  readonly join: JoinRun;
+  readonly random: RandomLoad | null;
+  readonly firstQuery: FirstQuery | null;
+  readonly join: JoinRun | null;
   readonly stretches: readonly Stretch[];
   readonly memories: Memories;
 }
@@ -73,33 +73,55 @@ export async function measureLarge(options: LargeOptions, note: (text: string) =
   const rows = Math.ceil((options.gigabytes * 1024 ** 3) / (bodyBytes + restBytes));
   const watch = watchMemory();
   const cacheArgs = ["--memory", String(options.memoryBytes)];
-  const filling = { rows, bodyBytes, caches: fillingCaches, cacheArgs, onStarted: (child: EngineChild) => watch.add(child) };
+  const { keep, parts, seconds } = options;
+  const filling = { rows, bodyBytes, caches: fillingCaches, cacheArgs, keep, onStarted: (child: EngineChild) => watch.add(child) };
   try {
     return await withWideTable("large", filling, note, async (table) => {
-      const memories: Record<string, readonly PeakMemory[]> = { building: watch.take() };
-      const { tableBytes, atoms, fillSeconds, settleSeconds, archives, folders } = table;
-      const disk = await Promise.all(folders.map(diskUsageOf));
+      const memories: Record<string, readonly PeakMemory[]> = {};
+      const disk = await Promise.all(table.folders.map(diskUsageOf));
       // Each part's figures are told at once: who has waited for an hour should not lose them to what comes after.
       const tell = (part: string, lines: readonly string[]): void => {
-        memories[part] = watch.take();
-        note([...lines, memoryText(part, memories[part])].join("\n"));
+        const peaks = watch.take();
+        memories[part] = peaks;
+        note([...lines, memoryText(part, peaks)].join("\n"));
       };
-      note([...builtText({ rows, tableBytes, atoms, fillSeconds, settleSeconds, disk }), memoryText("building", memories.building ?? [])].join("\n"));
-      note(`large: ${options.seconds} s of random reads and writes`);
+      tell(table.isKept ? "starting" : "building", builtText(table, disk));
+      const measure = async <T>(
+        part: LargePart,
+        what: string,
+        run: () => Promise<T>,
+        linesOf: (result: T) => readonly string[],
+      ): Promise<T | null> => {
+        if (!parts.includes(part)) return null;
+        note(`large: ${what}`);
+        const result = await run();
+        tell(what, linesOf(result));
+        return result;
+      };
       const cache = await table.startCache(...cacheArgs);
-      const random = await loadAtRandom(cache, archives, { ...options, rows });
-      tell("random work", randomText(random));
-      note("large: first queries");
-      const firstQuery = await measurePointQuery(table, rows, firstQueryRuns, cacheArgs);
-      tell("first queries", [firstQueryText(firstQuery)]);
       const written = { low: Math.floor(rows / 2), count: Math.min(writtenRows, Math.floor(rows / 4)) };
-      note("large: an Archive joins");
-      const join = await measureJoin(table, cache, written, options.seconds);
-      tell("an Archive joins", [joinText(join, tableBytes)]);
-      note("large: versions are kept, and swept");
-      const stretches = await measureSweeping(table, cache, cacheArgs, written, options.seconds, note);
-      memories["versions are swept"] = watch.take();
-      return { ...options, rows, tableBytes, atoms, fillSeconds, settleSeconds, disk, random, firstQuery, join, stretches, memories };
+      const random = await measure("random", "random work", () => loadAtRandom(cache, table.archives, { ...options, rows }), randomText);
+      const firstQuery = await measure(
+        "queries",
+        "first queries",
+        () => measurePointQuery(table, rows, firstQueryRuns, cacheArgs),
+        (one) => [firstQueryText(one)],
+      );
+      const join = await measure(
+        "join",
+        "an Archive joins",
+        () => measureJoin(table, cache, written, seconds),
+        (one) => [joinText(one, table.tableBytes)],
+      );
+      const stretches = await measure(
+        "sweep",
+        "versions are kept, and swept",
+        () => measureSweeping(table, cache, cacheArgs, written, seconds, note),
+        ratioText,
+      );
+      const { tableBytes, atoms, fillSeconds, fillGapMs, settleSeconds } = table;
+      const built = { rows, tableBytes, atoms, fillSeconds, fillGapMs, settleSeconds };
+      return { ...options, built, disk, random, firstQuery, join, stretches: stretches ?? [], memories };
     });
   } finally {
     watch.stop();
@@ -252,12 +274,19 @@ export function stretchRatio(stretches: readonly Stretch[], state: Stretch["stat
   return rate(state) / rate(of);
 }
 
-function builtText(run: Pick<LargeRun, "rows" | "tableBytes" | "atoms" | "fillSeconds" | "settleSeconds" | "disk">): string[] {
-  const { rows, tableBytes, atoms, fillSeconds, settleSeconds, disk } = run;
+function ratioText(stretches: readonly Stretch[]): string[] {
+  const [usual, sweeping] = [stretchRatio(stretches, "usual", "held"), stretchRatio(stretches, "sweeping", "held")];
+  return [`commits/s as usual are ${usual.toFixed(2)} of those with nothing swept, and ${sweeping.toFixed(2)} while much is`];
+}
+
+function builtText({ rows, tableBytes, atoms, fillSeconds, fillGapMs, settleSeconds }: Built, disk: readonly DiskUsage[]): string[] {
   const each = (figure: (one: DiskUsage) => number): string => disk.map((one) => megabytes(figure(one))).join("/");
   return [
     `${rows} rows, ${megabytes(tableBytes)} MB in ${atoms} atoms`,
-    `built in ${fillSeconds.toFixed(0)} s (${(tableBytes / 1024 ** 2 / fillSeconds).toFixed(1)} MB/s), its last atoms split ${settleSeconds.toFixed(0)} s later`,
+    [
+      `built in ${fillSeconds.toFixed(0)} s (${(tableBytes / 1024 ** 2 / fillSeconds).toFixed(1)} MB/s)`,
+      `at most ${(fillGapMs / 1000).toFixed(1)} s without an answer, its last atoms split ${settleSeconds.toFixed(0)} s later`,
+    ].join(", "),
     `on the disks: journals ${each((one) => one.journalBytes)} MB, stores ${each((one) => one.storeBytes)} MB, used ${each((one) => one.storeUsedBytes)}`,
   ];
 }
@@ -293,15 +322,13 @@ function memoryText(part: string, peaks: readonly PeakMemory[]): string {
 }
 
 export function largeText(run: LargeRun): string {
-  const { tableBytes, random, firstQuery, join, stretches, memories, memoryBytes } = run;
+  const { built, disk, random, firstQuery, join, stretches, memories, memoryBytes } = run;
   const lines = [
-    `Caches with ${megabytes(memoryBytes)} MB; ${builtText(run).join("\n")}`,
-    firstQueryText(firstQuery),
-    joinText(join, tableBytes),
-    "old versions:",
-    ...stretches.map((one) => `  ${stretchText(one)}`),
-    `  commits/s as usual are ${stretchRatio(stretches, "usual", "held").toFixed(2)} of those with nothing swept, and ${stretchRatio(stretches, "sweeping", "held").toFixed(2)} while much is`,
-    ...randomText(random),
+    `Caches with ${megabytes(memoryBytes)} MB; ${builtText(built, disk).join("\n")}`,
+    ...(firstQuery === null ? [] : [firstQueryText(firstQuery)]),
+    ...(join === null ? [] : [joinText(join, built.tableBytes)]),
+    ...(stretches.length === 0 ? [] : ["old versions:", ...[...stretches.map(stretchText), ...ratioText(stretches)].map((line) => `  ${line}`)]),
+    ...(random === null ? [] : randomText(random)),
     ...Object.entries(memories).map(([part, peaks]) => memoryText(part, peaks)),
   ];
   return lines.join("\n");

@@ -140,8 +140,8 @@ async function measureAll(options: BenchOptions, report: Report): Promise<void> 
   if (only.includes("pulls")) report.pulls.push(await measurePulls(options.rows, quick ? 1 : pullRuns, note));
   if (only.includes("curve")) report.curve.push(await measureCurve({ rows: options.rows, minutes: options.minutes }, note));
   if (only.includes("large")) {
-    const { gigabytes, largeMemoryBytes: memoryBytes } = options;
-    report.large.push(await measureLarge({ gigabytes, memoryBytes, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
+    const { gigabytes, largeMemoryBytes: memoryBytes, keep, parts } = options;
+    report.large.push(await measureLarge({ gigabytes, memoryBytes, keep, parts, seconds: Math.max(seconds, quick ? 3 : 20) }, note));
   }
   if (!options.peers) return;
   for (const name of peerNames) {

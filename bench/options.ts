@@ -1,4 +1,5 @@
 /** The benchmark's command line. */
+import { resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { parseMemory } from "../src/bin/options.js";
 import { memoryBytesMin } from "../src/engines/machine-memory.js";
@@ -21,10 +22,16 @@ export interface BenchOptions {
   /** Of rows, in the section large, and the memory of its Caches. */
   readonly gigabytes: number;
   readonly largeMemoryBytes: number;
+  /** Where its database is built, or is already; null: it is built for this run alone. */
+  readonly keep: string | null;
+  readonly parts: readonly LargePart[];
 }
 
 export const sections = ["embedded", "hrana", "libsql", "failover", "scaling", "eviction", "pulls", "curve", "large"] as const;
 export type Section = (typeof sections)[number];
+/** What is done with the database of the section large, in this order. */
+export const largeParts = ["random", "queries", "join", "sweep"] as const;
+export type LargePart = (typeof largeParts)[number];
 /** Those that take long and answer a question of their own: only where they are named. */
 const named: readonly Section[] = ["curve", "large"];
 
@@ -40,6 +47,8 @@ interface Given {
   readonly memory?: number;
   readonly minutes?: number;
   readonly gigabytes?: number;
+  readonly keep?: string;
+  readonly parts?: LargePart[];
 }
 
 export function parseOptions(args: readonly string[]): BenchOptions {
@@ -51,7 +60,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .option("--peers", "the same work on MariaDB Galera, PostgreSQL and etcd, and ratios", false)
     .option("--profile", "CPU profiles of every process under inserts, 64 in flight; nothing else is measured", false)
     .option("--json <file>", "write everything to a file")
-    .option("--only <sections>", `of ${sections.join(",")}`, sectionList)
+    .option("--only <sections>", `of ${sections.join(",")}`, (text) => listOf(text, sections))
     .option("--rows <n>", "of the table of the sections eviction, pulls and curve, 200 bytes each", rowCount)
     .option(
       "--memory <size>",
@@ -60,6 +69,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     )
     .option("--minutes <n>", "of updates in the section curve, which runs only where it is named (default: 60)", minuteCount)
     .option("--gigabytes <n>", "of rows in the section large, which runs only where it is named (default: 1)", gigabyteCount)
+    .option("--keep <dir>", "where the section large builds its database and leaves it; where it is there already, it is not built again")
+    .option("--parts <parts>", `of the section large, of ${largeParts.join(",")} (default: all)`, (text) => listOf(text, largeParts))
     .allowExcessArguments(false)
     .parse([...args], { from: "user" });
   const given = command.opts<Given>();
@@ -77,6 +88,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     minutes: given.minutes ?? 60,
     gigabytes: given.gigabytes ?? 1,
     largeMemoryBytes: given.memory ?? 256 * 1024 ** 2,
+    keep: given.keep === undefined ? null : resolve(given.keep),
+    parts: given.parts ?? largeParts,
   };
 }
 
@@ -104,10 +117,10 @@ function rowCount(text: string): number {
   return value;
 }
 
-function sectionList(text: string): Section[] {
+function listOf<T extends string>(text: string, known: readonly T[]): T[] {
   return text.split(",").map((name) => {
-    const section = sections.find((one) => one === name.trim());
-    if (section === undefined) throw new InvalidArgumentError(`some of ${sections.join(",")}`);
-    return section;
+    const one = known.find((other) => other === name.trim());
+    if (one === undefined) throw new InvalidArgumentError(`some of ${known.join(",")}`);
+    return one;
   });
 }

@@ -1,23 +1,33 @@
 /** Three Archives and a table of about 200 bytes a row that a Cache has filled, which has gone by then: for what is measured of Caches that begin empty. */
-import { rmSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
+import { existsSync, rmSync } from "node:fs";
+import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Child, type EngineChild, startEngine } from "./child-processes.js";
 import { execute, integer } from "./clients/hrana-client.js";
 import { openPoster, type Poster } from "./clients/http-post.js";
+import { longestGap } from "./statistics.js";
 
-export interface WideTable {
-  readonly archives: readonly EngineChild[];
-  /** Of these Archives, in their order. */
-  readonly folders: readonly string[];
+/** How a table came to be. */
+export interface Built {
+  readonly rows: number;
   /** As its atoms' records count: keys and rows. */
   readonly tableBytes: number;
   readonly atoms: number;
   /** From the first row to the last one's answer. */
   readonly fillSeconds: number;
+  /** In it, the longest time between two answers. */
+  readonly fillGapMs: number;
   /** From there until no atom is too large any more, or none is split. */
   readonly settleSeconds: number;
+}
+
+export interface WideTable extends Built {
+  readonly archives: readonly EngineChild[];
+  /** Of these Archives, in their order. */
+  readonly folders: readonly string[];
+  /** It was there: built by an earlier run. */
+  readonly isKept: boolean;
   /** A Cache that holds nothing yet. */
   startCache(...args: readonly string[]): Promise<EngineChild>;
   /** A further Archive, which copies the store. Ready when it is a member. */
@@ -46,21 +56,45 @@ export interface Filling {
   readonly onStarted?: (child: EngineChild) => void;
   readonly before?: readonly string[];
   readonly after?: readonly string[];
+  /** A folder that has the database afterwards. What an earlier run has left there is taken as it is. */
+  readonly keep?: string | null;
 }
 
-/** Everything that was started is gone afterwards, whatever happens. */
+interface Kept extends Built {
+  readonly database: string;
+}
+
+/** Written when the table is there: a folder without it is half built, or somebody else's. */
+const keptName = "built.json";
+
+async function keptIn(directory: string, { rows, bodyBytes = bodyBytesDefault }: Filling): Promise<Kept | null> {
+  const file = join(directory, keptName);
+  if (!existsSync(file)) {
+    if (!existsSync(directory) || (await readdir(directory)).length === 0) return null;
+    throw new Error(`${directory} is neither empty nor a database that was built to its end: name another folder, or remove it`);
+  }
+  const { bodyBytes: keptBytes, ...kept } = JSON.parse(await readFile(file, "utf8")) as Kept & { readonly bodyBytes: number };
+  if (kept.rows === rows && keptBytes === bodyBytes) return kept;
+  throw new Error(`${directory} has ${kept.rows} rows of ${keptBytes} bytes, not ${rows} of ${bodyBytes}: name another folder, or remove it`);
+}
+
+/** Everything that was started is gone afterwards, whatever happens, and so are its files but for what is to be kept. */
 export async function withWideTable<T>(
   name: string,
   filling: Filling,
   note: (text: string) => void,
   use: (table: WideTable) => Promise<T>,
 ): Promise<T> {
-  const directory = await mkdtemp(join(tmpdir(), "atomcast-bench-"));
-  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true });
-  process.once("exit", removeDirectory);
+  const { keep = null } = filling;
+  const kept = keep === null ? null : await keptIn(keep, filling);
+  const temporary = await mkdtemp(join(tmpdir(), "atomcast-bench-"));
+  const removeTemporary = (): void => rmSync(temporary, { recursive: true, force: true });
+  process.once("exit", removeTemporary);
+  const directory = keep ?? temporary;
   const env = { ...process.env, XDG_STATE_HOME: join(directory, "state") };
   for (const key of Object.keys(env)) if (key.startsWith("ATOMCAST_")) delete (env as NodeJS.ProcessEnv)[key];
-  const common = ["--database", `bench-${name}-${process.pid}`, "--log", process.env.BENCH_LOG ?? "error"];
+  const database = kept?.database ?? `bench-${name}-${process.pid}`;
+  const common = ["--database", database, "--log", process.env.BENCH_LOG ?? "error"];
   const children: Child[] = [];
   const start = async (title: string, args: readonly string[], readyMs?: number): Promise<EngineChild> => {
     const child = await startEngine(title, [...args, ...common], [], env, readyMs);
@@ -68,33 +102,54 @@ export async function withWideTable<T>(
     filling.onStarted?.(child);
     return child;
   };
+  const folders = [1, 2, 3].map((index) => join(directory, `archive-${index}`));
   const startCache = (...args: readonly string[]): Promise<EngineChild> => start("cache", ["cache", "--http", "127.0.0.1:0", ...args], cacheReadyMs);
   const startArchive = (): Promise<EngineChild> => {
     const count = children.filter(({ name: title }) => title.startsWith("archive")).length + 1;
-    return start(`archive ${count}`, ["archive", "--data", join(directory, `archive-${count}`)], archiveReadyMs);
+    return start(`archive ${count}`, ["archive", "--data", join(temporary, `archive-${count}`)], archiveReadyMs);
   };
-  try {
+  /** Each is ready when a majority is there. */
+  const startKept = (): Promise<EngineChild[]> =>
+    Promise.all(folders.map((folder, index) => start(`archive ${index + 1}`, ["archive", "--data", folder], archiveReadyMs)));
+  const startNew = async (): Promise<EngineChild[]> => {
     const archives: EngineChild[] = [];
-    const folders = [1, 2, 3].map((index) => join(directory, `archive-${index}`));
     for (const [index, folder] of folders.entries())
       archives.push(await start(`archive ${index + 1}`, ["archive", "--data", folder, ...(index === 0 ? ["--create"] : [])]));
-    const fillers: EngineChild[] = [];
-    while (fillers.length < (filling.caches ?? 1)) fillers.push(await startCache(...(filling.cacheArgs ?? [])));
-    const urls = fillers.map(urlOf);
-    note(`${name}: filling ${filling.rows} rows`);
-    const beganMs = performance.now();
-    await fill(urls, filling, (share) => note(`${name}: ${Math.round(100 * share)} % after ${Math.round((performance.now() - beganMs) / 1000)} s`));
-    const filledMs = performance.now();
-    const { bytes: tableBytes, atoms } = await settled(urls[0] as string);
-    const settledMs = performance.now();
-    await Promise.all(fillers.map((filler) => filler.end()));
-    const [fillSeconds, settleSeconds] = [(filledMs - beganMs) / 1000, (settledMs - filledMs) / 1000];
-    return await use({ archives, folders, tableBytes, atoms, fillSeconds, settleSeconds, startCache, startArchive });
+    return archives;
+  };
+  try {
+    const archives = kept === null ? await startNew() : await startKept();
+    const built = kept ?? (await build(name, filling, note, startCache));
+    if (keep !== null && kept === null) {
+      const { bodyBytes = bodyBytesDefault } = filling;
+      await writeFile(join(keep, keptName), `${JSON.stringify({ database, bodyBytes, ...built }, null, 2)}\n`);
+    }
+    return await use({ ...built, archives, folders, isKept: kept !== null, startCache, startArchive });
   } finally {
+    // What is kept is left by all but its Archives first: nobody is waited for when it is started again.
+    if (keep !== null) for (const child of children.slice(folders.length).reverse()) await child.end();
     await Promise.all(children.map((child) => child.kill()));
-    process.removeListener("exit", removeDirectory);
-    removeDirectory();
+    process.removeListener("exit", removeTemporary);
+    removeTemporary();
   }
+}
+
+async function build(name: string, filling: Filling, note: (text: string) => void, startCache: WideTable["startCache"]): Promise<Built> {
+  const { rows, caches = 1, cacheArgs = [] } = filling;
+  const fillers: EngineChild[] = [];
+  while (fillers.length < caches) fillers.push(await startCache(...cacheArgs));
+  const urls = fillers.map(urlOf);
+  note(`${name}: filling ${rows} rows`);
+  const beganMs = performance.now();
+  const answeredMs = await fill(urls, filling, (share) =>
+    note(`${name}: ${Math.round(100 * share)} % after ${Math.round((performance.now() - beganMs) / 1000)} s`),
+  );
+  const filledMs = performance.now();
+  const { bytes: tableBytes, atoms } = await settled(urls[0] as string);
+  const settledMs = performance.now();
+  await Promise.all(fillers.map((filler) => filler.end()));
+  const fillGapMs = longestGap(answeredMs, beganMs, filledMs).lengthMs;
+  return { rows, tableBytes, atoms, fillSeconds: (filledMs - beganMs) / 1000, fillGapMs, settleSeconds: (settledMs - filledMs) / 1000 };
 }
 
 export function urlOf({ readyLine }: EngineChild): string {
@@ -103,13 +158,15 @@ export function urlOf({ readyLine }: EngineChild): string {
   return url;
 }
 
-async function fill(urls: readonly string[], filling: Filling, tell: (share: number) => void): Promise<void> {
+/** Returns when each INSERT was answered. */
+async function fill(urls: readonly string[], filling: Filling, tell: (share: number) => void): Promise<readonly number[]> {
   const { rows, bodyBytes = bodyBytesDefault, before = [], after = [] } = filling;
   const first = openPoster(urls[0] as string);
   await execute(first, "create table wide (id integer primary key, n integer not null, code integer not null, body text not null)");
   for (const sql of before) await execute(first, sql);
   const body = "b".repeat(bodyBytes);
   const rowsPerInsert = Math.max(1, Math.floor(insertBytes / bodyBytes));
+  const answeredMs: number[] = [];
   let done = 0;
   let told = 0;
   const fillRange = (url: string, low: number, high: number): Promise<void>[] => {
@@ -124,6 +181,7 @@ async function fill(urls: readonly string[], filling: Filling, tell: (share: num
         const values = Array.from({ length: count }, (_, index) => `(?${2 * index + 2},0,?${2 * index + 3},?1)`);
         const numbers = Array.from({ length: count }, (_, index) => [integer(begin + index), integer(codeOf(begin + index))]);
         await insert(poster, `insert into wide values ${values.join(",")}`, [{ type: "text", value: body }, ...numbers.flat()]);
+        answeredMs.push(performance.now());
         done += count;
         if (done < told + rows / 20 || rows * bodyBytes < toldFromBytes) continue;
         told = done;
@@ -137,6 +195,7 @@ async function fill(urls: readonly string[], filling: Filling, tell: (share: num
   await Promise.all(urls.flatMap((url, index) => fillRange(url, borderOf(index), borderOf(index + 1))));
   for (const sql of after) await execute(first, sql);
   first.close();
+  return answeredMs;
 }
 
 /** A fill of an hour may meet a commit whose outcome its engine cannot tell: then the rows are there already, or they go in now. */
