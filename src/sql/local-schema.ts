@@ -12,6 +12,7 @@ import type { Collation, KeyColumnOrder } from "../base/sort-key.js";
 import type { SqlValue } from "../base/values.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { type IndexText, readIndexText } from "./index-text.js";
+import { boundedCache } from "./parse/bounded-cache.js";
 import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import type { InsertTable } from "./parse/rewrite-insert-ids.js";
@@ -189,6 +190,15 @@ function textOf(object: SchemaObject): string {
   return text;
 }
 
+/** Tables whose shape is remembered, by the texts and identities that it comes of: about 5 KiB each. */
+export const shapesMax = 4096;
+
+/** Total length of these texts, in UTF-16 units. */
+export const shapeCharactersMax = 16 * 1024 * 1024;
+
+/** Of all stores of this process: DDL on one table does not read two hundred again, and no more does a store that starts over, or one of the past. */
+const shapes = boundedCache<Shape>({ entriesMax: shapesMax, charactersMax: shapeCharactersMax });
+
 export interface SchemaReader {
   read(objects: SchemaObjects): LocalSchema;
 }
@@ -203,8 +213,6 @@ export function schemaReader(database: Database): SchemaReader {
     'SELECT id, "table", "from", "to", on_update, on_delete FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq',
   );
   let generation = 0;
-  /** Shapes of tables whose texts and identities are as before: DDL on one table does not read two hundred again. */
-  let shapes = new Map<string, Shape>();
 
   function shapeOf(stored: StoredObject, indexTexts: ReadonlyMap<string, SchemaRow>, spaces: SchemaObjects): Linkable {
     const { object } = stored;
@@ -362,23 +370,22 @@ export function schemaReader(database: Database): SchemaReader {
         if (list === undefined) texts.set(foldName(row.tbl_name), [text]);
         else list.push(text);
       }
-      const indexSpaces = new Map<string, (string | number)[]>();
+      const indexObjects = new Map<string, string[]>();
       const withTriggers = new Set<string>();
       for (const { object } of objects.values()) {
         if (object.type === "trigger") withTriggers.add(foldName(object.tableName));
         if (object.type !== "index") continue;
         const table = foldName(object.tableName);
-        indexSpaces.set(table, [...(indexSpaces.get(table) ?? []), object.name, object.space]);
+        indexObjects.set(table, [...(indexObjects.get(table) ?? []), textOf(object)]);
       }
-      const kept = new Map<string, Shape>();
       const linked: { readonly table: Linkable; readonly shape: Shape }[] = [];
       const byName = new Map<string, Linkable>();
       const tables = new Map<SpaceId, LocalTable>();
       for (const [folded, stored] of objects) {
         if (stored.object.type !== "table") continue;
-        const signature = `${textOf(stored.object)}${JSON.stringify([indexSpaces.get(folded), texts.get(folded)])}`;
+        const signature = `${textOf(stored.object)}${JSON.stringify([indexObjects.get(folded), texts.get(folded)])}`;
         const shape = shapes.get(signature) ?? readShape(stored, indexTexts, objects);
-        kept.set(signature, shape);
+        shapes.set(signature, shape);
         const table: Linkable = {
           ...shape.table,
           version: stored.version,
@@ -391,7 +398,6 @@ export function schemaReader(database: Database): SchemaReader {
         byName.set(folded, table);
         tables.set(table.space, table);
       }
-      shapes = kept;
       for (const { table, shape } of linked) link(table, shape, byName);
       const plainTables = new Set<SpaceId>();
       for (const { table, shape } of linked) {

@@ -7,12 +7,12 @@
  * And where an UPDATE's conflicts are resolved row by row, it shows in which order it visits the rows: SQLite promises none, and takes an index's where there is no trigger,
  * the rowids' where there is one, as always on a local store. So each table of the model has a trigger that does nothing.
  */
-import Sqlite, { type Database } from "better-sqlite3";
+import Sqlite, { type Database, type Statement as Prepared } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 import type { Statement } from "./case.js";
-import { areKept, orphansOf } from "./orphans.js";
-import { applyChanges, changedRows, type RowImage, readRows } from "./row-image.js";
+import { areKept, orphanFinder } from "./orphans.js";
+import { applyChanges, changedRows, type RowImage, rowReader } from "./row-image.js";
 
 /** Of a statement, as texts that can be compared. */
 export interface Answer {
@@ -27,8 +27,33 @@ export interface Answer {
 /** For rows of which nobody is told an id, since they were not stored. */
 const unusedIds = 2n ** 40n;
 
+/** What is asked of a database again and again. */
+interface Questions {
+  /** The text of its schema. */
+  readonly schema: () => string;
+  readonly rows: ReturnType<typeof rowReader>;
+  readonly orphans: ReturnType<typeof orphanFinder>;
+  /** Tables without an idle trigger. */
+  readonly withoutTrigger: Prepared<[], { readonly name: string }>;
+}
+
+function questionsOf(database: Database): Questions {
+  const texts = database.prepare<[], string | null>("SELECT sql FROM main.sqlite_schema ORDER BY rowid").pluck();
+  return {
+    schema: () => JSON.stringify(texts.all()),
+    rows: rowReader(database),
+    orphans: orphanFinder(database),
+    withoutTrigger: database.prepare<[], { readonly name: string }>(
+      "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT IN (SELECT tbl_name FROM temp.sqlite_schema)",
+    ),
+  };
+}
+
 export class Model {
   #database: Database;
+  #questions: Questions;
+  /** null: a statement may have set it. */
+  #hasForeignKeys: boolean | null = null;
   #told: readonly bigint[] = [];
   #unused = unusedIds;
   #idle = 0;
@@ -42,6 +67,16 @@ export class Model {
 
   constructor(content: Buffer | null = null) {
     this.#database = this.#opened(content ?? ":memory:");
+    this.#questions = questionsOf(this.#database);
+    this.#addIdleTriggers();
+  }
+
+  /** In its place. */
+  #reopen(content: Buffer): void {
+    this.#database.close();
+    this.#database = this.#opened(content);
+    this.#questions = questionsOf(this.#database);
+    this.#hasForeignKeys = null;
     this.#addIdleTriggers();
   }
 
@@ -51,12 +86,12 @@ export class Model {
   }
 
   rows(): RowImage {
-    this.#rows ??= readRows(this.#database);
+    this.#rows ??= this.#questions.rows(this.#schema());
     return this.#rows;
   }
 
   #orphansNow(): ReadonlySet<string> {
-    this.#orphansFound ??= orphansOf(this.#database);
+    this.#orphansFound ??= this.#questions.orphans(this.#schema());
     return this.#orphansFound;
   }
 
@@ -82,9 +117,7 @@ export class Model {
       if (changesSchema) {
         // Others have not: what they have done to rows is done there, and there is here from now on.
         applyChanges(copy.#database, before, this.rows());
-        this.#database.close();
-        this.#database = this.#opened(copy.#database.serialize());
-        this.#addIdleTriggers();
+        this.#reopen(copy.#database.serialize());
         this.#forget();
       } else applyChanges(this.#database, before, after);
     } catch (error) {
@@ -95,12 +128,15 @@ export class Model {
   }
 
   #schema(): string {
-    return JSON.stringify(this.#database.prepare("SELECT sql FROM main.sqlite_schema ORDER BY rowid").raw().all());
+    return this.#questions.schema();
   }
 
   /** A session's; other sessions' are on. */
   useForeignKeys(isOn: boolean): void {
+    if (this.#hasForeignKeys === isOn) return;
     this.#database.pragma(`foreign_keys = ${isOn ? "ON" : "OFF"}`);
+    // Within a transaction it stays as it is.
+    this.#hasForeignKeys = this.inTransaction ? null : isOn;
   }
 
   #opened(content: string | Buffer): Database {
@@ -191,15 +227,13 @@ export class Model {
     const answer = this.#run(statement, ids);
     if (answer.code !== null || this.inTransaction || areKept(this.#orphansNow(), before, this.#movesKeys)) return answer;
     this.#forget();
-    this.#database.close();
-    this.#database = this.#opened(copy);
-    this.#addIdleTriggers();
+    this.#reopen(copy);
     return refused;
   }
 
   #immediateOrphans(): ReadonlySet<string> {
     const isPutOff = this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
-    return isPutOff ? new Set() : orphansOf(this.#database, "immediate");
+    return isPutOff ? new Set() : this.#questions.orphans(this.#schema(), "immediate");
   }
 
   /** How many rows are without their parent. */
@@ -216,6 +250,7 @@ export class Model {
   #run({ kind, sql, args, told, isOrdered }: Statement, ids: readonly bigint[]): Answer {
     this.#unused += 1000n;
     this.#told = told === null ? [] : ids.filter((id) => !this.#exists(told.table, told.idColumn, id));
+    if (/foreign_keys/i.test(sql)) this.#hasForeignKeys = null;
     try {
       const statement = this.#database.prepare<unknown[], SqlValue[]>(told?.sql ?? sql);
       // A ROLLBACK itself writes nothing.
@@ -249,10 +284,7 @@ export class Model {
   }
 
   #addIdleTriggers(): void {
-    const without = this.#database.prepare<[], { readonly name: string }>(
-      "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT IN (SELECT tbl_name FROM temp.sqlite_schema)",
-    );
-    for (const { name } of without.all())
+    for (const { name } of this.#questions.withoutTrigger.all())
       this.#database.exec(`CREATE TEMP TRIGGER _idle_${this.#idle++} BEFORE UPDATE ON main.${name} BEGIN SELECT 1; END`);
   }
 

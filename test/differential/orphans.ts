@@ -1,5 +1,5 @@
 /** Rows that are without their parent, each with its key and with what it refers to: so that one that keeps what it had is told from one that takes another value. */
-import Sqlite, { type Database } from "better-sqlite3";
+import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 
@@ -10,27 +10,51 @@ interface Reference {
   readonly parent: string;
   readonly own: string;
   readonly target: string;
+  readonly isImmediate: bigint;
 }
 
-/** "immediate": of foreign keys that each statement must leave whole. */
-export function orphansOf(database: Database, of: "all" | "immediate" = "all"): Set<string> {
+/** The query of one foreign key's orphans, for one schema. */
+interface OrphanQuery {
+  readonly name: string;
+  /** Each statement must leave it whole. */
+  readonly isImmediate: boolean;
+  /** Values of its first columns are the row's key. */
+  readonly identityCount: number;
+  readonly rows: Statement<[], SqlValue[]>;
+}
+
+/** Of one database. "immediate": of foreign keys that each statement must leave whole. `schema`: its text, for which the queries are kept. */
+export function orphanFinder(database: Database): (schema: string, of?: "all" | "immediate") => Set<string> {
+  let queries: readonly OrphanQuery[] = [];
+  let madeFor: string | null = null;
+  return (schema, of = "all") => {
+    if (madeFor !== schema) queries = orphanQueries(database);
+    madeFor = schema;
+    const orphans = new Set<string>();
+    for (const query of queries) {
+      if (of === "immediate" && !query.isImmediate) continue;
+      for (const row of rowsOf(query.rows)) {
+        const [identity, own] = [row.slice(0, query.identityCount), row.slice(query.identityCount)];
+        orphans.add(`${query.name}: ${own.map(tell).join(", ")}${beforeKey}${identity.map(tell).join(", ")}`);
+      }
+    }
+    return orphans;
+  };
+}
+
+function orphanQueries(database: Database): OrphanQuery[] {
   const columns = database.prepare<[], Reference>(
-    `SELECT l.name AS child, l.wr, f.id, f."table" AS parent, f."from" AS own, f."to" AS target
-     FROM pragma_table_list l JOIN pragma_foreign_key_list(l.name) f WHERE l.schema = 'main' AND l.type = 'table'${of === "all" ? "" : immediate}`,
+    `SELECT l.name AS child, l.wr, f.id, f."table" AS parent, f."from" AS own, f."to" AS target,
+       (SELECT s.sql NOT LIKE '%DEFERRED%' FROM sqlite_schema s WHERE s.name = l.name) AS isImmediate
+     FROM pragma_table_list l JOIN pragma_foreign_key_list(l.name) f WHERE l.schema = 'main' AND l.type = 'table'`,
   );
   const references = new Map<string, Reference[]>();
   for (const one of columns.all()) {
     const name = `${one.child} ${one.id}`;
     references.set(name, [...(references.get(name) ?? []), one]);
   }
-  const orphans = new Set<string>();
-  for (const [name, reference] of references)
-    for (const { identity, own } of orphansBy(database, reference))
-      orphans.add(`${name}: ${own.map(tell).join(", ")}${beforeKey}${identity.map(tell).join(", ")}`);
-  return orphans;
+  return [...references].flatMap(([name, reference]) => orphanQuery(database, name, reference) ?? []);
 }
-
-const immediate = " AND (SELECT s.sql NOT LIKE '%DEFERRED%' FROM sqlite_schema s WHERE s.name = l.name)";
 
 /** Between what a row refers to and its key. */
 const beforeKey = "\0";
@@ -48,13 +72,9 @@ export function areKept(after: ReadonlySet<string>, before: ReadonlySet<string>,
   });
 }
 
-interface Orphan {
-  readonly identity: SqlValue[];
-  readonly own: SqlValue[];
-}
-
-function orphansBy(database: Database, reference: readonly Reference[]): Orphan[] {
-  const [{ child, wr, parent } = { child: "", wr: 0n, parent: "" }] = reference;
+/** null: the foreign key does not fit its parent. */
+function orphanQuery(database: Database, name: string, reference: readonly Reference[]): OrphanQuery | null {
+  const [{ child, wr, parent, isImmediate } = { child: "", wr: 0n, parent: "", isImmediate: 0n }] = reference;
   const keys = database.prepare<[string], { readonly name: string }>("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk");
   const identity = wr === 1n ? keys.all(child).map(({ name }) => `c.${name}`) : ["c.rowid"];
   const own = reference.map((one) => `c.${one.own}`);
@@ -66,11 +86,22 @@ function orphansBy(database: Database, reference: readonly Reference[]): Orphan[
   const sql = `SELECT ${[...identity, ...own].join(", ")} FROM ${child} c
     WHERE ${own.map((column) => `${column} IS NOT NULL`).join(" AND ")}${isThere ? ` AND NOT EXISTS (SELECT 1 FROM ${parent} p WHERE ${same.join(" AND ")})` : ""}`;
   try {
-    const rows = database.prepare<[], SqlValue[]>(sql).raw().all();
-    return rows.map((row) => ({ identity: row.slice(0, identity.length), own: row.slice(identity.length) }));
+    return { name, isImmediate: isImmediate === 1n, identityCount: identity.length, rows: database.prepare<[], SqlValue[]>(sql).raw() };
   } catch (error) {
-    // The foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
-    if (!(error instanceof Sqlite.SqliteError)) throw error;
-    return [];
+    return noneIfMisfit(error);
   }
+}
+
+function rowsOf(query: Statement<[], SqlValue[]>): readonly SqlValue[][] {
+  try {
+    return query.all();
+  } catch (error) {
+    return noneIfMisfit(error) ?? [];
+  }
+}
+
+/** The foreign key does not fit its parent: then SQLite itself refuses what would refer to it. */
+function noneIfMisfit(error: unknown): null {
+  if (!(error instanceof Sqlite.SqliteError)) throw error;
+  return null;
 }

@@ -1,5 +1,5 @@
 /** All rows of a database by table and key: what a transaction changed on a copy, and how that is brought to a state that others have changed meanwhile. */
-import type { Database } from "better-sqlite3";
+import type { Database, Statement } from "better-sqlite3";
 import type { SqlValue } from "../../src/base/values.js";
 import { tell } from "../sql/odd-values.js";
 
@@ -14,27 +14,43 @@ export type RowImage = ReadonlyMap<string, TableImage>;
 /** Triggers write it, and nobody is told which ids its rows get: two of its rows are the same only within one state. */
 const keyless = "log";
 
-export function readRows(database: Database): RowImage {
+interface TableQuery {
+  readonly name: string;
+  readonly columns: readonly string[];
+  /** Of the key, in `columns`. */
+  readonly places: readonly number[];
+  readonly rows: Statement<[], SqlValue[]>;
+}
+
+/** Of one database. `schema`: its text, for which the queries are kept. */
+export function rowReader(database: Database): (schema: string) => RowImage {
+  let queries: readonly TableQuery[] = [];
+  let madeFor: string | null = null;
+  return (schema) => {
+    if (madeFor !== schema) queries = tableQueries(database);
+    madeFor = schema;
+    return new Map(
+      queries.map(({ name, columns, places, rows }): [string, TableImage] => {
+        const byKey = rows.all().map((row): [string, readonly SqlValue[]] => [places.map((place) => tell(row[place] ?? null)).join(", "), row]);
+        return [name, { columns, rows: new Map(byKey) }];
+      }),
+    );
+  };
+}
+
+function tableQueries(database: Database): TableQuery[] {
   const tables = database.prepare<[], { readonly name: string; readonly wr: bigint }>(
     "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%'",
   );
-  const images = new Map<string, TableImage>();
-  for (const { name, wr } of tables.all()) {
-    const listed = database.prepare<[string], { readonly name: string; readonly pk: bigint }>(
-      "SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
-    );
+  const listed = database.prepare<[string], { readonly name: string; readonly pk: bigint }>(
+    "SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid",
+  );
+  return tables.all().map(({ name, wr }) => {
     const own = listed.all(name);
     const columns = wr === 1n ? own.map((column) => column.name) : ["rowid", ...own.map((column) => column.name)];
     const places = wr === 1n ? own.flatMap(({ pk }, place) => (pk > 0n ? [place] : [])) : [0];
-    const rows = new Map<string, readonly SqlValue[]>();
-    for (const row of database
-      .prepare<[], SqlValue[]>(`SELECT ${columns.join(", ")} FROM ${name}`)
-      .raw()
-      .iterate())
-      rows.set(places.map((place) => tell(row[place] ?? null)).join(", "), row);
-    images.set(name, { columns, rows });
-  }
-  return images;
+    return { name, columns, places, rows: database.prepare<[], SqlValue[]>(`SELECT ${columns.join(", ")} FROM ${name}`).raw() };
+  });
 }
 
 function isSame(left: readonly SqlValue[] | undefined, right: readonly SqlValue[] | undefined): boolean {
