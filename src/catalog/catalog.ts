@@ -401,9 +401,8 @@ export class Catalog {
     const [first, ...rest] = known;
     if (first === undefined || known.length < ids.length) {
       // Whose end or beginning is not known here, is not known: this engine holds none of them, as their holders are the same.
-      for (const atom of known) this.atoms.forget(atom);
-      for (const { id } of known) this.oversize.delete(id);
-      this.atoms.countUnknown(space, 1 - ids.length + known.length);
+      for (const atom of known) this.forget(atom);
+      this.atoms.countUnknown(space, 1 - ids.length);
       return known.length === 0 ? [] : [{ kind: "merged", atoms: known.map(({ id }) => id) }];
     }
     const atom = merged(first, rest, into, seq);
@@ -557,6 +556,13 @@ export class Catalog {
     for (const known of gaps.pieces) {
       for (const atom of this.atoms.learn(space, known, other.atoms.overlapping(space, known.low, known.high))) this.#weigh(atom);
     }
+  }
+
+  /** Part of a space's record catalog is not known here from now on. Only of an atom that this engine neither holds nor originates. */
+  forget(atom: Atom): void {
+    this.atoms.forget(atom);
+    this.oversize.delete(atom.id);
+    this.atoms.countUnknown(atom.space, 1);
   }
 
   #encodeGaps(space: SpaceId): Buffer {

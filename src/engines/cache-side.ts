@@ -1,10 +1,11 @@
 /** What a Cache does: clients' transactions on its local store, the pulls and id blocks that they need, and what other Caches pull from it. */
-import type { Endpoint } from "../base/ids.js";
+import { type Endpoint, noEngine } from "../base/ids.js";
 import type { LogEntry } from "../base/log-entry.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { EngineMessage } from "../messages/wire/engine-messages.js";
-import type { Entry } from "../messages/wire/entry.js";
-import { CatalogPulls } from "./catalog-pulls.js";
+import type { Entry, SplitBody } from "../messages/wire/entry.js";
+import { CatalogEviction, knownAtomsMax } from "./catalog-eviction.js";
+import { type CatalogNeed, CatalogPulls } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { CatalogLimits } from "./core-types.js";
 import { Eviction } from "./eviction.js";
@@ -31,6 +32,9 @@ export class CacheSide {
   readonly past: PastReads;
   readonly transactions: Transactions;
   readonly eviction: Eviction;
+  readonly catalogEviction: CatalogEviction;
+  /** Something is its own of which it does not know: only a new engine can go on. */
+  hasLostTrack = false;
   readonly #context: CoreContext;
 
   constructor(context: CoreContext, proposals: ProposalQueue, desk: OriginatorDesk, limits: CatalogLimits, memoryBytes = Number.POSITIVE_INFINITY) {
@@ -45,12 +49,36 @@ export class CacheSide {
     this.past = new PastReads(context, proposals, this.values);
     this.transactions = new Transactions(context, this.local, proposals, desk, this.catalogs, this.pulls, this.ids, silent, this.past);
     this.eviction = new Eviction(context, this.local, proposals, this.pulls, () => this.transactions.needs(), memoryBytes);
+    this.catalogEviction = new CatalogEviction(
+      context,
+      {
+        needs: () => this.#needs(),
+        isProposed: (atom) => this.pulls.isProposed(atom),
+        mayGiveIds: (atom) => this.ids.mayComeFrom(atom),
+      },
+      knownAtomsMax(memoryBytes, limits),
+      (space) => this.catalogs.forgotten(space),
+    );
+  }
+
+  *#needs(): Iterable<CatalogNeed> {
+    yield* this.transactions.needs();
+    yield* this.pulls.needs();
+    yield* this.catalogs.needs();
   }
 
   /** Before the events of the entry go round: what they post must come after it in the local store. */
   onEntry(log: LogEntry, entry: Entry): void {
     this.catalogs.onEntry(log.seq, entry, log.bytes.length);
+    if (entry.kind === "proposal" && entry.body.kind === "split" && this.#isUnknownTaker(entry.body)) this.hasLostTrack = true;
     this.local.add(log, entry.kind === "proposal" && (entry.body.kind === "transaction" || entry.body.kind === "split"));
+  }
+
+  /** A block of ids that was asked for so long ago that the atom, which it comes from, was forgotten since (catalog-eviction.ts). */
+  #isUnknownTaker({ space, atom, pieces, firstTaker }: SplitBody): boolean {
+    const { engine, catalog } = this.#context;
+    const isTaker = engine !== noEngine && (firstTaker === engine || pieces.some(({ taker }) => taker === engine));
+    return isTaker && catalog.schema.tables.has(space) && catalog.atoms.get(pieces[0]?.atom ?? atom) === undefined;
   }
 
   onEvent(event: CatalogEvent): void {
@@ -118,6 +146,7 @@ export class CacheSide {
     this.ids.tick();
     this.transactions.tick();
     this.eviction.tick();
+    this.catalogEviction.tick();
     this.rows.tick();
     this.past.tick();
   }

@@ -104,6 +104,16 @@ export class CatalogPulls {
     else this.#waiting.push({ needs: lacking, then });
   }
 
+  /** What is waited for. */
+  *needs(): Iterable<CatalogNeed> {
+    for (const { needs } of this.#waiting) yield* needs;
+  }
+
+  /** Parts of the space's catalog were forgotten, since there is no room for all: who asks again asks for little again. */
+  forgotten(space: SpaceId): void {
+    this.#readAhead.delete(space);
+  }
+
   /** False: nothing of it is lacking. */
   #want({ space, ranges }: CatalogNeed): boolean {
     const gaps = this.#context.catalog.atoms.gapsWithin(space, ranges);

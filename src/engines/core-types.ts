@@ -105,6 +105,8 @@ export interface CatalogLimits {
    * the space it is twice as many: the first query waits for little, and who goes on asking soon knows all.
    */
   readonly rangeAtomsMin: number;
+  /** So many atoms a Cache may know in any case, however small its memory (catalog-eviction.ts). */
+  readonly knownAtomsMin: number;
   /** Entries kept while catalogs are pulled, in bytes. Beyond it the pulls begin again. */
   readonly keptBytesMax: number;
   /** From one round of the search for atoms to MERGE to the next: what is merged was left alone for so long. Milliseconds. */

@@ -89,6 +89,9 @@ export interface MemoryStatus {
   readonly refusedDrops: number;
   /** Looks at which the budget was exceeded and nothing could go. */
   readonly exceeded: number;
+  /** Of all record catalogs, held or not; and those that were known and forgotten (catalog-eviction.ts). */
+  readonly knownAtoms: number;
+  readonly forgottenAtoms: number;
   readonly pulledAtoms: number;
   /** Of these, had been dropped before. */
   readonly pulledAgainAtoms: number;

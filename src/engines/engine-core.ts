@@ -483,6 +483,10 @@ export class EngineCore {
       this.#startOver("its local store could not keep up with the stream");
       return;
     }
+    if (this.cache?.hasLostTrack === true) {
+      this.#startOver("a block of ids came from an atom that it had forgotten");
+      return;
+    }
     this.#desk.answerWaiting();
     this.archive?.catalogs.onApplied();
     this.cache?.onApplied();

@@ -25,6 +25,9 @@ const blockIdsMax = 4096;
 const askAgainMs = 300;
 /** An originator that has given no block for so long counts as silent: it has other requests to serve, but no reason to keep one waiting. Milliseconds. */
 const silentMs = 1000;
+/** A block may still come, from the atom that it was asked of, for so long after it was asked for, in milliseconds; of so many atoms at most. */
+const mayComeMs = 60_000;
+const askedOfMax = 1024;
 /** The last blocks of a table, remembered to be given back: as a rule one is in use. */
 const blocksRememberedMax = 4;
 /** Fewer ids are not worth an atom of their own. */
@@ -49,6 +52,8 @@ export class IdBlocks {
   readonly #silent: SilentOriginators;
   readonly #catalogs: CatalogPulls;
   readonly #wishes = new Map<SpaceId, Wish>();
+  /** Atoms that blocks were asked of, and when last, the oldest first. */
+  readonly #askedOf = new Map<AtomId, number>();
   /** Size of the next block by table: doubles with each, so that a table with many inserts asks rarely. */
   readonly #counts = new Map<SpaceId, number>();
   /** Oldest first. */
@@ -105,9 +110,22 @@ export class IdBlocks {
     const atom = this.#nextAtom(space);
     if (atom === undefined || !this.#wishes.has(space)) return;
     const count = Math.max(wanted, this.#counts.get(space) ?? firstBlockIds);
+    this.#noteAsked(atom.id);
     const to = this.#context.endpointOf(atom.originator);
     if (atom.originator === engine) this.#desk.wantBlock(space, engine, atom.id, count);
     else if (to !== null) this.#context.send(to, { kind: "blockRequest", engine, space, atom: atom.id, count });
+  }
+
+  #noteAsked(atom: AtomId): void {
+    this.#askedOf.delete(atom);
+    this.#askedOf.set(atom, this.#context.nowMs);
+    const [oldest] = this.#askedOf.keys();
+    if (oldest !== undefined && this.#askedOf.size > askedOfMax) this.#askedOf.delete(oldest);
+  }
+
+  /** A block may still come from the atom: where it does, this engine has to know it. */
+  mayComeFrom(atom: AtomId): boolean {
+    return this.#context.nowMs - (this.#askedOf.get(atom) ?? Number.NEGATIVE_INFINITY) < mayComeMs;
   }
 
   onEvent(event: CatalogEvent): void {

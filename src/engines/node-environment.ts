@@ -45,6 +45,7 @@ export const streamLimits: Omit<StreamLimits, "datagramBytesMax"> = {
 export const catalogLimits: CatalogLimits = {
   partBytes: 256 * 1024,
   rangeAtomsMin: 64,
+  knownAtomsMin: 4096,
   keptBytesMax: 64 * 1024 * 1024,
   mergeEveryMs: 5000,
   markEveryMs: 1000,

@@ -203,6 +203,11 @@ export class PullManager {
     for (const { needs } of this.#waiting) yield* needs;
   }
 
+  /** Its HOLD is undecided. */
+  isProposed(atom: AtomId): boolean {
+    return this.#proposed.has(atom);
+  }
+
   /** The atom is given up. */
   noteDropped(id: AtomId): void {
     this.#dropped.set(id, true);

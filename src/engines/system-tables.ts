@@ -169,6 +169,8 @@ function memoryOf(core: EngineCore): MemoryStatus | null {
     handedOverAtoms: counters.handedOver,
     refusedDrops: counters.refused,
     exceeded: counters.exceeded,
+    knownAtoms: core.catalog.atoms.size,
+    forgottenAtoms: cache.catalogEviction.counters.forgotten,
     pulledAtoms: pulled.atoms,
     pulledAgainAtoms: pulled.again,
     pulledBytes: pulled.bytes,

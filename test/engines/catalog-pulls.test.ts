@@ -1,4 +1,7 @@
-/** A Cache that began with the root catalog, and two Archives that it pulls record catalogs from: the rows of catalog-pulls.ts and catalog-source.ts. */
+/**
+ * A Cache that began with the root catalog, and two Archives that it pulls record catalogs from: the rows of catalog-pulls.ts, catalog-source.ts and
+ * catalog-eviction.ts.
+ */
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, Seq } from "../../src/base/ids.js";
 import { binaryKey, rangeOfKey } from "../../src/base/key-ranges.js";
@@ -62,6 +65,9 @@ function dropTable(): ProposalBody {
   };
 }
 
+/** Of the Cache: the limits' `knownAtomsMin` alone says how many atoms it may know. */
+const memoryBytes = 1;
+
 class Database {
   readonly sources = [new Source("e1" as Endpoint), new Source("e3" as Endpoint)];
   parts: CacheParts;
@@ -70,11 +76,11 @@ class Database {
   called = 0;
 
   /** Engine 2 has made a table of so many atoms; then the Cache began. */
-  constructor(atoms = 10, keptBytesMax = 10_000, partBytes = 100) {
+  constructor(atoms = 10, keptBytesMax = 10_000, partBytes = 100, knownAtomsMin = 100_000) {
     for (const entry of [boot(1, 11), boot(2), boot(3, 13), proposal(2, 1, createTable())]) for (const one of this.sources) one.apply(entry);
     for (let piece = 1; piece < atoms; piece++)
       for (const one of this.sources) one.apply(proposal(2, ++this.#proposals, split(piece, 1000 - piece * 10)));
-    this.#limits = { partBytes, rangeAtomsMin: 2, keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 };
+    this.#limits = { partBytes, rangeAtomsMin: 2, knownAtomsMin, keptBytesMax, mergeEveryMs: 1000, markEveryMs: 1000 };
     this.parts = this.#begun(1);
     this.apply(boot(99));
     this.parts.take();
@@ -85,7 +91,7 @@ class Database {
     const records = new Map<string, Uint8Array>();
     const root = rootRecords(catalog);
     for (let next = root.next(); next.done !== true; next = root.next()) records.set(...next.value);
-    return new CacheParts(Catalog.load(records), position, this.#limits, seed);
+    return new CacheParts(Catalog.load(records), position, this.#limits, seed, memoryBytes);
   }
 
   startOver(): void {
@@ -380,4 +386,92 @@ test("what a Cache joins a database of 20,000 atoms with, before and now", () =>
   expect(decodeEngineMessage(sent.payload)).toMatchObject({ kind: "catalog", isLast: true });
   expect(whole).toBeGreaterThan(500_000);
   expect(sent.payload.length).toBeLessThan(1000);
+});
+
+/** A Cache that may know 20 atoms beside the schema's, and has pulled a catalog of 60. */
+function above(): Database {
+  const d = new Database(60, 1_000_000, 100_000, 21);
+  d.finish(d.want());
+  expect(d.known()).toHaveLength(60);
+  return d;
+}
+
+test("K2: above the limit those that were learned first are forgotten, and are pulled again where they are needed", () => {
+  const d = above();
+  d.parts.wait(200);
+  const known = d.known();
+  expect(known.length).toBeLessThanOrEqual(20);
+  expect(known.length).toBeGreaterThanOrEqual(16);
+  expect(d.parts.context.catalog.atoms.countOf(space)).toBe(60);
+  // What comes about them passes by; what is known follows.
+  for (const one of [split(70, 5), row(7, 300), row(995, 100), split(71, 3)]) d.propose(one);
+  d.apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
+  expect(d.parts.context.catalog.atoms.countOf(space)).toBe(62);
+  const next = d.want(7);
+  expect(next.request.rangeAtomsMin).toBe(2);
+  d.finish(next);
+  expect(d.called).toBe(2);
+  d.finish(d.want());
+  d.expectEqual();
+});
+
+test("K3: what is held, asked to hold or needed may not go; a second later it is looked at again", () => {
+  const d = above();
+  const { cache, context } = d.parts;
+  const ids = context.catalog.atoms.ofSpace(space).map(({ id }) => id);
+  d.apply(proposal(Number(context.engine), 1, { kind: "hold", atoms: ids.slice(0, 25) }));
+  // One that is waited for, with a part of the catalog that nobody answers for.
+  cache.catalogs.ensure([{ space: 999 as typeof space, ranges: null }], () => {});
+  d.parts.wait(200);
+  expect(context.catalog.atoms.ofSpace(space).map(({ id }) => id)).toEqual(ids.slice(0, 25));
+  expect(cache.catalogEviction.counters).toEqual({ forgotten: 35, exceeded: 1 });
+  d.parts.wait(700);
+  expect(cache.catalogEviction.counters.exceeded).toBe(1);
+  d.apply(proposal(Number(context.engine), 2, { kind: "drop", atoms: ids.slice(0, 25) }));
+  d.parts.wait(400);
+  expect(context.catalog.atoms.size).toBeLessThanOrEqual(21);
+  d.finish(d.want());
+  d.expectEqual();
+});
+
+test("a space that is needed as a whole, and is being pulled, is kept", () => {
+  const d = above();
+  d.parts.wait(200);
+  const asked = d.want();
+  d.finish(asked);
+  expect(d.known()).toHaveLength(60);
+  const { length } = d.known();
+  // A row pull of everything waits for its HOLD.
+  d.parts.cache.pulls.ensure([{ space, ranges: null }], () => {});
+  d.parts.wait(500);
+  expect(d.known()).toHaveLength(length);
+});
+
+test("a block of ids from an atom that was asked for it is known; one from an atom that was forgotten makes this Cache start over", () => {
+  const d = above();
+  d.parts.cache.ids.want(space, () => {});
+  const { engine } = d.parts.context;
+  const [asked] = d.parts.sent().flatMap(({ message }) => (message.kind === "blockRequest" ? [message.atom] : []));
+  d.parts.wait(200);
+  expect(d.parts.context.catalog.atoms.get(asked as AtomId)).toBeDefined();
+  const block = (of: AtomId, piece: number, low: number): ProposalBody => {
+    const pieces = [{ atom: (atom + piece) as AtomId, low: integerKey(BigInt(low)), taker: engine, bytes: 0, rows: 0 }];
+    return {
+      kind: "split",
+      atom: of,
+      space,
+      firstTaker: 0 as EngineId,
+      pieces,
+      measured: null,
+      sequenceFirst: BigInt(low),
+      sequenceNext: BigInt(low + 32),
+    };
+  };
+  d.propose(block(asked as AtomId, 80, 5));
+  expect(d.parts.cache.hasLostTrack).toBe(false);
+  const known = new Set(d.parts.context.catalog.atoms.ofSpace(space).map(({ id }) => id));
+  const forgotten = d.first.context.catalog.atoms.ofSpace(space).find(({ id }) => !known.has(id));
+  if (forgotten === undefined) throw new Error("nothing was forgotten");
+  d.propose(block(forgotten.id, 81, Number(integerOfKey(forgotten.low) ?? 0n) + 1));
+  expect(d.parts.cache.hasLostTrack).toBe(true);
 });

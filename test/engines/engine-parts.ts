@@ -87,7 +87,7 @@ export class CacheParts {
   constructor(
     catalog = new Catalog(),
     position = genesis,
-    limits: CatalogLimits = { partBytes: 1000, rangeAtomsMin: 2, keptBytesMax: 10_000, mergeEveryMs: 1000, markEveryMs: 1000 },
+    limits: CatalogLimits = { partBytes: 1000, rangeAtomsMin: 2, knownAtomsMin: 100, keptBytesMax: 10_000, mergeEveryMs: 1000, markEveryMs: 1000 },
     seed = 1,
     memoryBytes = Number.POSITIVE_INFINITY,
   ) {

@@ -90,8 +90,16 @@ export const coverageRows = {
     "kept open: schema changed",
     "kept open: schema in conflict",
   ],
-  /** catalog-pulls.ts: its counters. */
-  catalogs: ["catalog pulled", "catalog pull restarted", "buffer overflow", "space gone during a catalog pull", "a part is known"],
+  /** catalog-pulls.ts, catalog-eviction.ts: their counters. */
+  catalogs: [
+    "catalog pulled",
+    "catalog pull restarted",
+    "buffer overflow",
+    "space gone during a catalog pull",
+    "a part is known",
+    "atoms forgotten",
+    "nothing to forget",
+  ],
   /** pull-questions.ts: its counters. */
   pulls: [
     "chunk from an Archive",

@@ -53,7 +53,7 @@ const limits: Omit<StreamLimits, "datagramBytesMax"> = {
 };
 
 /** Two or three atoms in a part, so that catalogs take several and change between them. */
-const catalogLimits: CatalogLimits = { partBytes: 100, rangeAtomsMin: 2, keptBytesMax: 4000, mergeEveryMs: 200, markEveryMs: 20 };
+const catalogLimits: CatalogLimits = { partBytes: 100, rangeAtomsMin: 2, knownAtomsMin: 8, keptBytesMax: 4000, mergeEveryMs: 200, markEveryMs: 20 };
 
 /** Named to every engine where multicast does not reach all: the first processes, of both kinds. */
 const contacts = [1, 2, 3, 4, 5].map((index) => `10.0.0.${index}:7000` as Endpoint);
