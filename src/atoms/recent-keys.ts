@@ -7,10 +7,10 @@
  */
 import type { Seq, SpaceId } from "../base/ids.js";
 
-/** Keys remembered at most, about 150 bytes each. What is forgotten: requests from before it run again at a newer snapshot. */
+/** Keys remembered at most, about 100 bytes each. What is forgotten: requests from before it run again at a newer snapshot. */
 export const recentKeysMax = 200_000;
 
-interface Recent {
+interface Uses {
   write: number;
   /** A delete, or the key's going: the only change that disturbs an `exist`. */
   delete: number;
@@ -18,8 +18,17 @@ interface Recent {
   exist: number;
 }
 
+/** What is known of a key: the seq of a write, or less the seq of a delete, which is a write as well, where there is nothing else; as most keys are. */
+type Recent = number | Uses;
+
+interface SpaceKeys {
+  readonly keys: Map<string, Recent>;
+  /** One of its keys was not only written: a younger generation must know that as well. */
+  hasOthers: boolean;
+}
+
 interface Generation {
-  readonly spaces: Map<SpaceId, Map<string, Recent>>;
+  readonly spaces: Map<SpaceId, SpaceKeys>;
   count: number;
   /** Of all that it was given. */
   newest: number;
@@ -46,9 +55,7 @@ export class RecentKeys {
   }
 
   note(seq: Seq, space: SpaceId, key: string, use: KeyUse): void {
-    const recent = this.#inYoung(space, key);
-    recent[use] = seq;
-    if (use === "delete") recent.write = seq;
+    this.#remember(seq, space, key, use);
     if (use !== "exist") this.#spaces.set(space, seq);
     this.#young.newest = seq;
     if (this.#young.count < this.#generationMax) return;
@@ -57,19 +64,21 @@ export class RecentKeys {
     this.#young = emptyGeneration();
   }
 
-  #inYoung(space: SpaceId, key: string): Recent {
-    let keys = this.#young.spaces.get(space);
-    if (keys === undefined) {
-      keys = new Map();
-      this.#young.spaces.set(space, keys);
+  #remember(seq: Seq, space: SpaceId, key: string, use: KeyUse): void {
+    let young = this.#young.spaces.get(space);
+    if (young === undefined) {
+      young = { keys: new Map(), hasOthers: false };
+      this.#young.spaces.set(space, young);
     }
-    const known = keys.get(key);
-    if (known !== undefined) return known;
-    const old = this.#old.spaces.get(space)?.get(key);
-    const recent = old === undefined ? { write: 0, delete: 0, exist: 0 } : { ...old };
-    keys.set(key, recent);
-    this.#young.count++;
-    return recent;
+    let known = young.keys.get(key);
+    if (known === undefined) {
+      this.#young.count++;
+      const old = this.#old.spaces.get(space);
+      if (old !== undefined && (use === "exist" || old.hasOthers)) known = old.keys.get(key);
+    }
+    const next = withUse(known, seq, use);
+    if (typeof next === "object" || next < 0) young.hasOthers = true;
+    young.keys.set(key, next);
   }
 
   /** Schema changes count for every row of the table. */
@@ -83,21 +92,24 @@ export class RecentKeys {
 
   /** The seq that a snapshot must have reached for this use of the key; 0 when `snapshot` will do. */
   newerThan(snapshot: Seq, space: SpaceId, key: string, use: KeyUse): Seq {
-    const recent = this.#young.spaces.get(space)?.get(key) ?? this.#old.spaces.get(space)?.get(key);
+    const recent = this.#young.spaces.get(space)?.keys.get(key) ?? this.#old.spaces.get(space)?.keys.get(key);
     // What is 0 may have happened and been forgotten, at or before the floor.
-    const newestOf = (seq: number | undefined): number => seq || this.#floor;
-    let newest = newestOf(use === "exist" ? recent?.delete : recent?.write);
-    if (use === "delete") newest = Math.max(newest, newestOf(recent?.exist));
+    const newestOf = (seq: number): number => seq || this.#floor;
+    let newest = newestOf(use === "exist" ? deleteOf(recent) : writeOf(recent));
+    if (use === "delete") newest = Math.max(newest, newestOf(existOf(recent)));
     return (newest > snapshot ? newest : 0) as Seq;
   }
 
   /** When a key of [low, high) last changed, as far as is known (high null: to the end). null: the space has more than `keysMax` keys to look at. */
   newestWithin(space: SpaceId, low: string, high: string | null, keysMax: number): Seq | null {
-    const generations = [this.#young.spaces.get(space), this.#old.spaces.get(space)];
+    const generations = [this.#young.spaces.get(space)?.keys, this.#old.spaces.get(space)?.keys];
     if (generations.reduce((sum, keys) => sum + (keys?.size ?? 0), 0) > keysMax) return null;
     let newest = this.#floor;
     for (const keys of generations)
-      for (const [key, { write }] of keys ?? []) if (write > newest && key >= low && (high === null || key < high)) newest = write;
+      for (const [key, recent] of keys ?? []) {
+        const write = writeOf(recent);
+        if (write > newest && key >= low && (high === null || key < high)) newest = write;
+      }
     return newest as Seq;
   }
 
@@ -110,4 +122,26 @@ export class RecentKeys {
 
 function emptyGeneration(): Generation {
   return { spaces: new Map(), count: 0, newest: 0 };
+}
+
+function withUse(known: Recent | undefined, seq: Seq, use: KeyUse): Recent {
+  const isOther = typeof known === "object" || (known ?? 0) < 0;
+  if (use === "write" && !isOther) return seq;
+  if (use === "delete" && typeof known !== "object") return -seq;
+  const uses = { write: writeOf(known), delete: deleteOf(known), exist: existOf(known) };
+  uses[use] = seq;
+  if (use === "delete") uses.write = seq;
+  return uses;
+}
+
+function writeOf(recent: Recent | undefined): number {
+  return typeof recent === "object" ? recent.write : Math.abs(recent ?? 0);
+}
+
+function deleteOf(recent: Recent | undefined): number {
+  return typeof recent === "object" ? recent.delete : Math.max(0, -(recent ?? 0));
+}
+
+function existOf(recent: Recent | undefined): number {
+  return typeof recent === "object" ? recent.exist : 0;
 }
