@@ -4,7 +4,7 @@
  *
  * | catalog | records |
  * |---|---|
- * | root | voters, low-water mark, what time it was at which seq, members, schema, sequences, the schema space's own atom, and of each other space how many atoms it has |
+ * | root | voters, low-water mark, what time it was at which seq, members, schema, what objects of it were, sequences, the schema space's own atom, and of each other space how many atoms it has |
  * | of a space's ranges | their atoms, in key order; and behind one where others are left out, the key at which it ends |
  */
 import { type Atom, decodeAtom, encodeAtom } from "../atoms/atom.js";
@@ -13,8 +13,10 @@ import { type SpaceId, schemaSpace } from "../base/ids.js";
 import { type BinaryKey, type BinaryRange, binaryKey, KeyRanges } from "../base/key-ranges.js";
 import { encodeGaps } from "./atom-map.js";
 import { type Catalog, encodeStamp } from "./catalog.js";
+import { formerName } from "./former-objects.js";
 import { encodeMember } from "./member.js";
-import { encodeSchemaRecord, encodeTableRecord } from "./schema-catalog.js";
+import { encodeTableRecord } from "./schema-catalog.js";
+import { encodeSchemaRecord } from "./schema-record.js";
 import { type AtomPages, pageAt } from "./space-atoms.js";
 
 export type CatalogRecord = readonly [name: string, bytes: Uint8Array];
@@ -26,6 +28,7 @@ export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined
   const stamps = [...catalog.stamps.all];
   const members = [...catalog.members.values()];
   const schema = [...catalog.schema.records()];
+  const former = [...catalog.schema.former.all];
   const tables = [...catalog.schema.tables.values()];
   const schemaPages = catalog.atoms.snapshot(schemaSpace);
   const spaces = [...catalog.atoms.spaces()].filter((space) => space !== schemaSpace).map((space) => [space, catalog.atoms.countOf(space)] as const);
@@ -35,6 +38,7 @@ export function rootRecords(catalog: Catalog): Iterator<CatalogRecord, undefined
     for (const { seq, timeMs } of stamps) yield [`h:${seq}`, encodeStamp(timeMs)];
     for (const member of members) yield [`e:${member.id}`, encodeMember(member)];
     for (const [name, record] of schema) yield [`s:${name}`, encodeSchemaRecord(record)];
+    for (const one of former) yield [formerName(one), encodeSchemaRecord(one.record)];
     for (const table of tables) yield [`t:${table.space}`, encodeTableRecord(table)];
     for (const { atoms } of schemaPages) for (const atom of atoms) yield [`a:${atom.id}`, encodeAtom(atom)];
     for (const [space, count] of spaces) yield [`c:${space}`, encodeGaps(count)];

@@ -16,7 +16,7 @@
  * | merge | the merged atom's ownership version is the merge's seq; originator and holders are those that all of them had |
  * | split | both pieces' ownership version is the split's seq; a taker is ready and first of its piece |
  * | pin | none; the mark does not pass it |
- * | mark | none; the low-water mark rises, and it is known what time it is (stamps.ts) |
+ * | mark | none; the low-water mark rises, and it is known what time it is (stamps.ts); what the schema was before it is forgotten (former-objects.ts) |
  * | ddl | a new space's one atom belongs to the proposer; a dropped space's atoms are gone |
  */
 import { type Atom, atomBytesMax, decodeAtom, encodeAtom, type Holder } from "../atoms/atom.js";
@@ -57,6 +57,7 @@ import {
   sumOfSizes,
 } from "../messages/wire/entry.js";
 import { AtomMap, decodeGaps, encodeGaps } from "./atom-map.js";
+import { formerName } from "./former-objects.js";
 import { decodeMember, encodeMember, type Member } from "./member.js";
 import { dropObjection, handoffObjection, mergeObjection, splitObjection } from "./objections.js";
 import { demoted, handedOver, inherited, merged, taken } from "./ownership.js";
@@ -152,7 +153,8 @@ export class Catalog {
   #applyMark(seq: Seq, { mark, timeMs }: MarkEntry): void {
     if (mark > this.#mark) this.#mark = mark;
     const gone = [...this.stamps.dropBelow(this.#mark), ...this.stamps.add(seq, timeMs, spacingMsOf(this.historyMs))];
-    for (const name of ["m", `h:${seq}`, ...gone.map((one) => `h:${one}`)]) this.#dirty.add(name);
+    const former = this.schema.former.dropBelow(this.#mark);
+    for (const name of ["m", `h:${seq}`, ...gone.map((one) => `h:${one}`), ...former.map(formerName)]) this.#dirty.add(name);
   }
 
   /** For so long what rows were is kept, whoever reads it. */
@@ -351,7 +353,7 @@ export class Catalog {
   }
 
   #applyDdl(seq: Seq, engine: EngineId, part: DdlPart): CatalogEvent[] {
-    const gone = this.schema.apply(seq, part, (name) => this.#dirty.add(`s:${name}`));
+    const gone = this.schema.apply(seq, part, (name) => this.#dirty.add(name));
     for (const table of part.touchedTables) this.#dirty.add(`t:${table}`);
     for (const object of part.upserts) if (object.type === "table") this.#dirty.add(`t:${object.space}`);
     for (const { space, atom, indexOf } of part.newAtoms) {
@@ -492,6 +494,7 @@ export class Catalog {
     for (const atom of this.atoms.all()) names.push(`a:${atom.id}`);
     for (const space of this.atoms.lacking()) names.push(`c:${space}`);
     for (const [name] of this.schema.records()) names.push(`s:${name}`);
+    for (const former of this.schema.former.all) names.push(formerName(former));
     for (const space of this.schema.tables.keys()) names.push(`t:${space}`);
     return new Map(names.map((name) => [name, this.#encode(name) ?? emptyBytes]));
   }
@@ -503,12 +506,13 @@ export class Catalog {
     for (const [name, bytes] of records) {
       const id = name.slice(2);
       if (name === "v") catalog.#loadVoters(bytes);
-      else if (name === "m") catalog.#mark = decodeMark(bytes);
+      else if (name === "m") catalog.#loadMark(bytes);
       else if (name.startsWith("h:")) catalog.stamps.load(Number(id) as Seq, new ByteReader(bytes).varint());
       else if (name.startsWith("e:")) catalog.#loadMember(bytes);
       else if (name.startsWith("a:")) catalog.loadAtom(decodeAtom(bytes));
       else if (name.startsWith("c:")) catalog.#loadGaps(Number(id) as SpaceId, bytes);
       else if (name.startsWith("s:")) catalog.schema.loadRecord(id, bytes);
+      else if (name.startsWith("f:")) catalog.schema.former.load(id, bytes);
       else if (name.startsWith("t:")) catalog.schema.loadTable(bytes);
     }
     catalog.#dirty.clear();
@@ -529,6 +533,7 @@ export class Catalog {
     }
     if (name.startsWith("c:")) return this.#encodeGaps(Number(id) as SpaceId);
     if (name.startsWith("s:")) return this.schema.encodeRecord(id);
+    if (name.startsWith("f:")) return this.schema.former.encode(id);
     if (name.startsWith("t:")) return this.schema.encodeTable(Number(id) as SpaceId);
     const atom = this.atoms.get(Number(id) as AtomId);
     return atom === undefined ? null : encodeAtom(atom);
@@ -541,7 +546,14 @@ export class Catalog {
   }
 
   encodeMark(): Buffer {
-    return new ByteWriter(8).varint(this.#mark).finish();
+    return new ByteWriter(16).varint(this.#mark).varint(this.schema.former.floor).finish();
+  }
+
+  #loadMark(bytes: Uint8Array): void {
+    const reader = new ByteReader(bytes);
+    this.#mark = reader.varint() as Seq;
+    this.schema.former.loadFloor(reader.varint() as Seq);
+    reader.end();
   }
 
   loadAtom(atom: Atom): void {
@@ -589,13 +601,6 @@ export class Catalog {
 
 export function encodeStamp(timeMs: number): Buffer {
   return new ByteWriter(8).varint(timeMs).finish();
-}
-
-function decodeMark(bytes: Uint8Array): Seq {
-  const reader = new ByteReader(bytes);
-  const mark = reader.varint() as Seq;
-  reader.end();
-  return mark;
 }
 
 /** Of the first piece, and of all others in order. What has come since they were measured is the last one's: rows are mostly added at the end. */

@@ -1,17 +1,11 @@
-/** The schema catalog: every object of the database as its SQL stands now, with the version of each table. */
+/** The schema catalog: every object of the database as its SQL stands now, with the version of each table; and what objects were, for reads of the past (former-objects.ts). */
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { RowIndex } from "../base/row-index.js";
-import { type DdlPart, readSchemaObject, type SchemaObject, writeSchemaObject } from "../messages/wire/entry.js";
+import type { DdlPart, SchemaObject } from "../messages/wire/entry.js";
+import { FormerObjects, formerName } from "./former-objects.js";
 import { type FreeIds, readFreeIds, withFreeIds, withoutFreeIds, withoutFreeKey, writeFreeIds } from "./free-ids.js";
-
-export interface SchemaRecord {
-  readonly object: SchemaObject;
-  /** Seq of the DDL that made it what it is. */
-  readonly version: Seq;
-  /** Order of creation: an object comes after all that it refers to. */
-  readonly order: number;
-}
+import { decodeSchemaRecord, encodeSchemaRecord, type SchemaRecord } from "./schema-record.js";
 
 /** What DML relies on of a table. */
 export interface TableRecord {
@@ -40,13 +34,6 @@ function recordName(type: SchemaObject["type"], name: string): string {
   return `${type === "trigger" ? "t" : type === "setting" ? "p" : "o"}:${foldName(name)}`;
 }
 
-export function encodeSchemaRecord(record: SchemaRecord): Buffer {
-  const writer = new ByteWriter();
-  writer.varint(record.version).varint(record.order);
-  writeSchemaObject(writer, record.object);
-  return writer.finish();
-}
-
 export function encodeTableRecord(table: TableRecord): Buffer {
   const writer = new ByteWriter().varint(table.space).text(table.name).varint(table.version).i64(table.sequenceNext);
   writeFreeIds(writer, table.freeIds);
@@ -56,6 +43,7 @@ export function encodeTableRecord(table: TableRecord): Buffer {
 export class SchemaCatalog {
   readonly #records = new Map<string, SchemaRecord>();
   readonly #tables = new Map<SpaceId, TableRecord>();
+  readonly former = new FormerObjects();
 
   get tables(): ReadonlyMap<SpaceId, TableRecord> {
     return this.#tables;
@@ -63,6 +51,13 @@ export class SchemaCatalog {
 
   inOrder(): SchemaRecord[] {
     return [...this.#records.values()].sort((left, right) => left.order - right.order);
+  }
+
+  /** As `inOrder` was then. null: an object of it may have been given up. */
+  inOrderAsOf(seq: Seq): SchemaRecord[] | null {
+    if (seq < this.former.floor) return null;
+    const records = [...this.#records.values()].filter(({ version }) => version <= seq);
+    return [...records, ...this.former.at(seq)].sort((left, right) => left.order - right.order);
   }
 
   /** The text of a setting of the database. */
@@ -74,9 +69,9 @@ export class SchemaCatalog {
     return this.#records.entries();
   }
 
-  /** Spaces that are there before and not after (a table's and its indexes'); changed record names go to `touch`. */
+  /** Spaces that are there before and not after (a table's and its indexes'); names of changed records, in the whole catalog, go to `touch`. */
   apply(seq: Seq, part: DdlPart, touch: (recordName: string) => void): SpaceId[] {
-    const before = this.#spaces();
+    const spacesBefore = this.#spaces();
     const orders = new Map<SpaceId, number>();
     for (const name of part.drops) {
       for (const key of [recordName("table", name), recordName("trigger", name)]) {
@@ -84,14 +79,17 @@ export class SchemaCatalog {
         if (record === undefined) continue;
         if (record.object.space !== 0) orders.set(record.object.space, record.order);
         this.#records.delete(key);
-        touch(key);
+        touch(`s:${key}`);
+        this.#end(record, seq, touch);
       }
     }
     for (const object of part.upserts) {
       const key = recordName(object.type, object.name);
-      const order = this.#records.get(key)?.order ?? orders.get(object.space) ?? this.#nextOrder();
+      const before = this.#records.get(key);
+      const order = before?.order ?? orders.get(object.space) ?? this.#nextOrder();
       this.#records.set(key, { object, version: seq, order });
-      touch(key);
+      touch(`s:${key}`);
+      if (before !== undefined) this.#end(before, seq, touch);
       if (object.type !== "table") continue;
       const { sequenceNext, freeIds } = this.#tables.get(object.space) ?? { sequenceNext: 1n, freeIds: [] };
       this.#setTable({ space: object.space, name: object.name, version: seq, sequenceNext, freeIds });
@@ -101,9 +99,18 @@ export class SchemaCatalog {
       if (record !== undefined) this.#setTable({ ...record, version: seq });
     }
     const after = this.#spaces();
-    const gone = [...before].filter((space) => !after.has(space));
+    const gone = [...spacesBefore].filter((space) => !after.has(space));
     for (const space of gone) this.#tables.delete(space);
     return gone;
+  }
+
+  /** The object is not what it was any more. */
+  #end(record: SchemaRecord, until: Seq, touch: (recordName: string) => void): void {
+    // What the same entry has made was never to be seen.
+    if (record.version === until) return;
+    const { added, gone } = this.former.add(record, until);
+    for (const one of [added, ...gone]) touch(formerName(one));
+    if (gone.length > 0) touch("m");
   }
 
   /** From what is there, not counted: an engine that began from a copy of the catalog must come to the same. */
@@ -164,12 +171,7 @@ export class SchemaCatalog {
   }
 
   loadRecord(name: string, bytes: Uint8Array): void {
-    const reader = new ByteReader(bytes);
-    const version = reader.varint() as Seq;
-    const order = reader.varint();
-    const object = readSchemaObject(reader);
-    reader.end();
-    this.#records.set(name, { object, version, order });
+    this.#records.set(name, decodeSchemaRecord(bytes));
   }
 
   loadTable(bytes: Uint8Array): void {

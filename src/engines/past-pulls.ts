@@ -5,9 +5,9 @@
  * | a range | then |
  * |---|---|
  * | has keys in common with one that is under way | waits for that; the statement asks again for what is missing |
- * | of an index, is all of it, or has more than one chunk or entriesMax entries | the whole table instead |
+ * | of an index, is all of it, has more than one chunk or entriesMax entries, or is known to no Archive any more | the whole table instead |
  * | is whole | who waits for it and for nothing else goes on |
- * | is known to no Archive any more | all that wait fail: the past is gone |
+ * | of a table, is known to no Archive any more | all that wait fail: the past is gone |
  */
 import type { Endpoint, Seq, SpaceId } from "../base/ids.js";
 import { type BinaryRange, overlap, wholeRange } from "../base/key-ranges.js";
@@ -93,7 +93,7 @@ export class PastPulls {
     for (const { key, row } of message.rows) task.source.bytes += key.length + row.length;
     task.reply = message;
     if (task.indexOf === null) this.#fetchValues(task, message);
-    else if (message.next !== null || message.rows.length > entriesMax) this.#tooWide(task, task.indexOf);
+    else if (message.next !== null || message.rows.length > entriesMax) this.#instead(task, task.indexOf);
     else this.#install(task, message, []);
   }
 
@@ -132,7 +132,8 @@ export class PastPulls {
     });
   }
 
-  #tooWide(task: PastRange, table: SpaceId): void {
+  /** The whole table instead of a range of an index. */
+  #instead(task: PastRange, table: SpaceId): void {
     this.#tasks.delete(task);
     task.source.driver.abandonHold(task.space, task.low, task.high);
     const need = { space: table, ranges: null };
@@ -143,7 +144,11 @@ export class PastPulls {
 
   /** Nobody can tell what was in the range. */
   #gone(task: PastRange): void {
-    const { source, space, low, high } = task;
+    const { source, space, indexOf, low, high } = task;
+    if (indexOf !== null) {
+      this.#instead(task, indexOf);
+      return;
+    }
     this.#tasks.delete(task);
     this.#questions.close(task);
     source.driver.abandonHold(space, low, high);

@@ -9,7 +9,8 @@
  * | gone | the low-water mark has passed the seq, or the time | refused |
  * | pin | no PIN of this engine in the stream is low enough | a PIN is proposed; one is under way at a time, of the lowest seq that is read here |
  * | time | the time names no seq yet (catalog/stamps.ts) | the PIN asks for a stamp, and is proposed again where none comes |
- * | open | the PIN is applied | the store begins, with what of the schema was there at the seq as it is |
+ * | schema | more of the schema has been altered or dropped since than is kept | refused |
+ * | open | the PIN is applied | the store begins, with the schema of that seq (catalog/former-objects.ts) |
  * | full | too many other stores are in use | refused; one that nobody uses is closed for it |
  * | idle | nobody has used the store for idleMs, and no transaction is open in it | it is closed; a session that comes back opens another, if the mark allows |
  * | large | pulled rows exceed bytesMax | emptied before a statement's first pull, refused at a later one |
@@ -17,6 +18,8 @@
  */
 import { timeText } from "../base/history.js";
 import { noSeq, type Seq } from "../base/ids.js";
+import { formerBytesMax, formerCountMax } from "../catalog/former-objects.js";
+import type { SchemaRecord } from "../catalog/schema-record.js";
 import { encodeBody } from "../messages/wire/entry.js";
 import type { AsOf, PullNeed, SqlFault } from "../sql/local-store.js";
 import type { CoreContext } from "./core-context.js";
@@ -39,6 +42,8 @@ const openTimeoutMs = 20_000;
 
 interface PastStore extends PastSource {
   readonly id: PastId;
+  /** As it was then. */
+  readonly schema: readonly SchemaRecord[];
   usedMs: number;
   /** Open between two requests. */
   readonly transactions: Set<number>;
@@ -148,12 +153,18 @@ export class PastReads {
   #openAt(seq: Seq): PastStore | SqlFault {
     const known = this.#stores.get(seq);
     if (known !== undefined) return known;
+    const { nowMs, catalog } = this.#context;
+    const schema = catalog.schema.inOrderAsOf(seq);
+    if (schema === null)
+      return fault(
+        "ATOMCAST_PAST_GONE",
+        `what the schema was as of ${seq} is not kept any more: of objects that are altered or dropped, ${formerCountMax} and ${formerBytesMax} bytes at most`,
+      );
     if (this.#stores.size >= storesMax && !this.#closeOne())
       return fault("SQLITE_BUSY", `${storesMax} seqs of the past are being read on this engine already: wait, or use another engine`);
-    const { nowMs } = this.#context;
     const id = this.#nextId++;
     const driver = new LocalDriver(this.#context, { id, seq });
-    const store: PastStore = { id, seq, driver, bytes: 0, usedMs: nowMs, transactions: new Set() };
+    const store: PastStore = { id, seq, schema, driver, bytes: 0, usedMs: nowMs, transactions: new Set() };
     this.#stores.set(seq, store);
     this.#context.push({ kind: "openPast", past: id });
     this.#begin(store);
@@ -161,9 +172,11 @@ export class PastReads {
   }
 
   #begin(store: PastStore): void {
-    const schema = this.#context.catalog.schema.inOrder().map(({ object, version }) => ({ object, version }));
     store.bytes = 0;
-    store.driver.reset(store.seq, schema);
+    store.driver.reset(
+      store.seq,
+      store.schema.map(({ object, version }) => ({ object, version })),
+    );
   }
 
   /** The one that was used longest ago, of those that nobody uses. */

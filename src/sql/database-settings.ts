@@ -28,8 +28,6 @@ export function historyIn(state: StoreState): number {
 
 /** Before it is asked for, or set, within a transaction. null: it is as it was at the snapshot. */
 export function noteSettingRead(state: StoreState, unit: Unit | null, { name }: PragmaStatement): SqlFault | null {
-  if (state.changedSince?.has(objectName(name)) === true)
-    return fault("SQLITE_ERROR", `${name} has been changed since: what it was as of ${state.appliedSeq} is not known`);
   const stored = state.schema.objects.get(objectName(name));
   if (unit === null) return null;
   if (stored !== undefined && unit.snapshot !== null && stored.version > unit.snapshot)

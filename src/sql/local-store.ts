@@ -242,9 +242,9 @@ export interface LocalStore {
   readonly appliedSeq: Seq;
   /** Of the transactions that are open; null: none is. A later one reads what is applied then. */
   readonly oldestSnapshot: Seq | null;
-  /** Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. */
   /**
-   * `isPast`: it stays there, for reads alone; of the schema, which is of a later seq, what has changed since is left out, and is not there for statements.
+   * Throws everything away and begins at `seq` with this schema, in order of creation, no rows held. `become` follows before the first run. `isPast`: it stays there, for
+   * reads alone.
    */
   reset(seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[], isPast?: boolean): void;
   /** The engine's id is known: its own entries are told by it, and the identities that DDL makes are from its range. */

@@ -22,7 +22,7 @@ export function runPragma(state: StoreState, sql: string, info: PragmaStatement,
   if (info.name === asOfPragma) return asOf(info, settings, unit);
   if (info.name === "foreign_keys" || info.name === "defer_foreign_keys") return sessionPragma(info, settings, unit !== null);
   if (info.effect === "ignored") return { result: ignored(info), settings };
-  const isLooked = info.effect === "database" && (unit !== null || state.changedSince !== null);
+  const isLooked = info.effect === "database" && unit !== null;
   const reason = isLooked ? noteSettingRead(state, unit, info) : null;
   if (reason === null && info.name === historyPragma) return { result: single("history", durationText(historyIn(state))), settings };
   return { result: reason ?? question(state, sql, info), settings };

@@ -213,7 +213,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   const explained = explainedByPull(statement.sql);
   if (explained !== null) return explainPull(state, explained, statement.args, foreignKeys, run.system);
   const plan = state.plans.get(statement.sql, state.schema, foreignKeys);
-  if (isFault(plan)) return state.changedSince === null ? plan : faultOfPast(state, plan);
+  if (isFault(plan)) return state.isPast ? faultOfPast(state, plan) : plan;
   state.hooks.seed = run.request.seed + index * seedStep;
   state.hooks.random = null;
   state.hooks.changes = run.settings.changes;
@@ -221,7 +221,7 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   if (plan.kind === "other") return runOther(run, statement, plan.info);
   const bound = quickBindings(plan, statement.args);
   if (isFault(bound)) return bound;
-  if (plan.info.kind === "write" && state.changedSince !== null) return pastFault;
+  if (plan.info.kind === "write" && state.isPast) return pastFault;
   if (plan.info.kind === "write" && run.unit?.mode === "read-only") return readOnlyFault;
   // A join's outer rows tell which inner ones are needed: as they were at the snapshot.
   if (run.unit !== null && plan.hasJoins) {
@@ -239,11 +239,9 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
   return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
 }
 
-/** What was made, altered or dropped since then is not there: the error says why. */
+/** The schema is the one of then: who knows it as it is now is told why something is missing. */
 function faultOfPast({ appliedSeq }: StoreState, reason: SqlFault): SqlFault {
-  if (!/^no such (table|column|index)/.test(reason.message)) return reason;
-  const since = `as of ${appliedSeq}, what has been made, altered or dropped since cannot be read`;
-  return { ...reason, message: `${reason.message} (${since})` };
+  return /^no such (table|column|index)/.test(reason.message) ? { ...reason, message: `${reason.message} (as of ${appliedSeq})` } : reason;
 }
 
 /** Before the first step: a transaction sees the system tables as they are when its request begins. */
@@ -511,7 +509,7 @@ function runOther(run: Run, statement: Statement, info: Exclude<StatementInfo, {
     case "pragma":
       return runPragmaStep(run, statement, info);
     case "ddl":
-      if (state.changedSince !== null) return pastFault;
+      if (state.isPast) return pastFault;
       if (unit?.mode === "read-only") return readOnlyFault;
       if (unit !== null) rewindAll(state, unit);
       return inUnit(run, (open) => runDdlStep(run, open, statement, info));
@@ -558,7 +556,7 @@ function runCreatedInsert(run: Run, unit: Unit, statement: Statement): Outcome {
 function runPragmaStep(run: Run, statement: Statement, info: Extract<StatementInfo, { readonly kind: "pragma" }>): Outcome {
   const { state, unit } = run;
   if (info.effect === "database" && info.writes) {
-    if (state.changedSince !== null) return pastFault;
+    if (state.isPast) return pastFault;
     if (unit?.mode === "read-only") return readOnlyFault;
     return inUnit(run, (open) => changeSetting(state, open, statement.sql, info) ?? emptyResult);
   }

@@ -48,7 +48,7 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
     get oldestSnapshot() {
       return state.history.oldest;
     },
-    reset: (seq, schema, isPast = false) => reset(state, seq, isPast ? schemaAsOf(state, seq, schema) : schema),
+    reset: (seq, schema, isPast = false) => reset(state, seq, schema, isPast),
     become: (engine, life) => become(state, engine, life),
     run: (request, system) => runSteps(state, request, system),
     split: splitScript,
@@ -103,7 +103,7 @@ export function openSqliteLocalStore(directory: string | null, memoryBytes = Num
   };
 }
 
-function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[]): void {
+function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: SchemaObject; readonly version: Seq }[], isPast: boolean): void {
   unpark(state);
   state.open.clear();
   state.history.clear();
@@ -128,15 +128,7 @@ function reset(state: StoreState, seq: Seq, schema: readonly { readonly object: 
   installCaptureTriggers(state, state.schema);
   useSchema(state, state.schema);
   state.appliedSeq = seq;
-}
-
-/**
- * What is in the schema and was there at the seq, as it is. Triggers are left out: nothing is written. What was dropped since is in no schema, and so not there.
- */
-function schemaAsOf<S extends { readonly object: SchemaObject; readonly version: Seq }>(state: StoreState, seq: Seq, schema: readonly S[]): S[] {
-  const changed = new Set(schema.filter(({ version }) => version > seq).map(({ object }) => foldName(object.name)));
-  state.changedSince = changed;
-  return schema.filter(({ object }) => object.type !== "trigger" && !changed.has(foldName(object.name)) && !changed.has(foldName(object.tableName)));
+  state.isPast = isPast;
 }
 
 /** Another id has another range, from its beginning; within one, no number is taken twice, whatever is reset. */

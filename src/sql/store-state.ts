@@ -35,8 +35,8 @@ export interface StoreState {
   /** The one of them that SQLite's transaction is. */
   parked: { readonly transaction: number; readonly unit: Unit } | null;
   readonly history: RowHistory;
-  /** What has changed since `appliedSeq`, at which the store stays, by its folded name. null: it is no store of the past. */
-  changedSince: ReadonlySet<string> | null;
+  /** It stays at `appliedSeq`, for reads of the past. */
+  isPast: boolean;
   /** Raised when `held` or the schema changes. */
   heldGeneration: number;
   schema: LocalSchema;
@@ -68,7 +68,7 @@ export function storeState(connections: Connections): StoreState {
     open: new Map(),
     parked: null,
     history: new RowHistory(),
-    changedSince: null,
+    isPast: false,
     heldGeneration: 0,
     schema: emptySchema,
     engine: noEngine,

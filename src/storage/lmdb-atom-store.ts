@@ -60,8 +60,8 @@ export async function openLmdbAtomStore(directory: string, bytesMax = versionByt
   }
 }
 
-/** 2: versions of rows are kept. 3: large values are not in their rows. */
-export const storeFormat = 3;
+/** 2: versions of rows are kept. 3: large values are not in their rows. 4: catalogs tell what the schema was, and what was dropped is kept. */
+export const storeFormat = 4;
 
 /** Changes and bytes that go into one transaction together, unless one batch is larger: what the event loop gives away at once (5 ms or so). */
 const groupChangesMax = 4096;

@@ -20,7 +20,7 @@ export type TransferItem =
     };
 
 /** Raised with every change of these bytes. */
-export const transferVersion = 2;
+export const transferVersion = 3;
 
 const checkBytes = 4;
 const catalogTag = 0;

@@ -4,8 +4,10 @@ import type { SpaceId } from "../../src/base/ids.js";
 import type { BinaryRange } from "../../src/base/key-ranges.js";
 import { encodeGaps } from "../../src/catalog/atom-map.js";
 import { type Catalog, encodeStamp } from "../../src/catalog/catalog.js";
+import { formerName } from "../../src/catalog/former-objects.js";
 import { encodeMember } from "../../src/catalog/member.js";
-import { encodeSchemaRecord, encodeTableRecord } from "../../src/catalog/schema-catalog.js";
+import { encodeTableRecord } from "../../src/catalog/schema-catalog.js";
+import { encodeSchemaRecord } from "../../src/catalog/schema-record.js";
 
 /** No record is made to collide with another, so no cryptographic hash is needed: two multiplicative ones of 32 bits, mixed at the end ("cyrb53"). */
 export function recordHash(name: string, bytes: Uint8Array): bigint {
@@ -55,6 +57,7 @@ export function passingCatalogHash(catalog: Catalog, parts: "with parts" | "with
         ? gapsHash(space, atoms.countOf(space) - atoms.knownOf(space), atoms.gapsWithin(space, null))
         : gapsHash(space, atoms.countOf(space));
   for (const [name, record] of schema.records()) sum += kept.get(record) ?? keep(record, `s:${name}`, encodeSchemaRecord(record));
+  for (const former of schema.former.all) sum += kept.get(former) ?? keep(former, formerName(former), encodeSchemaRecord(former.record));
   for (const table of schema.tables.values()) sum += kept.get(table) ?? keep(table, `t:${table.space}`, encodeTableRecord(table));
   return sum;
 }

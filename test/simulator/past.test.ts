@@ -156,27 +156,74 @@ test("what is wrong with a seq or a time is the error of the PRAGMA, and the ses
   expect(await ann.last("select id from t")).toEqual([[1n]]);
 });
 
-test("what was made, altered or dropped since is not there, and what was not touched is", { timeout: timeoutMs }, async () => {
+test("the past has the schema that it had, whatever has been altered since", { timeout: timeoutMs }, async () => {
   const c = await begun(5, 60_000);
   await c.sql(
     "C1",
-    "create table a (id integer primary key, n)",
-    "create table b (id integer primary key)",
-    "create table d (id integer primary key)",
+    "create table a (id integer primary key, n integer, s text default 'none', gone)",
+    "create index a_n on a(n)",
+    "create table b (id integer primary key references a(id))",
+    "create table log (id integer primary key, what)",
+    "create view both as select a.id, n from a join b using (id)",
+    "create view old as select id from a",
+    "create trigger noted after insert on a begin insert into log (what) values (new.id); end",
+    "pragma user_version = 3",
+    "insert into a (id, n, gone) values (1, 1, 'x'), (2, 2, 'y')",
+    "insert into b values (1)",
   );
-  await c.sql("C1", "create view both as select a.id from a join b using (id)", "create view old as select id from a", "pragma user_version = 3");
-  await c.sql("C1", "insert into a values (1, 1), (2, 2)", "insert into b values (1)", "insert into d values (1)");
   const seq = await seqNow(c);
-  await c.sql("C1", "alter table b add column n", "drop table d", "create table e (id integer primary key)", "create index a_n on a(n)");
-  await c.sql("C1", "drop view old", "create view old as select n from a", "delete from a", "pragma user_version = 4");
-  const ann = new Client(c, "C2");
-  expect(await ann.last(`pragma atomcast.as_of = ${seq}`, "select id from a where n = 2")).toEqual([[2n]]);
-  for (const table of ["b", "d", "e", "both", "old"])
-    expect(await ann.last(`select * from ${table}`)).toMatch(
-      new RegExp(`no such table: .*\\(as of ${seq}, what has been made, altered or dropped since cannot be read\\)`),
-    );
-  expect(await ann.last("pragma user_version")).toMatch(/has been changed since/);
-  expect(await ann.last("select name from sqlite_schema order by name")).toEqual([["a"], ["both"]]);
+  await c.sql(
+    "C1",
+    "alter table b add column m integer default 7",
+    "alter table a rename column s to t",
+    "drop index a_n",
+    "alter table a drop column gone",
+    "alter table a add column more default 5",
+    "update a set n = n * 10, more = 6 where id = 1",
+    "insert into a (id, n) values (3, 30)",
+  );
+  const middle = await seqNow(c);
+  await c.sql(
+    "C1",
+    "alter table a rename to c",
+    "drop trigger noted",
+    "create table a (other)",
+    "insert into a values ('another a')",
+    "drop view old",
+    "create view old as select n from c",
+    "create index c_n on c(n)",
+    "delete from b",
+    "delete from c",
+    "pragma user_version = 4",
+  );
+  for (const at of ["C1", "C2"]) {
+    const ann = new Client(c, at);
+    expect(await ann.last(`pragma atomcast.as_of = ${seq}`, "select * from a order by id")).toEqual([
+      [1n, 1n, "none", "x"],
+      [2n, 2n, "none", "y"],
+    ]);
+    expect(await ann.last("select * from both")).toEqual([[1n, 1n]]);
+    expect(await ann.last("select * from old where id > 1")).toEqual([[2n]]);
+    expect(await ann.last("select * from b")).toEqual([[1n]]);
+    expect(await ann.last("select what from log order by id")).toEqual([[1n], [2n]]);
+    expect(await ann.last("pragma user_version")).toEqual([[3n]]);
+    expect(await ann.last("select name from sqlite_schema order by name")).toEqual([["a"], ["a_n"], ["b"], ["both"], ["log"], ["noted"], ["old"]]);
+    expect(await ann.last("insert into a (id) values (9)")).toMatch(/^SQLITE_READONLY/);
+    expect(await ann.last("select * from c")).toBe(`SQLITE_ERROR: no such table: c (as of ${seq})`);
+    expect(await ann.last("select t from a")).toBe(`SQLITE_ERROR: no such column: t (as of ${seq})`);
+    // By the index that is dropped.
+    const bob = new Client(c, at);
+    expect(await bob.last(`pragma atomcast.as_of = ${middle}`, "select id, n, t, more from a where n = 10")).toEqual([[1n, 10n, "none", 6n]]);
+    expect(await bob.last("select * from a where id > 1 order by id")).toEqual([
+      [2n, 2n, "none", 5n],
+      [3n, 30n, "none", 5n],
+    ]);
+    expect(await bob.last("select * from b")).toEqual([[1n, 7n]]);
+    const eve = new Client(c, at);
+    expect(await eve.last(`pragma atomcast.as_of = ${seq}`, "select id from a where n = 2")).toEqual([[2n]]);
+    expect(await eve.last("pragma atomcast.as_of = ''", "select * from a")).toEqual([["another a"]]);
+  }
+  await c.expectConverged();
 });
 
 test("a table that is dropped while its past is read is gone, not empty", { timeout: timeoutMs }, async () => {

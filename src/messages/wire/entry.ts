@@ -287,7 +287,7 @@ export interface PinBody {
 }
 
 /** Raised with every change of these bytes; engines of different versions refuse each other. */
-export const formatVersion = 18;
+export const formatVersion = 19;
 
 const entryKinds = ["noop", "boot", "leave", "voters", "refused", "proposal", "demote", "mark"] as const;
 /** `group` stands for the bodies of several transactions, one after another; it is read as one (readGroup). */
