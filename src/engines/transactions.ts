@@ -29,23 +29,23 @@
  * Any other unit never fails for a conflict: it runs again until it succeeds or its time is over. What is proposed has no such end: it is decided by the
  * stream alone. A batch that fails behind units that are committed says so, step by step.
  */
-import type { Atom } from "../atoms/atom.js";
-import type { Age, PermissionItem, PermissionRequest } from "../atoms/permission-table.js";
-import { type Endpoint, type EngineId, type Seq, type SpaceId, schemaSpace } from "../base/ids.js";
-import { rangeOfKey } from "../base/key-ranges.js";
+import type { PermissionRequest } from "../atoms/permission-table.js";
+import type { Endpoint, EngineId, Seq } from "../base/ids.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { CatalogEvent } from "../catalog/catalog.js";
 import type { PermissionReplyMessage } from "../messages/wire/engine-messages.js";
 import type { Fence, RefusalReason } from "../messages/wire/entry.js";
-import type { AsOf, Changes, OpenSummary, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
+import type { AsOf, PullNeed, RunResult, SessionSettings, SqlFault, Step, StepOutcome } from "../sql/local-store.js";
+import type { Batch, ListedTransaction, OpenTransaction, Unit } from "./batch.js";
 import type { CatalogNeed, CatalogPulls } from "./catalog-pulls.js";
 import { conflictText, isOvertaken } from "./conflict-text.js";
 import type { CoreContext } from "./core-context.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { IdBlocks } from "./id-blocks.js";
-import type { LocalDriver, LocalRun } from "./local-driver.js";
+import type { LocalDriver } from "./local-driver.js";
 import type { DeskOutcome, OriginatorDesk } from "./originator-desk.js";
 import type { PastReads } from "./past-reads.js";
+import { isTooLarge, lackingFor, mayShareAnEntry, permissionGroups } from "./permission-groups.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 import type { PullManager } from "./pull-manager.js";
 import { Releases } from "./releases.js";
@@ -66,96 +66,11 @@ const fetchesInARowMax = 50;
 /** Likewise, after which tables are taken whole: keys that come out one after another, each in an atom of its own. */
 const narrowFetchesMax = 16;
 
-/** What stands before the body of a proposal: three, two and a few numbers of 8 bytes at most. */
-const fenceBytesMax = 24;
-const schemaVersionBytesMax = 16;
-const entryHeaderBytesMax = 64;
-
 /** Statements that name `system.atoms`, or count atoms, and a few that do not. */
 const namesAtoms = /\bsystem\b[\s\S]*\batoms\b|^\s*explain\s+pull\b/i;
 
-interface Unit {
-  readonly transaction: number;
-  readonly age: Age;
-  readonly firstStep: number;
-  readonly seed: number;
-  /** Later by the time of each fetch and of the first run: a large table takes its time. */
-  beganMs: number;
-  /** While running or fetching. */
-  phaseSinceMs: number;
-  attempt: number;
-  fetches: number;
-  /** What it has pulled: not to be given up before its end. */
-  readonly needs: PullNeed[];
-  /** Originators that may hold permissions of this unit. */
-  readonly asked: Set<EngineId>;
-  /** The last that was asked for. */
-  run: LocalRun | null;
-  phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";
-  /** While asking. */
-  readonly pending: Map<EngineId, number>;
-  /** It ends a transaction that was kept open: it cannot run again. */
-  isFinal: boolean;
-  fences: readonly Fence[];
-  result: Extract<RunResult, { kind: "commit" }> | null;
-  restUntilMs: number;
-}
-
-/** As it was left by the last batch that was at work in it. */
-interface OpenTransaction {
-  readonly beganMs: number;
-  readonly leftMs: number;
-  readonly summary: OpenSummary;
-}
-
-export interface ListedTransaction {
-  readonly id: number;
-  readonly beganMs: number;
-  /** null: a batch is at work in it. */
-  readonly idleSinceMs: number | null;
-  /** When it is rolled back if nobody goes on in it. null: as above. */
-  readonly expiresMs: number | null;
-  /** As its last batch left it. */
-  readonly summary: OpenSummary;
-}
-
-interface Batch {
-  readonly request: number;
-  /** Of the transaction that is open when it begins, or that it may leave open. */
-  readonly transaction: number;
-  /** The next unit goes on in the open transaction. */
-  resumes: boolean;
-  /** As it was when the batch began. */
-  readonly open: OpenTransaction | null;
-  readonly steps: readonly Step[];
-  readonly outcomes: StepOutcome[];
-  settings: SessionSettings;
-  cancelled: boolean;
-  /** A statement may list all atoms. */
-  readonly listsAtoms: boolean;
-  /** Units whose entries are applied. */
-  committedUnits: number;
-  unit: Unit | null;
-}
-
-/**
- * What changes the schema, or looks at a whole table, stands alone: what shares its entry would have been made for the schema before it. So does what has large values: a
- * group's rows of one table are applied together, and the values of all of them would be in memory.
- */
-function mayShareAnEntry({ wholeTables, permissions, hasLargeValues }: Changes): boolean {
-  return wholeTables.length === 0 && hasLargeValues !== true && !permissions.some(({ space }) => space === schemaSpace);
-}
-
 function isSame(left: AsOf, right: AsOf | undefined): boolean {
   return right !== undefined && "seq" in left && "seq" in right && left.seq === right.seq;
-}
-
-/** What one originator is asked for. */
-interface Group {
-  readonly items: PermissionItem[];
-  readonly wholeSpaces: SpaceId[];
-  readonly fences: Fence[];
-  readonly atoms: Set<number>;
 }
 
 export class Transactions {
@@ -550,16 +465,16 @@ export class Transactions {
 
   /** Asks every originator concerned at once. */
   #ask(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
-    if (this.#isTooLarge(result.changes, 0)) {
+    if (isTooLarge(result.changes, 0)) {
       this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB`);
       return;
     }
-    const lacking = this.#lackingFor(result.changes);
+    const lacking = lackingFor(this.#context.catalog, result.changes);
     if (lacking.length > 0) {
       this.#fetchCatalogs(batch, unit, lacking, () => this.#askAgain(batch, unit));
       return;
     }
-    const groups = this.#groups(result.changes);
+    const groups = permissionGroups(this.#context.catalog, result.changes);
     if (groups === null) {
       // An originator is unknown (none lives just now): the next LEAVE or BOOT will name one.
       this.#rest(batch, unit, 5 + this.#context.random.integer(20));
@@ -617,45 +532,6 @@ export class Transactions {
       items,
       wholeSpaces,
     });
-  }
-
-  /** Of the record catalogs of what is under permission, what this engine does not know. */
-  #lackingFor({ permissions, wholeTables }: Changes): CatalogNeed[] {
-    const { atoms } = this.#context.catalog;
-    if (atoms.lacking().size === 0) return [];
-    const needs = [...wholeTables].map((space): CatalogNeed => ({ space, ranges: null }));
-    for (const { space, key } of permissions) needs.push({ space, ranges: [rangeOfKey(key)] });
-    return needs.filter(({ space, ranges }) => atoms.gapsWithin(space, ranges).length > 0);
-  }
-
-  /** By originator. A space without atoms is one that the transaction itself makes: its name's permission covers it. null: someone is missing. */
-  #groups(changes: Changes): Map<EngineId, Group> | null {
-    const { catalog } = this.#context;
-    const groups = new Map<EngineId, Group>();
-    const groupOf = (atom: Atom): Group => {
-      let group = groups.get(atom.originator);
-      if (group === undefined) {
-        group = { items: [], wholeSpaces: [], fences: [], atoms: new Set() };
-        groups.set(atom.originator, group);
-      }
-      if (!group.atoms.has(atom.id)) {
-        group.atoms.add(atom.id);
-        catalog.atoms.held?.touch(atom.id);
-        group.fences.push({ atom: atom.id, originator: atom.originator, ownershipVersion: atom.ownershipVersion });
-      }
-      return group;
-    };
-    for (const permission of changes.permissions) {
-      const atom = catalog.atoms.at(permission.space, permission.key);
-      if (atom !== undefined) groupOf(atom).items.push({ space: permission.space, key: permission.key, use: permission.kind });
-    }
-    for (const space of changes.wholeTables) {
-      for (const atom of catalog.atoms.ofSpace(space)) {
-        const group = groupOf(atom);
-        if (!group.wholeSpaces.includes(space)) group.wholeSpaces.push(space);
-      }
-    }
-    return groups.has(0 as EngineId) ? null : groups;
   }
 
   onReply(from: Endpoint, message: PermissionReplyMessage): void {
@@ -720,10 +596,6 @@ export class Transactions {
     this.#resting.add(batch);
   }
 
-  #isTooLarge({ body, schemaVersions }: Changes, fenceCount: number): boolean {
-    return body.length + fenceCount * fenceBytesMax + schemaVersions.length * schemaVersionBytesMax + entryHeaderBytesMax > entryBytesMax;
-  }
-
   #propose(batch: Batch, unit: Unit, result: Extract<RunResult, { kind: "commit" }>): void {
     if (this.#proposals.isFull) {
       this.#rest(batch, unit, 5);
@@ -737,7 +609,7 @@ export class Transactions {
       this.#askAgain(batch, unit);
       return;
     }
-    if (this.#isTooLarge(result.changes, unit.fences.length)) {
+    if (isTooLarge(result.changes, unit.fences.length)) {
       this.#fail(batch, unit, "SQLITE_TOOBIG", `the transaction's changes are larger than ${entryBytesMax >> 20} MiB with all that they rely on`);
       return;
     }
