@@ -198,22 +198,24 @@ async function fill(urls: readonly string[], filling: Filling, tell: (share: num
   return answeredMs;
 }
 
-/** A fill of an hour may meet a commit whose outcome its engine cannot tell: then the rows are there already, or they go in now. */
+/** A fill of an hour may meet a commit whose outcome its engine cannot tell: then the rows are there already, or they go in now. Or an engine that starts over. */
 async function insert(poster: Poster, sql: string, args: readonly unknown[]): Promise<void> {
+  const beganMs = performance.now();
   for (let attempt = 1; ; attempt++) {
     try {
       await execute(poster, sql, args);
       return;
     } catch (error) {
       if (attempt > 1 && String(error).includes("UNIQUE constraint failed")) return;
-      if (attempt === insertAttemptsMax) throw error;
+      if (performance.now() - beganMs > insertPatienceMs) throw error;
       process.stderr.write(`an INSERT failed, and is tried again: ${String(error)}\n`);
       await pause(1000);
     }
   }
 }
 
-const insertAttemptsMax = 10;
+/** Engines that get next to no processor for minutes take each other for dead, and go on when they get some. */
+const insertPatienceMs = 600_000;
 
 /** A fill below it is over before anybody asks. */
 const toldFromBytes = 100_000_000;
