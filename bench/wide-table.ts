@@ -214,8 +214,8 @@ async function insert(poster: Poster, sql: string, args: readonly unknown[]): Pr
   }
 }
 
-/** Engines that get next to no processor for minutes take each other for dead, and go on when they get some. */
-const insertPatienceMs = 600_000;
+/** Engines that get next to no processor for minutes go on when they get some. */
+const insertPatienceMs = 3_600_000;
 
 /** A fill below it is over before anybody asks. */
 const toldFromBytes = 100_000_000;
