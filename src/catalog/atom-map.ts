@@ -19,6 +19,15 @@ export class AtomMap {
   readonly #lacking = new Set<SpaceId>();
   #held: HeldAtoms | null = null;
 
+  /** As it is now, to go its own way; what an engine holds is not watched in it. */
+  copy(): AtomMap {
+    const copy = new AtomMap();
+    for (const [id, atom] of this.#byId) copy.#byId.set(id, atom);
+    for (const [space, atoms] of this.#bySpace) copy.#bySpace.set(space, atoms.copy());
+    for (const space of this.#lacking) copy.#lacking.add(space);
+    return copy;
+  }
+
   /** What the engine of `watch` holds; null: nobody's is watched. */
   get held(): HeldAtoms | null {
     return this.#held;

@@ -87,23 +87,39 @@ export type CatalogEvent =
 const idMax = 2n ** 63n - 1n;
 
 export class Catalog {
-  readonly atoms = new AtomMap();
-  readonly schema = new SchemaCatalog();
-  readonly #members = new Map<EngineId, Member>();
+  readonly atoms: AtomMap = new AtomMap();
+  readonly schema: SchemaCatalog = new SchemaCatalog();
+  readonly #members: Map<EngineId, Member> = new Map();
   #voters: readonly NodeId[] = [];
   /** BOOTs so far. */
   #lives = 0;
   #mark = noSeq;
   /** None below the mark. */
-  readonly stamps = new Stamps();
+  readonly stamps: Stamps = new Stamps();
   readonly #sequenceKeys = new Map<SpaceId, { readonly next: bigint; readonly key: string }>();
   /** Atoms of rows above atomBytesMax: their originators split them. */
-  readonly oversize = new Set<AtomId>();
+  readonly oversize: Set<AtomId> = new Set();
   /** Names of records that changed since `takeDirty`. */
   readonly #dirty = new Set<string>();
 
-  constructor() {
+  constructor(from?: Catalog) {
+    if (from !== undefined) {
+      this.atoms = from.atoms.copy();
+      this.schema = from.schema.copy();
+      this.stamps = from.stamps.copy();
+      this.oversize = new Set(from.oversize);
+      this.#members = new Map(from.#members);
+      this.#voters = from.#voters;
+      this.#lives = from.#lives;
+      this.#mark = from.#mark;
+      return;
+    }
     this.#addAtom({ id: schemaAtom, space: schemaSpace, indexOf: 0 as SpaceId, holders: [], originator: noEngine, ownershipVersion: noSeq });
+  }
+
+  /** As it is now, to go its own way. It costs a reference for each atom, and no more: an engine makes one while all others wait for it to lead. */
+  copy(): Catalog {
+    return new Catalog(this);
   }
 
   get members(): ReadonlyMap<EngineId, Member> {

@@ -45,6 +45,13 @@ export class SchemaCatalog {
   readonly #tables = new Map<SpaceId, TableRecord>();
   readonly former = new FormerObjects();
 
+  copy(): SchemaCatalog {
+    const copy = new SchemaCatalog();
+    for (const [name, record] of this.#records) copy.#records.set(name, record);
+    for (const [space, table] of this.#tables) copy.#tables.set(space, table);
+    return copy;
+  }
+
   get tables(): ReadonlyMap<SpaceId, TableRecord> {
     return this.#tables;
   }

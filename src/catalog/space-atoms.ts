@@ -81,9 +81,20 @@ export class SpaceAtoms {
   }
 
   /** What is there now, whatever comes later. */
-  snapshot(): AtomPages {
+  snapshot(): readonly Page[] {
     this.#era++;
     return this.#pages.slice();
+  }
+
+  /** As it is now, to go its own way: pages are shared until one of the two changes them. */
+  copy(): SpaceAtoms {
+    const copy = new SpaceAtoms();
+    copy.#pages.push(...this.snapshot());
+    copy.#era = this.#era;
+    copy.#count = this.#count;
+    copy.#gaps = new KeyRanges(this.#gaps.pieces);
+    copy.#unknown = this.#unknown;
+    return copy;
   }
 
   /** The one whose range has the key; undefined in a gap. */

@@ -31,6 +31,12 @@ export class Stamps {
   /** In the order of seq, and of time. */
   #stamps: Stamp[] = [];
 
+  copy(): Stamps {
+    const copy = new Stamps();
+    copy.#stamps = [...this.#stamps];
+    return copy;
+  }
+
   get newest(): Stamp | null {
     return this.#stamps.at(-1) ?? null;
   }

@@ -9,8 +9,16 @@ import { type EngineMessage, encodeEngineMessage } from "../messages/wire/engine
 import type { Entry } from "../messages/wire/entry.js";
 import type { CoreEffect, Self } from "./core-types.js";
 
+/** Between two inputs of an engine that runs there is a tick: beyond this, in milliseconds, it did not run. */
+const awakeStepMsMax = 100;
+
 export class CoreContext {
-  nowMs: number;
+  /**
+   * The time, but for what it went on by while this process did not run: others cannot be heard by who stands still, and where a whole machine stands still, or next to no
+   * processor is left for its engines, all would take each other for dead. By this clock others are silent.
+   */
+  awakeMs: number;
+  #nowMs: number;
   /** Its engine id; 0 until its BOOT is applied. */
   engine: EngineId = noEngine;
   /** Of its engine id (Member.life). */
@@ -24,6 +32,7 @@ export class CoreContext {
   readonly decoded = new WeakMap<Uint8Array, Entry>();
   /** Atoms that went from one live originator to another, and that became one with others, as this engine has seen since it began. */
   readonly atomChanges = { handoff: 0, demote: 0, merge: 0 };
+  readonly #stepMsMax: number;
   #effects: CoreEffect[] = [];
   #atomsMade = 0;
 
@@ -33,10 +42,22 @@ export class CoreContext {
     readonly random: Random,
     position: LogPosition,
     nowMs: number,
+    stepMsMax = awakeStepMsMax,
   ) {
     this.position = position;
-    this.nowMs = nowMs;
+    this.#nowMs = nowMs;
+    this.awakeMs = nowMs;
+    this.#stepMsMax = stepMsMax;
     this.recent = new RecentKeys(position.seq);
+  }
+
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  set nowMs(nowMs: number) {
+    this.awakeMs += Math.min(nowMs - this.#nowMs, this.#stepMsMax);
+    this.#nowMs = nowMs;
   }
 
   get appliedSeq(): Seq {

@@ -94,7 +94,7 @@ export class EngineCore {
   constructor(options: CoreOptions) {
     const { self, catalog, position, random, nowMs } = options;
     this.#contacts = options.contacts;
-    this.context = new CoreContext(self, catalog, random, position, nowMs);
+    this.context = new CoreContext(self, catalog, random, position, nowMs, options.limits.heartbeatMs);
     this.#bootNonce = (random.integer(2 ** 48 - 1) + 1) as Nonce;
     this.#stream = new StreamNode({
       kind: self.kind,
@@ -172,7 +172,8 @@ export class EngineCore {
 
   /** A tick before `nowMs` would do something that should not wait until then. */
   isDueBefore(nowMs: number): boolean {
-    return !this.#ended && (this.#stream.isDueBefore(nowMs) || this.cache?.transactions.isResting === true);
+    const { awakeMs } = this.context;
+    return !this.#ended && (this.#stream.isDueBefore(awakeMs + nowMs - this.context.nowMs) || this.cache?.transactions.isResting === true);
   }
 
   step(input: CoreInput): readonly CoreEffect[] {
@@ -439,8 +440,9 @@ export class EngineCore {
     if (place.seq > this.#stream.commitSeq) this.#step({ kind: "committed", nowMs: this.context.nowMs, place });
   }
 
+  /** The stream's time is that in which this process ran: by it others are silent. */
   #step(input: StreamInput): void {
-    for (const effect of this.#stream.step(input)) {
+    for (const effect of this.#stream.step("nowMs" in input ? { ...input, nowMs: this.context.awakeMs } : input)) {
       switch (effect.kind) {
         case "commit":
           this.#commit(effect.entries);

@@ -20,7 +20,7 @@ import { BugError } from "../base/errors.js";
 import type { Endpoint, EngineId, NodeId, ProposalSeq, Seq } from "../base/ids.js";
 import { entryBytesMax } from "../base/limits.js";
 import type { LogEntry } from "../base/log-entry.js";
-import { Catalog } from "../catalog/catalog.js";
+import type { Catalog } from "../catalog/catalog.js";
 import type { StreamView } from "../messages/stream/stream-node-types.js";
 import type { FarewellMessage, ProposeMessage, SilentOriginatorMessage } from "../messages/wire/engine-messages.js";
 import { decodeEntry, type Entry, encodeEntry, formatVersion, type RefusalReason } from "../messages/wire/entry.js";
@@ -72,7 +72,7 @@ export class Sequencer {
   /** The last that was not let in, so that it is told once. */
   #refusedBoot = 0;
   /** By endpoint, since when. */
-  readonly #probing = new Map<Endpoint, number>();
+  readonly #probing = new Map<Endpoint, { readonly nowMs: number; readonly awakeMs: number }>();
   readonly #demotions = new Demotions();
   readonly #mark: LowWaterMark;
   #votersSeq = 0;
@@ -92,16 +92,16 @@ export class Sequencer {
 
   /** `tail`: the log after what the context's catalog has applied. */
   begin(tail: readonly LogEntry[]): void {
-    const { catalog, nowMs } = this.#context;
-    this.#log = Catalog.load(catalog.dump());
+    const { catalog, nowMs, awakeMs } = this.#context;
+    this.#log = catalog.copy();
     this.#lanes.clear();
     this.#booted.clear();
     this.#probing.clear();
     this.#forgetBatch();
-    this.#sinceMs = nowMs;
+    this.#sinceMs = awakeMs;
     this.#votersSeq = 0;
     this.#mark.begin(this.#view.last.seq, nowMs);
-    for (const member of catalog.members.values()) this.#booted.set(member.nonce, nowMs);
+    for (const member of catalog.members.values()) this.#booted.set(member.nonce, awakeMs);
     for (const entry of tail) this.#note(entry.seq, decodeEntry(entry.bytes));
   }
 
@@ -117,7 +117,7 @@ export class Sequencer {
   }
 
   #note(seq: Seq, entry: Entry): void {
-    if (entry.kind === "boot") this.#booted.set(entry.nonce, this.#context.nowMs);
+    if (entry.kind === "boot") this.#booted.set(entry.nonce, this.#context.awakeMs);
     if (entry.kind === "voters") this.#votersSeq = seq;
     this.#mark.note(seq, entry);
     this.#log?.apply(seq, entry);
@@ -221,21 +221,22 @@ export class Sequencer {
 
   #probe(endpoint: Endpoint): void {
     if (endpoint === this.#context.self.endpoint || this.#probing.has(endpoint)) return;
-    this.#probing.set(endpoint, this.#context.nowMs);
+    const { nowMs, awakeMs } = this.#context;
+    this.#probing.set(endpoint, { nowMs, awakeMs });
     this.#context.push({ kind: "probe", endpoint });
   }
 
   probed(endpoint: Endpoint, alive: boolean): void {
-    const sinceMs = this.#probing.get(endpoint);
+    const since = this.#probing.get(endpoint);
     this.#probing.delete(endpoint);
     const log = this.#log;
-    if (log === null || alive || sinceMs === undefined || !this.#view.leadsSurely) return;
+    if (log === null || alive || since === undefined || !this.#view.leadsSurely) return;
     // One lost packet makes a probe time out. Who was heard meanwhile lives; a port that refuses has nobody behind it, whatever was still on its way.
-    const refused = this.#context.nowMs - sinceMs < refusedWithinMs;
-    if (!refused && (this.#view.heardFrom(endpoint)?.atMs ?? 0) > sinceMs) return;
+    const refused = this.#context.nowMs - since.nowMs < refusedWithinMs;
+    if (!refused && (this.#view.heardFrom(endpoint)?.atMs ?? 0) > since.awakeMs) return;
     for (const member of [...log.members.values()]) {
       // The question was about who was there before.
-      if (member.endpoint !== endpoint || (this.#booted.get(member.nonce) ?? 0) > sinceMs) continue;
+      if (member.endpoint !== endpoint || (this.#booted.get(member.nonce) ?? 0) > since.awakeMs) continue;
       this.#leave(member.id, refused ? "its port refuses connections" : "it cannot be reached");
     }
   }
@@ -246,15 +247,15 @@ export class Sequencer {
   }
 
   tick(): void {
-    const { nowMs } = this.#context;
+    const { nowMs, awakeMs } = this.#context;
     if (this.#log === null || nowMs < this.#nextLookMs) return;
     this.#nextLookMs = nowMs + 25;
     for (const [engine, lane] of this.#lanes) this.#askForHole(engine, lane);
     if (!this.#view.leadsSurely) {
-      this.#sinceMs = nowMs;
+      this.#sinceMs = awakeMs;
       return;
     }
-    this.#lookForTheDead(this.#log, nowMs);
+    this.#lookForTheDead(this.#log, awakeMs);
     this.#lookAfterVoters(this.#log);
     this.#lookAfterMark(this.#log, nowMs);
   }
@@ -271,12 +272,12 @@ export class Sequencer {
     this.#context.send(lane.from, { kind: "proposeAgain", engine, from: next });
   }
 
-  #lookForTheDead(log: Catalog, nowMs: number): void {
+  #lookForTheDead(log: Catalog, awakeMs: number): void {
     for (const member of [...log.members.values()]) {
       if (member.endpoint === this.#context.self.endpoint) continue;
       const heardMs = Math.max(this.#sinceMs, this.#booted.get(member.nonce) ?? 0, this.#view.heardFrom(member.endpoint)?.atMs ?? 0);
-      if (nowMs - heardMs > silenceMs) this.#leave(member.id, `silent for ${silenceMs} ms`);
-      else if (nowMs - heardMs > firstProbeMs) this.#probe(member.endpoint);
+      if (awakeMs - heardMs > silenceMs) this.#leave(member.id, `silent for ${silenceMs} ms`);
+      else if (awakeMs - heardMs > firstProbeMs) this.#probe(member.endpoint);
     }
   }
 

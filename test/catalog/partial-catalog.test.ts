@@ -14,7 +14,9 @@ const keysEnd = 4000;
 
 class Histories {
   readonly whole = new Catalog();
-  readonly partial: Catalog;
+  partial: Catalog;
+  /** The one of two copies that nothing is applied to any more. */
+  #copied: { expectUnchanged(): void } | null = null;
   readonly #random: Random;
   #seq = 0;
   #nextAtom = atom + 1;
@@ -125,6 +127,15 @@ class Histories {
         expect(atoms.overlapping(space, low, high)).toEqual(this.whole.atoms.overlapping(space, low, high).filter((one) => !isGap(one)));
     }
     expect(Catalog.load(this.partial.dump()).dump()).toEqual(this.partial.dump());
+    // One copy goes on in its place, as a sequencer's does: what comes later must not be seen by the other.
+    this.#copied?.expectUnchanged();
+    const copy = this.partial.copy();
+    expect(copy.dump()).toEqual(this.partial.dump());
+    expect(copy.oversize).toEqual(this.partial.oversize);
+    const [left, goesOn] = this.#random.integer(2) === 0 ? [copy, this.partial] : [this.partial, copy];
+    const before = left.dump();
+    this.#copied = { expectUnchanged: () => expect(left.dump()).toEqual(before) };
+    this.partial = goesOn;
     expect([...this.partial.oversize].every((id) => this.whole.oversize.has(id))).toBe(true);
   }
 }

@@ -77,7 +77,7 @@ test.each([
   heard.set("e2", context.nowMs);
   sequencer.disconnected("e2" as Endpoint);
   context.nowMs += tookMs;
-  if (heardMeanwhile) heard.set("e2", context.nowMs);
+  if (heardMeanwhile) heard.set("e2", context.awakeMs);
   sequencer.probed("e2" as Endpoint, false);
   sequencer.turnEnd();
   expect(ordered).toEqual(gone ? ["boot", "leave"] : ["boot"]);
