@@ -35,7 +35,11 @@ const sourceSilentMs = 2000;
 /** Before another Archive is asked where one has given up, or none was there. Milliseconds. */
 const againMs = 20;
 
-/** So many times the limit at most. */
+/**
+ * The first questions of a space read no further than the limit: who waits for one row waits for few atoms to be taken in. After so many the next ones read twice as far, and so on, up to so many times
+ * the limit: who needs the whole table, piece by piece, has its catalog with some dozens of questions.
+ */
+const questionsEachTime = 8;
 const readAheadMax = 64;
 /** Ranges in one question; who needs more asks for the whole. */
 const rangesMax = 1024;
@@ -78,8 +82,8 @@ export class CatalogPulls {
   readonly #pulls = new Set<Pull>();
   /** To be pulled at the next turn's end that has room. */
   readonly #wanted = new Map<SpaceId, KeyRanges>();
-  /** Of spaces of which parts are lacking: how much further than the limit the next question reads. */
-  readonly #readAhead = new Map<SpaceId, number>();
+  /** Of spaces of which parts are lacking. */
+  readonly #questions = new Map<SpaceId, number>();
   #waiting: { readonly needs: readonly CatalogNeed[]; readonly then: () => void }[] = [];
   /** In order; what the youngest pull needs is a tail of what the oldest does. */
   #kept: Kept[] = [];
@@ -166,7 +170,7 @@ export class CatalogPulls {
 
   spaceGone(space: SpaceId): void {
     this.#wanted.delete(space);
-    this.#readAhead.delete(space);
+    this.#questions.delete(space);
     for (const pull of this.#pulls) {
       if (pull.space !== space) continue;
       this.#pulls.delete(pull);
@@ -207,8 +211,9 @@ export class CatalogPulls {
     for (const [space, ranges] of this.#wanted) {
       if (this.#pulls.size >= pullsAtOnceMax) break;
       this.#wanted.delete(space);
-      const times = this.#readAhead.get(space) ?? 1;
-      this.#readAhead.set(space, Math.min(readAheadMax, times * 2));
+      const questions = this.#questions.get(space) ?? 0;
+      this.#questions.set(space, questions + 1);
+      const times = Math.min(readAheadMax, 2 ** Math.floor(questions / questionsEachTime));
       this.#pulls.add({ space, ranges, atomsMin: this.#limits.rangeAtomsMin * times, ...this.#beginning() });
     }
     if (this.#pulls.size === 0) return;
@@ -269,7 +274,7 @@ export class CatalogPulls {
     for (const { atoms, high } of pull.runs) copy.atoms.learn(space, { low: atoms[0]?.lowKey ?? "", high }, atoms);
     apply(seq, this.#context.appliedSeq);
     catalog.learn(space, copy);
-    if (!catalog.atoms.lacking().has(space)) this.#readAhead.delete(space);
+    if (!catalog.atoms.lacking().has(space)) this.#questions.delete(space);
     this.counters.pulled++;
   }
 

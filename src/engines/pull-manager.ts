@@ -3,9 +3,15 @@
  * overlap.
  *
  * What the atoms are, their space's record catalog says; what of it is not here is pulled first (catalog-pulls.ts). HOLD is proposed, one for all that is
- * found missing in a turn; when it is applied, the local store begins to keep the range's changes, and chunks are asked of its holders, each as of a
- * seq of the holder's. A chunk is installed once this Cache has applied that seq; when a range is whole, READY is proposed. A statement goes on
- * as soon as nothing of what it needs is under way any more. Whom to ask, and what becomes of it, is pull-questions.ts's.
+ * found missing in a turn; at once the local store begins to keep the range's changes, and the first chunk is asked of its holders, as of a seq of the
+ * holder's: every Cache hears all changes, so that a chunk is good from whenever they have been kept. It is installed once this Cache has applied that seq, and HOLD; when a range is
+ * whole, READY is proposed. A statement goes on as soon as nothing of what it needs is under way any more. Whom to ask, and what becomes of it, is pull-questions.ts's.
+ *
+ * | label | when HOLD is applied | then |
+ * |-------|----------------------|------|
+ * | same | the atom is as it was when it was proposed | what has come of it may be installed |
+ * | other | a SPLIT came before | what has come is given up, and the range that the atom has now is asked for |
+ * | none | it is refused, or the atom is gone | what has come is given up; what is needed still is looked at again |
  *
  * Ranges of an index's entries are asked for in the same way, but nobody becomes a holder by them: they tell which rows a statement needs, and no permission
  * is ever given by who has them. The local store installs them when the rows that they stand for are here (sql/held-indexes.ts); these are pulled first.
@@ -78,6 +84,8 @@ interface Task extends PulledRange {
   installing: boolean;
   /** The entries' rows are under way. */
   awaitsRows: boolean;
+  /** Its atom's HOLD is not decided yet. */
+  awaitsHold: boolean;
 }
 
 interface Waiting {
@@ -101,6 +109,8 @@ export class PullManager {
   /** Atoms whose HOLD is undecided, or proposed at the turn's end. */
   readonly #proposed = new Set<AtomId>();
   #unproposed: AtomId[] = [];
+  /** What is asked for already, by the atom whose HOLD it waits for. */
+  readonly #early = new Map<AtomId, Task>();
   #waiting: Waiting[] = [];
   #wholeSinceMs = 0;
   readonly #whole: Whole[] = [];
@@ -173,8 +183,30 @@ export class PullManager {
   #proposeHold(): void {
     while (this.#unproposed.length > 0) {
       const atoms = this.#unproposed.splice(0, atomsPerProposalMax);
+      for (const id of atoms) this.#startEarly(id);
       this.#proposals.propose(encodeBody({ kind: "hold", atoms }), [], (outcome, seq) => this.#held(atoms, outcome === "applied", seq));
     }
+  }
+
+  #startEarly(id: AtomId): void {
+    const { catalog, appliedSeq } = this.#context;
+    const atom = catalog.atoms.get(id);
+    if (atom === undefined) return;
+    const task = this.#start(atom.space, null, atom.low, catalog.atoms.highOf(atom), appliedSeq);
+    task.awaitsHold = true;
+    this.#early.set(id, task);
+  }
+
+  /** What was asked for before HOLD, where that is the range which the atom has. */
+  #takeEarly(id: AtomId, atom: Atom | undefined): Task | undefined {
+    const task = this.#early.get(id);
+    this.#early.delete(id);
+    // Gone with its space, otherwise.
+    if (task === undefined || !this.#tasks.has(task)) return undefined;
+    if (atom !== undefined && task.range.low === atom.lowKey && task.range.high === this.#context.catalog.atoms.highKeyOf(atom)) return task;
+    this.#remove(task);
+    this.#local.abandonHold(task.space, task.low, task.high);
+    return undefined;
   }
 
   #atomsOf({ space, ranges }: PullNeed): readonly Atom[] {
@@ -186,12 +218,15 @@ export class PullManager {
   #held(ids: readonly AtomId[], applied: boolean, seq: Seq): void {
     const { catalog, engine } = this.#context;
     for (const id of ids) this.#proposed.delete(id);
-    for (const id of applied ? ids : []) {
-      const atom = catalog.atoms.get(id);
-      if (atom === undefined || isReadyHolder(atom, engine)) continue;
+    for (const id of ids) {
+      const known = catalog.atoms.get(id);
+      const atom = !applied || known === undefined || isReadyHolder(known, engine) ? undefined : known;
+      const early = this.#takeEarly(id, atom);
+      if (atom === undefined) continue;
       this.counters.atoms++;
       if (this.#dropped.delete(id)) this.counters.again++;
-      this.#start(atom.space, null, atom.low, catalog.atoms.highOf(atom), seq);
+      if (early === undefined) this.#start(atom.space, null, atom.low, catalog.atoms.highOf(atom), seq);
+      else early.awaitsHold = false;
     }
     // A split between proposal and application may have left pieces that are nobody's.
     for (const need of this.needs()) if (need.indexOf === undefined) this.#hold(need);
@@ -213,11 +248,14 @@ export class PullManager {
     this.#dropped.set(id, true);
   }
 
-  #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): void {
+  #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): Task {
     this.#local.beginHold(space, low, high);
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
     const asked = { space, indexOf, at: low, high, minSeq, asOf: noSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
-    this.#tasks.add({ ...asked, low, range, reply: null, values: [], forgetValues: () => {}, installing: false, awaitsRows: false });
+    const isNew = { reply: null, values: [], forgetValues: () => {}, installing: false, awaitsRows: false, awaitsHold: false };
+    const task: Task = { ...asked, low, range, ...isNew };
+    this.#tasks.add(task);
+    return task;
   }
 
   #remove(task: Task): void {
@@ -262,7 +300,7 @@ export class PullManager {
 
   #install(task: Task): void {
     const { reply, values } = task;
-    if (reply === null || values === null || task.installing || task.awaitsRows || reply.seq > this.#context.appliedSeq) return;
+    if (reply === null || values === null || task.installing || task.awaitsRows || task.awaitsHold || reply.seq > this.#context.appliedSeq) return;
     task.installing = true;
     const end = reply.next ?? task.high;
     const changedSeq =
@@ -344,6 +382,7 @@ export class PullManager {
 
   turnEnd(): void {
     this.questions.turnEnd();
+    this.#proposeHold();
     let chunks = this.questions.openCount;
     for (const task of this.#replied) {
       this.#install(task);
@@ -355,7 +394,6 @@ export class PullManager {
       if (task.question !== 0 || task.reply !== null) continue;
       if (this.questions.ask(task, this.#local.oldestSnapshot, this.#local.hasOpen)) chunks++;
     }
-    this.#proposeHold();
     this.#proposeReady();
   }
 

@@ -123,9 +123,11 @@ export class CacheParts {
     if (event.kind === "decided" && event.engine === this.context.engine) this.proposals.decided(event.proposalSeq, event.outcome, event.seq);
   }
 
-  /** Applies, in order, what this engine has proposed since the last call. */
-  applyOwn(): void {
-    for (const { message } of this.sent()) if (message.kind === "propose") this.apply(decodeEntry(message.entry));
+  /** Applies, in order, what this engine has proposed since the last call. Returns all that it has sent. */
+  applyOwn(): Sent[] {
+    const sent = this.sent();
+    for (const { message } of sent) if (message.kind === "propose") this.apply(decodeEntry(message.entry));
+    return sent;
   }
 
   /** Time passes, as ticks and turns. */

@@ -1,15 +1,15 @@
 import { expect, test } from "vitest";
-import type { AtomId, Endpoint, EngineId, Seq, SpaceId } from "../../src/base/ids.js";
+import type { AtomId, Endpoint, EngineId, ProposalSeq, Seq, SpaceId } from "../../src/base/ids.js";
 import type { BinaryRange } from "../../src/base/key-ranges.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import type { CoreEffect } from "../../src/engines/core-types.js";
 import type { PullReplyMessage, PullRequestMessage } from "../../src/messages/wire/engine-messages.js";
 import { decodeEntry } from "../../src/messages/wire/entry.js";
 import type { PullNeed } from "../../src/sql/local-store.js";
-import { atom, boot, CacheParts, createTable, proposal, sentOf, space } from "./engine-parts.js";
+import { atom, boot, CacheParts, createTable, proposal, type Sent, sentOf, space } from "./engine-parts.js";
 
-/** Archives e1 and e3, a Cache e2 that made the table, and the Cache under test, which holds nothing. */
-function pulling(seed = 1): CacheParts {
+/** Archives e1 and e3, a Cache e2 that made the table, and the Cache under test, which holds nothing, and has asked for it. */
+function pulling(seed = 1): { readonly parts: CacheParts; readonly first: Asked } {
   const parts = new CacheParts(undefined, undefined, undefined, seed);
   parts.apply(boot(1, 11));
   parts.apply(boot(2));
@@ -18,14 +18,17 @@ function pulling(seed = 1): CacheParts {
   parts.apply(proposal(2, 1, createTable()));
   parts.take();
   parts.cache.pulls.ensure([{ space, ranges: null }], () => {});
-  parts.applyOwn();
-  return parts;
+  return { parts, first: only(askedIn(parts.applyOwn())) };
 }
 
 type Asked = { readonly to: Endpoint; readonly request: PullRequestMessage };
 
 function asked(effects: readonly CoreEffect[]): Asked[] {
-  return sentOf(effects).flatMap(({ to, message }) => (message.kind === "pullRequest" ? [{ to, request: message }] : []));
+  return askedIn(sentOf(effects));
+}
+
+function askedIn(sent: readonly Sent[]): Asked[] {
+  return sent.flatMap(({ to, message }) => (message.kind === "pullRequest" ? [{ to, request: message }] : []));
 }
 
 function reply(parts: CacheParts, { to, request }: Asked, keys: number[], next: number | null): void {
@@ -67,8 +70,7 @@ function only(found: readonly Asked[]): Asked {
 }
 
 test("the late answer to an earlier question is not taken for the chunk that the same source is asked for now", () => {
-  const parts = pulling();
-  const first = only(next(parts));
+  const { parts, first } = pulling();
   expect(first.to).toBe("e2");
   // The Cache is silent for 300 ms, an Archive for two seconds; the other gives the chunk up to key 10, but so slowly that the Cache is asked again.
   const silent = only(next(parts, 320));
@@ -88,8 +90,7 @@ test("the late answer to an earlier question is not taken for the chunk that the
 });
 
 test("a Cache that has it ready is asked before an Archive; one that refuses is passed over, and the pull goes on from where it was", () => {
-  const parts = pulling();
-  const first = only(next(parts));
+  const { parts, first } = pulling();
   expect(first.to).toBe("e2");
   reply(parts, first, [1, 2], 10);
   next(parts);
@@ -134,12 +135,12 @@ test("a Cache that is joining, has dropped the atom, or has left, is not asked; 
     parts.apply({ kind: "leave", engine: 2 as EngineId, ids: [] });
     parts.take();
     parts.cache.pulls.ensure([{ space, ranges: null }], () => {});
-    parts.applyOwn();
+    let one = only(askedIn(parts.applyOwn()));
     for (let round = 0; round < 6; round++) {
-      const one = only(next(parts));
       expect(["e1", "e3"], how).toContain(one.to);
       reply(parts, one, [round], round + 1);
       next(parts);
+      one = only(next(parts));
     }
   }
   const parts = inPieces(6);
@@ -230,8 +231,9 @@ function at(key: number): BinaryRange {
   return { low, high: `${low}\0` };
 }
 
-/** Answers every question with no rows, and every installation, until nothing more is asked. */
-function serve(parts: CacheParts): void {
+/** Answers every question with no rows, and every installation, until nothing more is asked. `before`: questions that were asked already. */
+function serve(parts: CacheParts, before: readonly Asked[] = []): void {
+  for (const one of before) reply(parts, one, [], null);
   for (let round = 0; round < 5; round++) {
     const effects = parts.wait(5);
     for (const one of asked(effects)) reply(parts, one, [], null);
@@ -251,17 +253,16 @@ test("only the atoms that the ranges overlap are held, and each is asked for onc
   parts.cache.pulls.ensure([{ space, ranges: [at(7)] }], () => told.push("7"));
   parts.cache.pulls.ensure([{ space, ranges: [range, at(41)] }], () => told.push("25, 41"));
   parts.cache.pulls.ensure([{ space, ranges: [at(29), at(8)] }], () => told.push("29, 8"));
-  parts.applyOwn();
+  const first = askedIn(parts.applyOwn());
   expect(heldOf(parts)).toEqual([0, 2, 4]);
   expect(told).toEqual([]);
-  serve(parts);
+  serve(parts, first);
   expect(told.sort()).toEqual(["25, 41", "29, 8", "7"]);
   expect(parts.cache.pulls.counters.atoms).toBe(3);
   parts.cache.pulls.ensure([{ space, ranges: [at(49)] }], () => told.push("49"));
   expect(told).toContain("49");
   parts.cache.pulls.ensure([{ space, ranges: null }], () => told.push("all"));
-  parts.applyOwn();
-  serve(parts);
+  serve(parts, askedIn(parts.applyOwn()));
   expect(told).toContain("all");
   expect(heldOf(parts)).toEqual([0, 1, 2, 3, 4, 5]);
 });
@@ -278,10 +279,10 @@ test("who waits for a range of an index needs the rows that are in it, too: evic
   const [entries] = installs(parts.take());
   if (entries === undefined) throw new Error("nothing was installed");
   parts.cache.local.onReply({ kind: "installed", id: entries.id, outcome: rows });
-  parts.applyOwn();
+  const rowsAsked = askedIn(parts.applyOwn());
   expect(heldOf(parts)).toEqual([1, 4]);
   // Nobody waits for these rows alone any more when they are here; the range does.
-  for (const one of asked(parts.wait(5))) reply(parts, one, [], null);
+  for (const one of rowsAsked) reply(parts, one, [], null);
   const chunks = installs(parts.take());
   expect(chunks).toHaveLength(2);
   for (const { id } of chunks) parts.cache.local.onReply({ kind: "installed", id, outcome: "held" });
@@ -291,12 +292,51 @@ test("who waits for a range of an index needs the rows that are in it, too: evic
   expect(told).toEqual([[range, rows]]);
 });
 
+test("a chunk that comes before HOLD waits for it", () => {
+  const parts = inPieces(2);
+  const told: string[] = [];
+  parts.cache.pulls.ensure([{ space, ranges: [at(15)] }], () => told.push("15"));
+  const sent = parts.sent();
+  const question = only(askedIn(sent));
+  reply(parts, question, [15], null);
+  expect(installs(parts.wait(5))).toEqual([]);
+  const [hold] = sent.flatMap(({ message }) => (message.kind === "propose" ? [decodeEntry(message.entry)] : []));
+  if (hold === undefined) throw new Error("nothing was proposed");
+  parts.apply(hold);
+  const [install] = installs(parts.take());
+  expect(install).toMatchObject({ low: question.request.low.toString("hex"), keys: 1 });
+  expect(told).toEqual([]);
+  parts.cache.local.onReply({ kind: "installed", id: install?.id ?? 0, outcome: "held" });
+  expect(told).toEqual(["15"]);
+});
+
+test("where HOLD is refused nothing of what has come is installed", () => {
+  const parts = inPieces(2);
+  const told: string[] = [];
+  parts.cache.pulls.ensure([{ space, ranges: [at(15)] }], () => told.push("15"));
+  reply(parts, only(askedIn(parts.sent())), [15], null);
+  parts.apply({ kind: "refused", engine: parts.context.engine, proposalSeq: 1 as ProposalSeq, reason: "fence" });
+  const effects = parts.take();
+  expect(installs(effects)).toEqual([]);
+  expect(effects.flatMap((one) => (one.kind === "local" ? [one.call.kind] : []))).toEqual(["abandonHold", "beginHold"]);
+  // It is needed still.
+  expect(
+    sentOf(effects)
+      .map(({ message }) => message.kind)
+      .sort(),
+  ).toEqual(["propose", "pullRequest"]);
+  expect(told).toEqual([]);
+});
+
 test("an atom that is split before its HOLD is applied is held where the key lies now", () => {
   const parts = inPieces(2);
   const told: string[] = [];
   parts.cache.pulls.ensure([{ space, ranges: [at(15)] }], () => told.push("15"));
-  const [hold] = parts.sent().flatMap(({ message }) => (message.kind === "propose" ? [message] : []));
+  const sent = parts.sent();
+  const [hold] = sent.flatMap(({ message }) => (message.kind === "propose" ? [message] : []));
   if (hold === undefined) throw new Error("nothing was proposed");
+  // Of the range that the atom had.
+  reply(parts, only(askedIn(sent)), [15], null);
   const [, second] = parts.context.catalog.atoms.ofSpace(space);
   const piece = { atom: (atom + 50) as AtomId, low: integerKey(13n), taker: 0 as EngineId, bytes: 0, rows: 0 };
   const body = {
@@ -312,8 +352,9 @@ test("an atom that is split before its HOLD is applied is held where the key lie
   parts.apply(proposal(2, 3, body));
   parts.apply(decodeEntry(hold.entry));
   expect(told).toEqual([]);
-  parts.applyOwn();
-  serve(parts);
+  const again = askedIn(parts.applyOwn());
+  expect(again.map(({ request }) => request.low)).toEqual([integerKey(10n), integerKey(13n)]);
+  serve(parts, again);
   expect(told).toEqual(["15"]);
   expect(heldOf(parts)).toEqual([1, 2]);
 });
@@ -341,8 +382,7 @@ test("a block of ids is held from its SPLIT on, without a pull", () => {
 });
 
 test("a Cache that has started over asks under other numbers: a late answer to its former core is not taken for one to this one", () => {
-  const [former] = asked(pulling().wait(5));
-  const [now] = asked(pulling(2).wait(5));
-  expect(former?.to).toBeDefined();
-  expect(now?.request.pull).not.toBe(former?.request.pull);
+  const { first: former } = pulling();
+  const { first: now } = pulling(2);
+  expect(now.request.pull).not.toBe(former.request.pull);
 });
