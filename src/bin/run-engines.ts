@@ -33,6 +33,7 @@ import {
   usage,
   votersOf,
 } from "./options.js";
+import { rehearse } from "./rehearsal.js";
 import { endNow, type Stoppable, stopOnSignals } from "./signals.js";
 import { version } from "./version.js";
 
@@ -251,6 +252,7 @@ async function openCache(options: CacheCommand, key: DatabaseKey, sourceOf: Sour
   const progress = setInterval(() => tellWaiting(logger, "waits for the database: a majority of its voting Archives must be up", engine.asked), 5000);
   const id = await engine.whenMember();
   clearInterval(progress);
+  await rehearse(server.url, engine.archiveCount, () => engine.firstRead(), logger);
   return {
     readyLine: () => `ready cache id=${id} pid=${process.pid} http=${server.url}\n`,
     async stop() {

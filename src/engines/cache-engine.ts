@@ -15,6 +15,7 @@ import type { Database, Session, Status } from "./database.js";
 import { EngineCore } from "./engine-core.js";
 import { EngineHost } from "./engine-host.js";
 import type { Cancel, Environment, LocalHandlers, LocalPort } from "./environment.js";
+import { type FirstRead, firstRead } from "./first-read.js";
 import { contactsOf, Joining, type JoiningEffect } from "./joining.js";
 import { CacheSession } from "./session.js";
 import type { EngineSetting } from "./setting-rows.js";
@@ -306,6 +307,16 @@ export class CacheEngine implements Database {
     const core = this.core;
     if (core === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
     return statusOf(core, this.#options.database, this.#options.clusterId);
+  }
+
+  /** What its clients are likely to ask first, drawn anew each time; null: there is nothing to read. */
+  firstRead(): FirstRead | null {
+    const core = this.core;
+    return core === null ? null : firstRead(core.catalog, this.#options.environment.random);
+  }
+
+  get archiveCount(): number {
+    return this.core?.context.archives().length ?? 0;
   }
 
   /** "" when it is ordered, else why not. */
