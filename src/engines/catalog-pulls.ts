@@ -115,7 +115,7 @@ export class CatalogPulls {
 
   /** Parts of the space's catalog were forgotten, since there is no room for all: who asks again asks for little again. */
   forgotten(space: SpaceId): void {
-    this.#readAhead.delete(space);
+    this.#questions.delete(space);
   }
 
   /** False: nothing of it is lacking. */

@@ -101,8 +101,8 @@ export interface CatalogLimits {
   /** Of records in one part, in bytes: what an Archive encodes at once. */
   readonly partBytes: number;
   /**
-   * Of a range of a space's catalog so many atoms at least, with those behind it: who needs one key's may well need its neighbours'. With each question about
-   * the space it is twice as many: the first query waits for little, and who goes on asking soon knows all.
+   * Of a range of a space's catalog so many atoms at least, with those behind it: who needs one key's may well need its neighbours'. After some questions
+   * about the space it is twice as many, and so on: the first queries wait for little, and who goes on asking soon knows all.
    */
   readonly rangeAtomsMin: number;
   /** So many atoms a Cache may know in any case, however small its memory (catalog-eviction.ts). */
