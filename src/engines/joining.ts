@@ -49,8 +49,10 @@ export type JoiningInput =
   | { readonly kind: "taken"; readonly nowMs: number };
 
 const seekAgainMs = 100;
-/** A source that is silent for this long is given up for another. */
+/** A source that is silent for this long is given up for another. Milliseconds. */
 const sourceSilentMs = 3000;
+/** Likewise, while a store is being copied: another source has another copy, and all begins anew. One that is dead is known by its connection; this one may be slow, or stand still. */
+const copySilentMs = 15_000;
 
 /** Parts of a store that have come and are not taken in yet; with so many the next one is not asked for. A disk may be slower than the network. */
 export const partsUntakenMax = 4;
@@ -144,7 +146,8 @@ export class Joining {
   #tick(nowMs: number): readonly JoiningEffect[] {
     const effects: JoiningEffect[] = [];
     for (const [endpoint, heardMs] of this.#sources) if (nowMs - heardMs > sourceSilentMs) this.#sources.delete(endpoint);
-    if (this.#source !== null && !this.#rests && nowMs - this.#askedMs > sourceSilentMs) {
+    const silentMs = this.#transfer === 0 ? sourceSilentMs : copySilentMs;
+    if (this.#source !== null && !this.#rests && nowMs - this.#askedMs > silentMs) {
       this.#sources.delete(this.#source);
       this.#source = null;
     }

@@ -240,3 +240,18 @@ test("a root catalog that is whole has the records of its own parts alone", () =
   expect(catalog).toMatchObject({ kind: "catalog", position: { seq: 20 } });
   expect(catalog?.kind === "catalog" && [...catalog.records.keys()]).toEqual(["c", "d"]);
 });
+
+test("a source that stands still for some seconds goes on with its copy; one that is silent for longer is given up", () => {
+  const t = new Transferring();
+  t.hear(s1, announce(5));
+  expect(requests(t.part(s1, 7, at(5), "", "c1"))).toMatchObject([{ to: s1, transfer: 7, cursor: "c1" }]);
+  const wait = (ms: number): readonly JoiningEffect[] => {
+    t.nowMs += ms;
+    t.hear(s2, announce(5));
+    return t.joining.step({ kind: "tick", nowMs: t.nowMs });
+  };
+  expect(requests(wait(10_000))).toEqual([]);
+  expect(requests(t.part(s1, 7, at(5), "c1", "c2"))).toMatchObject([{ to: s1, transfer: 7, cursor: "c2" }]);
+  expect(requests(wait(10_000))).toEqual([]);
+  expect(requests(wait(6000))).toMatchObject([{ to: s2 }]);
+});
