@@ -39,6 +39,14 @@ export class FormerObjects {
   #bytes = 0;
   #floor = noSeq;
 
+  copy(): FormerObjects {
+    const copy = new FormerObjects();
+    copy.#all.push(...this.#all);
+    copy.#bytes = this.#bytes;
+    copy.#floor = this.#floor;
+    return copy;
+  }
+
   get all(): readonly FormerObject[] {
     return this.#all;
   }

@@ -43,10 +43,14 @@ export function encodeTableRecord(table: TableRecord): Buffer {
 export class SchemaCatalog {
   readonly #records = new Map<string, SchemaRecord>();
   readonly #tables = new Map<SpaceId, TableRecord>();
-  readonly former = new FormerObjects();
+  readonly former: FormerObjects;
+
+  constructor(former = new FormerObjects()) {
+    this.former = former;
+  }
 
   copy(): SchemaCatalog {
-    const copy = new SchemaCatalog();
+    const copy = new SchemaCatalog(this.former.copy());
     for (const [name, record] of this.#records) copy.#records.set(name, record);
     for (const [space, table] of this.#tables) copy.#tables.set(space, table);
     return copy;

@@ -60,12 +60,12 @@ function dumpOf(catalog: Catalog): Record<string, string> {
   return Object.fromEntries([...catalog.dump()].map(([name, bytes]) => [name, Buffer.from(bytes).toString("hex")]).sort());
 }
 
-/** After a restart, and in an engine that takes the catalogs from this one. */
+/** After a restart, in an engine that takes the catalogs from this one, and in one that comes to lead. */
 function copiesOf({ catalog, store }: Told): Catalog[] {
   const root = rootRecords(catalog);
   const records = new Map<string, Uint8Array>();
   for (let next = root.next(); next.done !== true; next = root.next()) records.set(...next.value);
-  return [Catalog.load(new Map([...store].sort(([left], [right]) => (left < right ? -1 : 1)))), Catalog.load(records)];
+  return [Catalog.load(new Map([...store].sort(([left], [right]) => (left < right ? -1 : 1)))), Catalog.load(records), catalog.copy()];
 }
 
 test("random changes of the schema: every seq from the mark on has the schema that it had, and copies tell the same", () => {
