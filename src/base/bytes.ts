@@ -20,6 +20,11 @@ export class ByteWriter {
     return this.#length;
   }
 
+  /** What was written until now, without a copy: a view that is good until the next write. */
+  get written(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
   #reserve(byteCount: number): number {
     const at = this.#length;
     const end = at + byteCount;
@@ -105,7 +110,7 @@ export class ByteWriter {
 
   /** What was written, without a copy: the writer must not be used again. */
   finish(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
+    return this.written;
   }
 }
 

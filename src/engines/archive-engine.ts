@@ -18,7 +18,7 @@ import { type Endpoint, type EngineId, type NodeId, type Nonce, noSeq, noTerm, t
 import type { LogEntry, LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
-import type { AtomStore, StoreInstall } from "../storage/atom-store.js";
+import type { StoreInstall, StoreWrites } from "../storage/atom-store.js";
 import type { Journal, JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
 import { EngineCore } from "./engine-core.js";
 import { EngineHost } from "./engine-host.js";
@@ -47,7 +47,7 @@ export class ArchiveEngine {
   readonly #options: ArchiveOptions;
   readonly #nonce: Nonce;
   #network: Network | null = null;
-  #store: AtomStore | null = null;
+  #store: StoreWrites | null = null;
   #journal: Journal | null = null;
   #votes: VoteStore | null = null;
   #host: EngineHost | null = null;
@@ -88,7 +88,7 @@ export class ArchiveEngine {
     return this.#network;
   }
 
-  get store(): AtomStore | null {
+  get store(): StoreWrites | null {
     return this.#store;
   }
 
@@ -108,7 +108,7 @@ export class ArchiveEngine {
     this.#journal = recovered.journal;
     // A store behind the journal's base had begun to take in a transfer when the process ended.
     const isEmpty = position.seq === noSeq && recovered.journal.last.seq === noSeq && !disk.founder;
-    if (isEmpty || position.seq < recovered.journal.base.seq) this.#join(acknowledgedBy(recovered));
+    if (isEmpty || position.seq < recovered.journal.base.seq) await this.#join(acknowledgedBy(recovered));
     else await this.#begin(recovered, null, recovered.journal.last.seq > noSeq);
   }
 
@@ -139,12 +139,13 @@ export class ArchiveEngine {
     // store has it. One that has another entry there was not reset yet when the process ended: the tail that it gave up is behind it.
     if (!(await hasPosition(journal, store.position))) await journal.reset(store.position);
     const entries = await readAfter(journal, store.position.seq);
+    const catalog = Catalog.load(await store.readCatalog());
     if (this.#stopped) return;
     const damage = recovered.damage !== null && recovered.damage.through > journal.last.seq ? recovered.damage : null;
     if (damage !== null) environment.log("warn", "the journal is damaged; it is repaired from a peer", { ...damage });
     const core = new EngineCore({
       self: { kind: "archive", nodeId: disk.nodeId, nonce: this.#nonce, endpoint: network.endpoint, http: "-", pid: environment.pid },
-      catalog: Catalog.load(store.readCatalog()),
+      catalog,
       position: store.position,
       entries,
       commitSeq: Math.max(store.position.seq, Math.min(recovered.commitSeq, entries.at(-1)?.seq ?? 0)) as Seq,
@@ -169,7 +170,7 @@ export class ArchiveEngine {
       journal,
       votes,
       store,
-      openServing: (handlers) => disk.openServing(store, environment.clock, handlers),
+      openServing: (handlers) => disk.openServing(environment.clock, handlers),
       local: null,
       openPast: () => {
         throw new BugError("an Archive has no stores of the past");
@@ -193,7 +194,7 @@ export class ArchiveEngine {
     });
   }
 
-  #ports(): { network: Network; store: AtomStore; votes: VoteStore; journal: Journal } {
+  #ports(): { network: Network; store: StoreWrites; votes: VoteStore; journal: Journal } {
     const [network, store, votes, journal] = [this.#network, this.#store, this.#votes, this.#journal];
     if (network === null || store === null || votes === null || journal === null)
       throw new DatabaseError("ATOMCAST_CLOSED", "the Archive is not open");
@@ -211,12 +212,13 @@ export class ArchiveEngine {
   }
 
   /** Seeks a peer and takes in its store. */
-  #join(acknowledged: Acknowledged): void {
+  async #join(acknowledged: Acknowledged): Promise<void> {
     const { environment } = this.#options;
     // A store that is too old to go on from still knows who was there.
     const { store } = this.#ports();
-    const contacts = contactsOf(environment, store.position.seq === noSeq ? null : Catalog.load(store.readCatalog()));
     this.#host = null;
+    const contacts = contactsOf(environment, store.position.seq === noSeq ? null : Catalog.load(await store.readCatalog()));
+    if (this.#stopped) return;
     const joining = new Joining("archive", environment.random, { contacts, acknowledged });
     this.#joining = joining;
     environment.log("info", "seeks an Archive to copy the database from", contacts.length === 0 ? {} : { contacts });
@@ -270,7 +272,7 @@ export class ArchiveEngine {
     if (this.#stopped) return;
     const recovered = await disk.openJournal(this.#journalHandlers(), store.position.seq);
     this.#journal = recovered.journal;
-    if (needsState) this.#join(acknowledgedBy(recovered));
+    if (needsState) await this.#join(acknowledgedBy(recovered));
     else await this.#begin(recovered, null, false);
   }
 

@@ -8,6 +8,7 @@ import type { CutsRequestMessage, EngineMessage, PullRequestMessage } from "../m
 import type { Entry } from "../messages/wire/entry.js";
 import type { KeptValues, StoreChange } from "../storage/atom-store.js";
 import { noVersions } from "../storage/row-versions.js";
+import { readStoreChanges, type StoreChanges } from "../storage/store-changes.js";
 import { CatalogSource } from "./catalog-source.js";
 import type { CoreContext } from "./core-context.js";
 import { StoreBacklog } from "./store-backlog.js";
@@ -19,7 +20,7 @@ const parkedPullsMax = 4096;
  * store as much as many rows, and the disk a flush that the journal's wait behind; nobody else waits. Milliseconds.
  */
 const batchEveryMs = 200;
-/** Changes that a pull is compared with at most: some tenths of a millisecond. Beyond it, it waits for the store. */
+/** Changes that a pull is compared with at most: about a millisecond. Beyond it, it waits for the store. */
 const comparedMax = 4000;
 /** What was swept is told to the log this often at most, all of it together. Milliseconds. */
 const tellEveryMs = 60_000;
@@ -35,8 +36,8 @@ export class ArchiveSide {
   readonly catalogs: CatalogSource;
   readonly #context: CoreContext;
   readonly #backlog: StoreBacklog;
-  /** The batch that the store is at. */
-  #underWay: readonly StoreChange[] | null = null;
+  /** Of the batch that the store is at. */
+  #underWay: StoreChanges | null = null;
   #beganMs = Number.NEGATIVE_INFINITY;
   /** By table. */
   #indexes: ReadonlyMap<SpaceId, readonly RowIndex[]>;
@@ -150,15 +151,16 @@ export class ArchiveSide {
 
   /** Nothing that the store has not applied yet touches the range. */
   #isUnchanged({ space, low, high }: PullRequestMessage): boolean {
-    const underWay = this.#underWay ?? [];
-    if (underWay.length + this.#backlog.count > comparedMax) return false;
+    if ((this.#underWay?.count ?? 0) + this.#backlog.count > comparedMax) return false;
     const touches = (change: StoreChange): boolean => {
       if (change.kind === "index") return change.index.space === space;
       if (change.kind === "value") return space === largeValueSpace;
       if (change.space !== space) return change.kind !== "clear" && change.indexes?.some((index) => index.space === space) === true;
       return change.kind === "clear" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
     };
-    return !underWay.some(touches) && ![...this.#backlog.changes()].some(touches);
+    for (const change of readStoreChanges(this.#underWay?.chunks ?? [])) if (touches(change)) return false;
+    for (const change of this.#backlog.changes()) if (touches(change)) return false;
+    return true;
   }
 
   /** True where the message was one for an Archive. */

@@ -7,7 +7,7 @@ import { DatabaseError } from "../base/errors.js";
 import type { Endpoint, EngineId, Nonce } from "../base/ids.js";
 import type { Network } from "../messages/network/network.js";
 import type { SystemTables } from "../sql/local-store.js";
-import type { AtomStore, KeptValues } from "../storage/atom-store.js";
+import type { KeptValues, StoreWrites } from "../storage/atom-store.js";
 import type { Journal, VoteStore } from "../storage/journal.js";
 import type { KeptVersions } from "../storage/row-versions.js";
 import type { BatchAnswer, CoreEffect, CoreInput, PastId } from "./core-types.js";
@@ -34,7 +34,7 @@ export interface HostPorts {
   readonly handlers: HostHandlers;
   readonly journal: Journal | null;
   readonly votes: VoteStore | null;
-  readonly store: AtomStore | null;
+  readonly store: StoreWrites | null;
   /** Answers others from the store; closed by `stop`. */
   readonly openServing: ((handlers: StorePortHandlers) => StorePort) | null;
   readonly local: LocalPort | null;

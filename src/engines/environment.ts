@@ -5,7 +5,7 @@ import type { Network, NetworkHandlers } from "../messages/network/network.js";
 import type { StreamLimits } from "../messages/stream/stream-node-types.js";
 import type { Description, SqlFault } from "../sql/local-store.js";
 import type { LocalStoreCall, LocalStoreReply } from "../sql/local-store-calls.js";
-import type { AtomStore } from "../storage/atom-store.js";
+import type { StoreWrites } from "../storage/atom-store.js";
 import type { JournalHandlers, RecoveredJournal, VoteStore } from "../storage/journal.js";
 import type { CatalogLimits, StoreQuestion } from "./core-types.js";
 
@@ -39,9 +39,9 @@ export interface ArchiveDisk {
   readonly nodeId: NodeId;
   /** It made the database: with an empty journal, it is the one voter. */
   readonly founder: boolean;
-  openStore(): Promise<AtomStore>;
+  openStore(): Promise<StoreWrites>;
   /** Answers other engines from the open store. */
-  openServing(store: AtomStore, clock: Clock, handlers: StorePortHandlers): StorePort;
+  openServing(clock: Clock, handlers: StorePortHandlers): StorePort;
   openJournal(handlers: JournalHandlers, appliedSeq: Seq): Promise<RecoveredJournal>;
   openVotes(): Promise<VoteStore>;
   /** Gives up the lock. */

@@ -5,6 +5,7 @@ import { createDataFolder, type DataFolder } from "../storage/data-folder.js";
 import { createFileJournal, openFileJournal } from "../storage/file-journal.js";
 import { createFileVoteStore, openFileVoteStore } from "../storage/file-vote-store.js";
 import { openLmdbAtomStore } from "../storage/lmdb-atom-store.js";
+import { openWorkerAtomStore } from "../storage/worker-atom-store.js";
 import { genesis } from "./archive-engine.js";
 import type { ArchiveDisk } from "./environment.js";
 import { openWorkerStorePort } from "./worker-store-port.js";
@@ -24,8 +25,8 @@ export function fileArchiveDisk(folder: DataFolder): ArchiveDisk {
   return {
     nodeId: folder.identity.nodeId,
     founder: folder.identity.founder,
-    openStore: () => openLmdbAtomStore(folder.atomsPath),
-    openServing: (_store, _clock, handlers) => openWorkerStorePort(folder.atomsPath, handlers),
+    openStore: () => openWorkerAtomStore(folder.atomsPath),
+    openServing: (_clock, handlers) => openWorkerStorePort(folder.atomsPath, handlers),
     openJournal: (handlers, appliedSeq) => openFileJournal({ directory: folder.journalPath, handlers, appliedSeq }),
     openVotes: () => openFileVoteStore(folder.journalPath),
     close: () => folder.close(),

@@ -3,7 +3,7 @@
  * this one's store all that comes after its copy, or it would have to begin again when it is through, with a larger store each time.
  */
 import type { Endpoint, Seq } from "../base/ids.js";
-import type { AtomStore } from "../storage/atom-store.js";
+import type { StoreWrites } from "../storage/atom-store.js";
 import type { Journal } from "../storage/journal.js";
 
 /** What is kept behind what the store has flushed: so many entries, and no more than so many bytes. */
@@ -48,7 +48,7 @@ export class JournalTrim {
   }
 
   /** Entries up to here may go. */
-  through({ flushedSeq }: Pick<AtomStore, "flushedSeq">, journal: Pick<Journal, "seqBefore">, nowMs: number): Seq {
+  through({ flushedSeq }: Pick<StoreWrites, "flushedSeq">, journal: Pick<Journal, "seqBefore">, nowMs: number): Seq {
     for (const [by, { askedMs }] of this.#copies) if (nowMs - askedMs > copyMs) this.#copies.delete(by);
     const { entries, bytes, copiesBytes } = this.#limits;
     const usual = Math.min(flushedSeq, Math.max(flushedSeq - entries, journal.seqBefore(bytes)));

@@ -1,15 +1,16 @@
 /**
  * What an Archive has applied and its store has not, in batches. A batch begins and ends with entries, since it takes the store from one position to another, with the
- * catalogs of that position. A full one is closed, whatever comes behind it: the store writes a batch within one turn of the event loop, and a store that has fallen behind
- * would otherwise be given all of it at once, for a turn that is longer the further behind it is.
+ * catalogs of that position. A full one is closed, whatever comes behind it: a batch is one write transaction, and a store that has fallen behind would otherwise be given all of it
+ * at once, while pulls wait for the first of it.
  */
 import type { Seq } from "../base/ids.js";
 import type { StoreBatch, StoreChange } from "../storage/atom-store.js";
+import { readStoreChanges, StoreChangesWriter } from "../storage/store-changes.js";
 import type { CoreContext } from "./core-context.js";
 
 /**
  * A batch with so many new rows, or bytes, is full; one entry may have more. What replaces a row, or takes it away, counts as several: the store looks it up and keeps what it was. Measured: 1.2 µs a new
- * row, 7 µs another; so a batch takes some 8 ms of the thread that orders.
+ * row, 7 µs another; so a batch takes the store's thread some 8 ms.
  */
 export const batchChangesMax = 4000;
 const replacingWeight = 4;
@@ -18,21 +19,15 @@ export const batchBytesMax = 8 * 1024 * 1024;
 const backlogMax = 100_000;
 const backlogBytesMax = 256 * 1024 * 1024;
 
-interface Waiting {
-  readonly batch: StoreBatch;
-  readonly bytes: number;
-}
-
 export class StoreBacklog {
   readonly #context: CoreContext;
   /** Full ones, oldest first. */
-  #full: Waiting[] = [];
-  #changes: StoreChange[] = [];
-  #bytes = 0;
+  #full: StoreBatch[] = [];
+  readonly #changes = new StoreChangesWriter();
   #weight = 0;
-  /** Of all that wait. */
-  #allCount = 0;
-  #allBytes = 0;
+  /** Of the full ones. */
+  #fullCount = 0;
+  #fullBytes = 0;
   #last: Seq;
 
   constructor(context: CoreContext) {
@@ -50,52 +45,46 @@ export class StoreBacklog {
   }
 
   get isBehind(): boolean {
-    return this.#allCount > backlogMax || this.#allBytes > backlogBytesMax;
+    return this.count > backlogMax || this.#fullBytes + this.#changes.byteCount > backlogBytesMax;
   }
 
   get count(): number {
-    return this.#allCount;
+    return this.#fullCount + this.#changes.count;
   }
 
   /** All changes, oldest first. */
   *changes(): IterableIterator<StoreChange> {
-    for (const { batch } of this.#full) yield* batch.changes;
-    yield* this.#changes;
+    for (const { changes } of this.#full) yield* readStoreChanges(changes.chunks);
+    yield* this.#changes.read();
   }
 
   add(change: StoreChange): void {
-    this.#changes.push(change);
-    this.#bytes += bytesOf(change);
+    this.#changes.add(change);
     this.#weight += change.kind === "put" && change.isNew === true ? 1 : replacingWeight;
-    this.#allCount++;
-    this.#allBytes += bytesOf(change);
   }
 
   /** The entry that is applied last has no more changes. */
   endEntry(seq: Seq): void {
     this.#last = seq;
-    if (this.#weight >= batchChangesMax || this.#bytes >= batchBytesMax) this.#full.push(this.#close());
+    if (this.#weight < batchChangesMax && this.#changes.byteCount < batchBytesMax) return;
+    const batch = this.#close();
+    this.#fullCount += batch.changes.count;
+    this.#fullBytes += batch.changes.byteCount;
+    this.#full.push(batch);
   }
 
   /** The oldest batch, full or not. */
   take(): StoreBatch {
-    const { batch, bytes } = this.#full.shift() ?? this.#close();
-    this.#allCount -= batch.changes.length;
-    this.#allBytes -= bytes;
-    return batch;
+    const full = this.#full.shift();
+    if (full === undefined) return this.#close();
+    this.#fullCount -= full.changes.count;
+    this.#fullBytes -= full.changes.byteCount;
+    return full;
   }
 
-  #close(): Waiting {
+  #close(): StoreBatch {
     const { catalog, position } = this.#context;
-    const closed = { batch: { changes: this.#changes, mark: catalog.mark, catalog: catalog.takeDirty(), position }, bytes: this.#bytes };
-    this.#changes = [];
-    this.#bytes = 0;
     this.#weight = 0;
-    return closed;
+    return { changes: this.#changes.take(), mark: catalog.mark, catalog: catalog.takeDirty(), position };
   }
-}
-
-function bytesOf(change: StoreChange): number {
-  if (change.kind === "value") return change.bytes.length;
-  return change.kind === "put" ? change.key.length + change.row.length : 0;
 }

@@ -1,12 +1,13 @@
 /**
- * The atom store's contract: the state that the journal leads to. `lmdb-atom-store.ts` and `memory-atom-store.ts` both are one,
- * proven by one conformance suite. The applied seq is written in the same transaction as what it stands for: replay is exactly once.
+ * The atom store's contract: the state that the journal leads to. `lmdb-atom-store.ts` and `memory-atom-store.ts` both are one, and so is the former on a thread of its own
+ * (`worker-atom-store.ts`) with reads beside it (`lmdb-reads.ts`), proven by one conformance suite. The applied seq is written in the same transaction as what it stands for: replay is exactly once.
  */
 
 import type { largeValueSpace, Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { RowIndex } from "../base/row-index.js";
 import type { KeptVersions, StoredImage } from "./row-versions.js";
+import type { StoreChanges } from "./store-changes.js";
 
 export interface StoredRow {
   /** Sort key (base/sort-key.ts). */
@@ -17,7 +18,7 @@ export interface StoredRow {
 
 export interface StoreBatch {
   /** In order of application; what the changes of one seq make of a row between them, nobody ever reads. */
-  readonly changes: readonly StoreChange[];
+  readonly changes: StoreChanges;
   /** The low-water mark: versions that ended at or below it go, step by step. */
   readonly mark: Seq;
   /** Records of the catalogs that changed: name → bytes, or null where the record is gone. */
@@ -53,6 +54,9 @@ export type StoreChange =
 /** What other engines are served from. */
 export type StoreReads = Pick<AtomStore, "position" | "readRows" | "readPast" | "cuts" | "openTransfer">;
 
+/** What the thread that orders has of it: it gives it batches, and begins from its catalog. */
+export type StoreWrites = Pick<AtomStore, "position" | "flushedSeq" | "versions" | "values" | "apply" | "readCatalog" | "beginInstall" | "close">;
+
 export interface AtomStore {
   /** Applied and visible to reads. */
   readonly position: LogPosition;
@@ -61,7 +65,7 @@ export interface AtomStore {
   /** Batches are applied in the order of the calls; resolves when this one is visible. A failure rejects, and every later call too. */
   apply(batch: StoreBatch): Promise<void>;
   /** Every catalog record. */
-  readCatalog(): Map<string, Buffer>;
+  readCatalog(): Promise<Map<string, Buffer>>;
   /**
    * Rows with low ≤ key < high (null: to the space's end) in key order, at most `bytesMax` of weight (large values count, though the rows only refer to them; at least one row), from one snapshot. null: the
    * space is an index's that does not have all of its entries yet. `since`: with what these rows, and those of the same range that are gone, were before

@@ -41,10 +41,18 @@ import { LmdbRowVersions } from "./lmdb-row-versions.js";
 import { clearedSeq, encodePosition, metaKeys, openTables, origin, positionIn, type Tables } from "./lmdb-tables.js";
 import { versionsName } from "./lmdb-version-reads.js";
 import { type KeptVersions, versionBytesMax } from "./row-versions.js";
+import { readStoreChanges } from "./store-changes.js";
 import { decodePart, type TransferItem } from "./transfer-part.js";
 
-/** Opens the store in the folder, or makes it. `bytesMax`: of old versions. */
-export async function openLmdbAtomStore(directory: string, bytesMax = versionBytesMax): Promise<AtomStore> {
+export interface LmdbAtomStoreOptions {
+  /** Of old versions. */
+  readonly bytesMax?: number;
+  /** What it tells of itself may be another now: something was committed, or flushed. */
+  readonly onChange?: () => void;
+}
+
+/** Opens the store in the folder, or makes it. */
+export async function openLmdbAtomStore(directory: string, options: LmdbAtomStoreOptions = {}): Promise<AtomStore> {
   const tables = openTables(directory);
   try {
     const format = tables.meta.get(metaKeys.format);
@@ -53,7 +61,7 @@ export async function openLmdbAtomStore(directory: string, bytesMax = versionByt
       throw new DatabaseError("ATOMCAST_NEWER_FORMAT", message);
     }
     if (format === undefined || tables.meta.get(metaKeys.unfinished) !== undefined) await emptyTables(tables, false);
-    return new LmdbAtomStore(tables, bytesMax);
+    return new LmdbAtomStore(tables, options);
   } catch (error) {
     await tables.root.close();
     throw error;
@@ -63,7 +71,7 @@ export async function openLmdbAtomStore(directory: string, bytesMax = versionByt
 /** 2: versions of rows are kept. 3: large values are not in their rows. 4: catalogs tell what the schema was, and what was dropped is kept. */
 export const storeFormat = 4;
 
-/** Changes and bytes that go into one transaction together, unless one batch is larger: what the event loop gives away at once (5 ms or so). */
+/** Changes and bytes that go into one transaction together, unless one batch is larger: what is waited for before it is visible (5 ms or so). */
 const groupChangesMax = 4096;
 const groupBytesMax = 8 * 1024 * 1024;
 
@@ -91,6 +99,7 @@ interface WrittenRow {
 
 interface QueuedBatch {
   readonly batch: StoreBatch;
+  readonly changes: readonly StoreChange[];
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
 }
@@ -119,6 +128,7 @@ class LmdbAtomStore implements AtomStore {
   readonly #reads: LmdbReads;
   readonly #versions: LmdbRowVersions;
   readonly #values: LmdbLargeValues;
+  readonly #onChange: () => void;
   #position: LogPosition;
   #flushedSeq: Seq;
   #queue: QueuedBatch[] = [];
@@ -129,10 +139,11 @@ class LmdbAtomStore implements AtomStore {
   readonly #sweeps = new Map<SpaceId, Buffer>();
   readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
-  constructor(tables: Tables, versionBytes: number) {
+  constructor(tables: Tables, { bytesMax = versionBytesMax, onChange = () => {} }: LmdbAtomStoreOptions) {
     this.#tables = tables;
+    this.#onChange = onChange;
     this.#reads = new LmdbReads(tables);
-    this.#versions = new LmdbRowVersions(tables.versions, tables.meta, versionBytes);
+    this.#versions = new LmdbRowVersions(tables.versions, tables.meta, bytesMax);
     this.#values = new LmdbLargeValues(tables);
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
@@ -164,19 +175,20 @@ class LmdbAtomStore implements AtomStore {
     return this.#values.kept;
   }
 
-  apply(batch: StoreBatch): Promise<void> {
-    if (this.#failure !== null) return Promise.reject(this.#failure);
+  async apply(batch: StoreBatch): Promise<void> {
+    this.#throwFailure();
     assert(this.#state === "open", `apply to an atom store that is ${this.#state}`);
     // Before LMDB has any of it: what throws half way would leave half a batch in the transaction.
-    for (const change of batch.changes) if ("key" in change) checkRowKey(change.key);
+    const changes = [...readStoreChanges(batch.changes.chunks)];
+    for (const change of changes) if ("key" in change) checkRowKey(change.key);
     for (const name of batch.catalog.keys()) checkKey(Buffer.byteLength(name));
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ batch, resolve, reject });
+    await new Promise<void>((resolve, reject) => {
+      this.#queue.push({ batch, changes, resolve, reject });
       this.#wake();
     });
   }
 
-  readCatalog(): Map<string, Buffer> {
+  async readCatalog(): Promise<Map<string, Buffer>> {
     const records = new Map<string, Buffer>();
     for (const { key, value } of this.#tables.catalog.getRange()) records.set(key.toString("utf8"), value);
     return records;
@@ -314,11 +326,8 @@ class LmdbAtomStore implements AtomStore {
     let byteCount = 0;
     let count = 0;
     for (const { batch } of this.#queue) {
-      changeCount += batch.changes.length + batch.catalog.size;
-      for (const change of batch.changes) {
-        if (change.kind === "put") byteCount += change.row.length;
-        else if (change.kind === "value") byteCount += change.bytes.length;
-      }
+      changeCount += batch.changes.count + batch.catalog.size;
+      byteCount += batch.changes.byteCount;
       if (count > 0 && (changeCount > groupChangesMax || byteCount > groupBytesMax)) break;
       count++;
     }
@@ -330,19 +339,19 @@ class LmdbAtomStore implements AtomStore {
     const writes = new Writes();
     for (const { batch } of group) this.#versions.raise(batch.mark);
     // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
-    const looksBack = group.some(({ batch }) => batch.changes.some(looksBackAt));
+    const looksBack = group.some(({ changes }) => changes.some(looksBackAt));
     if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
     const written: Written = { writes, rows: looksBack ? new Map() : null, cleared: new Map(), unmade: new Map() };
     this.#versions.sweepStep(
       writes,
       this.#position.seq,
-      group.reduce((sum, { batch }) => sum + batch.changes.length, 0),
+      group.reduce((sum, { changes }) => sum + changes.length, 0),
       (row) => this.#values.refer(row, 0, -1),
     );
     const sweptSpaces = this.#sweepStep(writes);
     this.#indexStep(written);
-    for (const { batch } of group) {
-      for (const change of batch.changes) this.#change(written, change);
+    for (const { batch, changes } of group) {
+      for (const change of changes) this.#change(written, change);
       for (const [name, record] of batch.catalog) {
         const key = Buffer.from(name);
         writes.add(record === null ? this.#tables.catalog.remove(key) : this.#tables.catalog.put(key, asBuffer(record)));
@@ -356,6 +365,7 @@ class LmdbAtomStore implements AtomStore {
     this.#tables.root.flushed.then(
       () => {
         if (this.#state !== "installing") this.#flushedSeq = Math.max(this.#flushedSeq, position.seq) as Seq;
+        this.#onChange();
       },
       (cause) => void this.#fail(cause),
     );
@@ -367,6 +377,7 @@ class LmdbAtomStore implements AtomStore {
       if (unmade === null) this.#unmade.delete(space);
       else this.#unmade.set(space, unmade);
     }
+    this.#onChange();
   }
 
   #change(written: Written, change: StoreChange): void {

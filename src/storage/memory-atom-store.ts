@@ -29,6 +29,7 @@ import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entri
 import { MemoryLargeValues } from "./memory-large-values.js";
 import { imageBytesMax, imagesSince, type KeptVersions, noVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
 import { SortedMap } from "./sorted-map.js";
+import { readStoreChanges } from "./store-changes.js";
 import { createPieceCutter } from "./store-pieces.js";
 import { decodePart, decodePlace, encodePart, encodePlace, type TransferItem } from "./transfer-part.js";
 
@@ -39,6 +40,7 @@ export interface MemoryAtomStoreOptions {
 }
 
 export interface MemoryAtomStore extends AtomStore {
+  readonly catalog: ReadonlyMap<string, Buffer>;
   /** The process is gone; the store is as after opening it again: at what was flushed or at a random later batch. Open transfers end. */
   crash(random: Random): void;
 }
@@ -116,7 +118,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     ];
     const isTooMuch = this.#kept.bytes > this.#versionBytesMax;
     this.#sweep(isTooMuch ? (Math.max(batch.mark, this.#position.seq) as Seq) : batch.mark, undo);
-    for (const change of batch.changes) this.#change(change, undo);
+    for (const change of readStoreChanges(batch.changes.chunks)) this.#change(change, undo);
     const counted = this.#values.finish((key, chunk) => this.#setChunk(key, chunk, undo));
     undo.push(counted.undo);
     this.#kept = { ...this.#kept, bytes: this.#kept.bytes + counted.keptMore };
@@ -130,7 +132,11 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     this.#flush();
   }
 
-  readCatalog(): Map<string, Buffer> {
+  get catalog(): ReadonlyMap<string, Buffer> {
+    return this.#catalog;
+  }
+
+  async readCatalog(): Promise<Map<string, Buffer>> {
     return new Map(this.#catalog);
   }
 

@@ -5,6 +5,7 @@ import { openStorePortHere } from "../../src/engines/store-server.js";
 import { decodeEngineMessage, type EngineMessage } from "../../src/messages/wire/engine-messages.js";
 import type { StoreReads } from "../../src/storage/atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
+import { storeChangesOf } from "../../src/storage/store-changes.js";
 import { genesis } from "./engine-parts.js";
 
 const peer = "e2" as Endpoint;
@@ -21,7 +22,7 @@ class Serving {
   constructor() {
     const store = createMemoryAtomStore();
     const change = { kind: "put", space: 5 as SpaceId, key: Buffer.from([1]), row: Buffer.from([1]), seq: 1 as Seq } as const;
-    void store.apply({ changes: [change], mark: 0 as Seq, catalog: new Map(), position: { ...genesis, seq: 1 as Seq } });
+    void store.apply({ changes: storeChangesOf([change]), mark: 0 as Seq, catalog: new Map(), position: { ...genesis, seq: 1 as Seq } });
     const counted: StoreReads = {
       get position() {
         return store.position;

@@ -10,6 +10,7 @@ import { StoreServer } from "../../src/engines/store-server.js";
 import type { openWorkerStorePort } from "../../src/engines/worker-store-port.js";
 import type { AtomStore } from "../../src/storage/atom-store.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
+import { storeChangesOf } from "../../src/storage/store-changes.js";
 import { genesis } from "./engine-parts.js";
 
 const peer = "127.0.0.1:1" as Endpoint;
@@ -65,7 +66,8 @@ class Served {
 
   async put(seq: number, keys: readonly number[]): Promise<void> {
     const changes = keys.map((key) => ({ kind: "put", space, key: Buffer.from([key]), row: Buffer.alloc(500, seq), seq: seq as Seq }) as const);
-    await this.store.apply({ changes, mark: 0 as Seq, catalog: new Map([["m", Buffer.from([seq])]]), position: { ...genesis, seq: seq as Seq } });
+    const catalog = new Map([["m", Buffer.from([seq])]]);
+    await this.store.apply({ changes: storeChangesOf(changes), mark: 0 as Seq, catalog, position: { ...genesis, seq: seq as Seq } });
   }
 
   async told(): Promise<Told> {

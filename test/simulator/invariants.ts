@@ -9,7 +9,7 @@ import { indexEntryKey } from "../../src/base/row-index.js";
 import { Catalog } from "../../src/catalog/catalog.js";
 import { indexesOf } from "../../src/catalog/schema-catalog.js";
 import type { EngineCore } from "../../src/engines/engine-core.js";
-import type { AtomStore } from "../../src/storage/atom-store.js";
+import type { MemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import { catalogHash, passingCatalogHash } from "./catalog-hash.js";
 import { CommittedStream, check, rowHash, sumHashes } from "./committed-stream.js";
 import { CounterWatch } from "./counter-watch.js";
@@ -215,9 +215,9 @@ export class Invariants {
   }
 
   /** Each index has the entries of its table's rows, and no other. */
-  #compareIndexes(process: SimulatedProcess, store: AtomStore): void {
+  #compareIndexes(process: SimulatedProcess, store: MemoryAtomStore): void {
     const all = (space: SpaceId) => store.readRows(space, Buffer.alloc(0), null, Number.POSITIVE_INFINITY)?.rows ?? [];
-    for (const [table, indexes] of indexesOf(Catalog.load(store.readCatalog()).schema)) {
+    for (const [table, indexes] of indexesOf(Catalog.load(store.catalog).schema)) {
       const rows = all(table);
       for (const { space, columns } of indexes) {
         const wanted = rows.flatMap(({ key, row }) => {
@@ -247,7 +247,7 @@ export class Invariants {
     }
     this.#compareIndexes(process, store);
     // Records that never changed are not stored.
-    const records = catalogHash(Catalog.load(store.readCatalog()));
+    const records = catalogHash(Catalog.load(store.catalog));
     const expected = this.committed.catalogHashAt(seq);
     if (seq > 0)
       check(

@@ -58,7 +58,7 @@ const mixed: Mix = {
   big: 1,
 };
 const quickDisk: DiskTimes = { syncMsMin: 0.1, syncMsMax: 0.8 };
-const slowDisk: DiskTimes = { syncMsMin: 1, syncMsMax: 30 };
+const slowDisk: DiskTimes = { syncMsMin: 1, syncMsMax: 30, applyMsMax: 60 };
 const noFaults: FaultPlan = { weights: {}, everyMsMin: 1000, everyMsMax: 1000 };
 const base: Profile = {
   archives: 3,

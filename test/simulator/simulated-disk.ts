@@ -8,6 +8,7 @@ import type { Random } from "../../src/base/random.js";
 import { genesis } from "../../src/engines/archive-engine.js";
 import type { ArchiveDisk } from "../../src/engines/environment.js";
 import { openStorePortHere } from "../../src/engines/store-server.js";
+import type { StoreWrites } from "../../src/storage/atom-store.js";
 import type { Journal, JournalAppend, JournalHandlers, RecoveredJournal } from "../../src/storage/journal.js";
 import { createMemoryAtomStore, type MemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import { createMemoryJournal, type MemoryJournal } from "../../src/storage/memory-journal.js";
@@ -19,6 +20,8 @@ export interface DiskTimes {
   /** From a write to its durability, in milliseconds. */
   readonly syncMsMin: number;
   readonly syncMsMax: number;
+  /** Until a batch is in the store, at most; what it is ordered on goes on meanwhile. Left out: at once. */
+  readonly applyMsMax?: number;
 }
 
 export interface SimulatedDiskOptions {
@@ -94,11 +97,43 @@ export class SimulatedDisk {
     return {
       nodeId: this.nodeId,
       founder: this.#options.founder,
-      openStore: async () => this.store,
-      openServing: openStorePortHere,
+      openStore: async () => this.#openStore(clock),
+      openServing: (clock, handlers) => openStorePortHere(this.store, clock, handlers),
       openVotes: async () => this.#votes,
       openJournal: async (handlers, appliedSeq) => this.#openJournal(handlers, appliedSeq),
       close: async () => {},
+    };
+  }
+
+  /** As a store on a thread of its own: it takes its time, and carries out its calls in their order. */
+  #openStore(clock: ProcessClock): StoreWrites {
+    const { store } = this;
+    const { applyMsMax = 0 } = this.#options.times;
+    if (applyMsMax === 0) return store;
+    const soon = (): Promise<void> => new Promise((resolve) => clock.after(this.#options.random.integer(applyMsMax * 1000) / 1000, resolve));
+    let last: Promise<unknown> = Promise.resolve();
+    const inOrder = <T>(act: () => Promise<T>): Promise<T> => {
+      const done = last.then(act);
+      last = done.catch(() => {});
+      return done;
+    };
+    return {
+      get position() {
+        return store.position;
+      },
+      get flushedSeq() {
+        return store.flushedSeq;
+      },
+      get versions() {
+        return store.versions;
+      },
+      get values() {
+        return store.values;
+      },
+      apply: (batch) => inOrder(() => soon().then(() => store.apply(batch))),
+      readCatalog: () => inOrder(() => store.readCatalog()),
+      beginInstall: () => inOrder(() => store.beginInstall()),
+      close: () => inOrder(() => store.close()),
     };
   }
 

@@ -27,8 +27,9 @@ import type {
 } from "../../src/sql/local-store.js";
 import { openSqliteLocalStore } from "../../src/sql/sqlite-local-store.js";
 import { noWatch, type StatementWatch } from "../../src/sql/statement-watch.js";
-import type { StoreChange, StoredRows } from "../../src/storage/atom-store.js";
+import type { StoredRows } from "../../src/storage/atom-store.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
+import { StoreChangesWriter } from "../../src/storage/store-changes.js";
 
 export const freshSettings: SessionSettings = { foreignKeys: true, deferForeignKeys: false, lastInsertRowid: 0n, changes: 0n };
 
@@ -426,23 +427,23 @@ export class Cluster {
 
   /** With the mark as high as all engines' promises allow. */
   #store({ parts }: TransactionBody, seq: Seq): void {
-    const changes: StoreChange[] = [];
+    const changes = new StoreChangesWriter();
     if (parts.some((part) => part.kind === "ddl")) {
       const before = this.#indexes;
       this.#indexes = indexesOf(this.#catalog);
       for (const [table, indexes] of this.#indexes)
         for (const index of indexes)
-          if (before.get(table)?.some(({ space }) => space === index.space) !== true) changes.push({ kind: "index", space: table, index, seq });
+          if (before.get(table)?.some(({ space }) => space === index.space) !== true) changes.add({ kind: "index", space: table, index, seq });
     }
     for (const part of parts) {
       if (part.kind !== "rows") continue;
-      for (const { hash, bytes } of part.values ?? []) changes.push({ kind: "value", space: largeValueSpace, hash, bytes });
+      for (const { hash, bytes } of part.values ?? []) changes.add({ kind: "value", space: largeValueSpace, hash, bytes });
       const common = { space: part.table, seq, indexes: this.#indexes.get(part.table) ?? [] };
       for (const { key, row, oldBytes } of part.rows)
-        changes.push(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
+        changes.add(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
     }
     const mark = Math.min(...this.engines.map(({ store }) => store.oldestSnapshot ?? store.appliedSeq)) as Seq;
-    const applied = this.archive.apply({ changes, mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
+    const applied = this.archive.apply({ changes: changes.take(), mark, catalog: new Map(), position: { seq, term: 1 as Term, hash: genesisHash } });
     // It is done when it returns, or has failed: why, is known only later.
     if (this.archive.position.seq === seq) return;
     applied.catch(() => {});

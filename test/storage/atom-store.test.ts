@@ -3,19 +3,71 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { seededRandom } from "../../src/base/random.js";
+import type { AtomStore, StoreWrites } from "../../src/storage/atom-store.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
 import { placeOf, spaceBytes, spaceOf, untilOf } from "../../src/storage/lmdb-layout.js";
+import { LmdbReads } from "../../src/storage/lmdb-reads.js";
 import { openTables, type Table } from "../../src/storage/lmdb-tables.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
+import type { openWorkerAtomStore } from "../../src/storage/worker-atom-store.js";
 import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, type StoreContents, table } from "./atom-store-conformance.js";
 import { collectorConformance } from "./collector-conformance.js";
 import { largeValuesConformance } from "./large-values-conformance.js";
 import { rowVersionsConformance } from "./row-versions-conformance.js";
 
+/** A worker's file is only there compiled. */
+const compiled = new URL("../../dist/src/storage/worker-atom-store.js", import.meta.url);
+
 function inLmdb(bytesMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
-  const open = () => openLmdbAtomStore(directory, bytesMax);
+  const open = () => openLmdbAtomStore(directory, bytesMax === undefined ? {} : { bytesMax });
   return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
+}
+
+/** Written by a thread of its own, read here. */
+function onThread(bytesMax?: number): AtomStoreUnderTest {
+  const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
+  const open = async (): Promise<AtomStore> => {
+    const module = (await import(compiled.href)) as { openWorkerAtomStore: typeof openWorkerAtomStore };
+    return readBeside(await module.openWorkerAtomStore(directory, bytesMax), directory);
+  };
+  return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
+}
+
+function readBeside(writes: StoreWrites, directory: string): AtomStore {
+  const tables = openTables(directory);
+  const reads = new LmdbReads(tables);
+  const anew = (): LmdbReads => {
+    tables.root.resetReadTxn();
+    return reads;
+  };
+  return {
+    get position() {
+      return writes.position;
+    },
+    get flushedSeq() {
+      return writes.flushedSeq;
+    },
+    get versions() {
+      return writes.versions;
+    },
+    get values() {
+      return writes.values;
+    },
+    apply: (one) => writes.apply(one),
+    readCatalog: () => writes.readCatalog(),
+    beginInstall: () => writes.beginInstall(),
+    readRows: (...asked) => anew().readRows(...asked),
+    readPast: (...asked) => anew().readPast(...asked),
+    readRow: (...asked) => anew().readRow(...asked),
+    cuts: (...asked) => anew().cuts(...asked),
+    openTransfer: () => anew().openTransfer(),
+    async close() {
+      reads.closeTransfers();
+      await tables.root.close();
+      await writes.close();
+    },
+  };
 }
 
 /** LMDB lets anyone read beside the store. */
@@ -34,11 +86,16 @@ function inMemory(versionBytesMax = Number.POSITIVE_INFINITY): AtomStoreUnderTes
 }
 
 atomStoreConformance("atom store in LMDB", () => inLmdb());
+atomStoreConformance("atom store on a thread", () => onThread());
 atomStoreConformance("atom store in memory", () => inMemory());
 rowVersionsConformance("atom store in LMDB", inLmdb);
 collectorConformance("atom store in LMDB", inLmdb);
 collectorConformance("atom store in memory", inMemory);
 rowVersionsConformance("atom store in memory", inMemory);
+rowVersionsConformance("atom store on a thread", onThread);
+collectorConformance("atom store on a thread", onThread);
+// To open one starts a thread.
+largeValuesConformance("atom store on a thread", onThread, 3);
 largeValuesConformance("atom store in LMDB", inLmdb);
 largeValuesConformance("atom store in memory", inMemory);
 
@@ -104,7 +161,7 @@ describe("atom store in memory: crashes", () => {
       expect(store.flushedSeq).toBe(seq);
       const names = Array.from({ length: seq }, (_, index) => `n${index + 1}=`);
       expect(rowsOf(store, table)).toEqual([`k=${seq}`, ...names]);
-      expect(store.readCatalog().get("c")?.toString()).toBe(String(seq));
+      expect(store.catalog.get("c")?.toString()).toBe(String(seq));
       // What the mark had passed by then is gone, and nothing else, of that or of what came later.
       const floor = Math.max(0, seq - 3);
       expect(store.versions).toMatchObject({ floor, count: Math.max(0, Math.min(seq - 1, seq - floor)) });

@@ -62,7 +62,8 @@ function names(...values: readonly SqlValue[]): string[] {
   return [...new Set(detachValues(rowOf(0, ...values)).values.map(({ hash }) => nameOfValue(hash)))].sort();
 }
 
-export function largeValuesConformance(title: string, make: (bytesMax?: number) => AtomStoreUnderTest): void {
+/** `histories`: random ones; each opens some stores. */
+export function largeValuesConformance(title: string, make: (bytesMax?: number) => AtomStoreUnderTest, histories = 12): void {
   describe(`${title}: large values`, () => {
     const opened: { readonly store: AtomStore; readonly subject: AtomStoreUnderTest }[] = [];
     afterEach(async () => {
@@ -181,7 +182,7 @@ export function largeValuesConformance(title: string, make: (bytesMax?: number) 
 
     test("random histories: what is there is what can be read, then what can be reached, also in a copy", async () => {
       const random = seededRandom(7);
-      for (let history = 0; history < 12; history++) {
+      for (let history = 0; history < histories; history++) {
         let store = await begin();
         /** By seq, what the tables were: row id → values. */
         const states = new Map<number, Map<string, readonly SqlValue[]>>([[4, new Map()]]);
