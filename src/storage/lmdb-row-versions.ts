@@ -20,7 +20,7 @@ import type { Table } from "./lmdb-tables.js";
 import { readKept, versionsName } from "./lmdb-version-reads.js";
 import type { KeptVersions } from "./row-versions.js";
 
-/** Versions that one transaction looks at, beside as many as it may add: so the sweep gains on those who write. 8 µs each, of the thread that orders. */
+/** Versions that one transaction looks at, beside as many as it may add: so the sweep gains on those who write. 8 µs each. */
 const lookedAtMax = 512;
 
 export class LmdbRowVersions {

@@ -48,7 +48,7 @@ export const versionBytesMax = 1024 * 1024 * 1024;
 
 /** Of the versions of one chunk. With more, the chunk has none: snapshots older than it cannot be told. */
 export const imageBytesMax = 1024 * 1024;
-/** Versions of a chunk's range that are looked at for it, whatever their size: it takes the thread that orders. */
+/** Versions of a chunk's range that are looked at for it, whatever their size: others wait for an answer too. */
 export const imagesLookedAtMax = 4000;
 
 /** Keys that one chunk of the past looks at, whatever there was then: each may cost a search. */

@@ -3,7 +3,7 @@
 import { sortKeyBytesMax } from "../base/limits.js";
 import type { StoredCuts } from "./atom-store.js";
 
-/** Cuts of one answer. Reason: to look at a mebibyte of rows keeps the thread that orders for some ten milliseconds; what is left is asked for again. */
+/** Cuts of one answer. Reason: to look at a mebibyte of rows takes some ten milliseconds, and others wait for an answer too; what is left is asked for again. */
 export const cutsMax = 16;
 
 export interface PieceCutter {
