@@ -76,7 +76,8 @@ export type CatalogEvent =
       readonly transactions: readonly number[];
       readonly outcome: "applied" | RefusalReason;
     }
-  | { readonly kind: "spaceGone"; readonly space: SpaceId }
+  /** `bytes`: of its atoms that are known here. */
+  | { readonly kind: "spaceGone"; readonly space: SpaceId; readonly bytes: number }
   | { readonly kind: "split"; readonly seq: Seq; readonly body: SplitBody }
   /** Another originator, of atoms that go on as they were (those that are known here). */
   | { readonly kind: "moved"; readonly by: "demote" | "handoff"; readonly from: EngineId; readonly to: EngineId; readonly atoms: readonly AtomId[] }
@@ -378,13 +379,15 @@ export class Catalog {
       this.#addAtom({ id: atom, space, indexOf, holders, originator: live ? engine : noEngine, ownershipVersion: seq });
     }
     return gone.map((space) => {
+      let bytes = 0;
       for (const atom of this.atoms.removeSpace(space)) {
+        bytes += atom.bytes;
         this.oversize.delete(atom.id);
         this.#dirty.add(`a:${atom.id}`);
       }
       this.#dirty.add(`t:${space}`);
       this.#sequenceKeys.delete(space);
-      return { kind: "spaceGone", space };
+      return { kind: "spaceGone", space, bytes };
     });
   }
 

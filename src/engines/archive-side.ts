@@ -86,7 +86,7 @@ export class ArchiveSide {
           this.#backlog.add(row === null ? { kind: "delete", key, ...common } : { kind: "put", key, row, isNew: oldBytes === 0, ...common });
       }
     }
-    for (const event of events) if (event.kind === "spaceGone") this.#backlog.add({ kind: "clear", space: event.space, seq });
+    for (const event of events) if (event.kind === "spaceGone") this.#backlog.add({ kind: "drop", space: event.space, seq, bytes: event.bytes });
     this.#backlog.endEntry(seq);
   }
 
@@ -123,17 +123,8 @@ export class ArchiveSide {
   }
 
   #serve(to: Endpoint, request: PullRequestMessage | CutsRequestMessage): void {
-    if (request.kind === "pullRequest" && request.asOf !== noSeq && !this.#hasSpace(request.space))
-      this.#context.send(to, { kind: "pullRefused", pull: request.pull, reason: "gone" });
-    else if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request, sameThrough: noSeq });
+    if (request.kind === "pullRequest") this.#context.push({ kind: "serveRows", to, request, sameThrough: noSeq });
     else this.#context.push({ kind: "serveCuts", to, request });
-  }
-
-  /** What a dropped one had is gone, also for who still reads the past; the catalog knows of it no later than the store. */
-  #hasSpace(space: SpaceId): boolean {
-    if (this.#context.catalog.schema.tables.has(space)) return true;
-    for (const indexes of this.#indexes.values()) if (indexes.some((index) => index.space === space)) return true;
-    return false;
   }
 
   /** A HOLD, and what others write elsewhere, need not be stored first: one transaction of the store takes tens of milliseconds where it is large. */
@@ -155,8 +146,8 @@ export class ArchiveSide {
     const touches = (change: StoreChange): boolean => {
       if (change.kind === "index") return change.index.space === space;
       if (change.kind === "value") return space === largeValueSpace;
-      if (change.space !== space) return change.kind !== "clear" && change.indexes?.some((index) => index.space === space) === true;
-      return change.kind === "clear" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
+      if (change.space !== space) return change.kind !== "drop" && change.indexes?.some((index) => index.space === space) === true;
+      return change.kind === "drop" || (Buffer.compare(change.key, low) >= 0 && (high === null || Buffer.compare(change.key, high) < 0));
     };
     for (const change of readStoreChanges(this.#underWay?.chunks ?? [])) if (touches(change)) return false;
     for (const change of this.#backlog.changes()) if (touches(change)) return false;

@@ -46,8 +46,11 @@ export type StoreChange =
    */
   | { readonly kind: "value"; readonly space: typeof largeValueSpace; readonly hash: Uint8Array; readonly bytes: Uint8Array }
   | { readonly kind: "delete"; readonly space: SpaceId; readonly key: Uint8Array; readonly seq: Seq; readonly indexes?: readonly RowIndex[] }
-  /** Every row of the space is gone (DROP TABLE, DROP INDEX). */
-  | { readonly kind: "clear"; readonly space: SpaceId; readonly seq: Seq }
+  /**
+   * Every row of the space is gone (DROP TABLE, DROP INDEX), and none comes again: spaces are used once. What it had is kept for reads of the past, until the mark has passed
+   * it. `bytes`: what it weighs, about.
+   */
+  | { readonly kind: "drop"; readonly space: SpaceId; readonly seq: Seq; readonly bytes: number }
   /** The table has a new index: its rows get their entries, in the background. */
   | { readonly kind: "index"; readonly space: SpaceId; readonly index: RowIndex; readonly seq: Seq };
 
@@ -73,7 +76,7 @@ export interface AtomStore {
    */
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null;
   /**
-   * Rows as they were at `asOf`; null where that is not applied yet, else as `readRows`. A chunk may end early, even without a row, where much was looked at. "gone": what was there then is
+   * Rows as they were at `asOf`, of a space that has been dropped since too; null where that is not applied yet, else as `readRows`. A chunk may end early, even without a row, where much was looked at. "gone": what was there then is
    * not known any more.
    */
   readPast(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, asOf: Seq): PastRows | "gone" | null;

@@ -5,7 +5,7 @@
  *   versions  what rows were before (lmdb-row-versions.ts)
  *   values, unused  who refers to large values (lmdb-large-values.ts)
  *   catalog   name → record
- *   cleared   space → seq: rows of the space with a lower seq are gone, and swept in small steps
+ *   dropped   space → since when its rows are gone, but for reads of the past (lmdb-dropped-spaces.ts); swept in small steps
  *   unmade    space of an index → what is still to be done until it has all entries (index-entries.ts), in small steps too
  *   meta      "format", "position", "versions" (count, bytes, floor), and "unfinished" while a transfer is being taken in
  *
@@ -20,7 +20,9 @@ import { largeValueSpace, noSeq, type Seq, type SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import { referredBytes } from "../base/values.js";
 import type { AtomStore, KeptValues, PastRows, StoreBatch, StoreChange, StoredCuts, StoredRows, StoreInstall, StoreTransfer } from "./atom-store.js";
+import { droppedBytesMax } from "./dropped-spaces.js";
 import { decodeUnmadeIndex, type EntryChange, encodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
+import { LmdbDroppedSpaces } from "./lmdb-dropped-spaces.js";
 import { LmdbLargeValues, valuesName } from "./lmdb-large-values.js";
 import {
   asBuffer,
@@ -38,7 +40,7 @@ import {
 } from "./lmdb-layout.js";
 import { LmdbReads } from "./lmdb-reads.js";
 import { LmdbRowVersions } from "./lmdb-row-versions.js";
-import { clearedSeq, encodePosition, metaKeys, openTables, origin, positionIn, type Tables } from "./lmdb-tables.js";
+import { encodePosition, metaKeys, openTables, origin, positionIn, type Tables } from "./lmdb-tables.js";
 import { versionsName } from "./lmdb-version-reads.js";
 import { type KeptVersions, versionBytesMax } from "./row-versions.js";
 import { readStoreChanges } from "./store-changes.js";
@@ -47,6 +49,8 @@ import { decodePart, type TransferItem } from "./transfer-part.js";
 export interface LmdbAtomStoreOptions {
   /** Of old versions. */
   readonly bytesMax?: number;
+  /** Of what was dropped. */
+  readonly droppedMax?: number;
   /** What it tells of itself may be another now: something was committed, or flushed. */
   readonly onChange?: () => void;
 }
@@ -75,9 +79,6 @@ export const storeFormat = 4;
 const groupChangesMax = 4096;
 const groupBytesMax = 8 * 1024 * 1024;
 
-/** Rows of cleared spaces that one transaction looks at. */
-const sweepRowsMax = 512;
-
 /** Rows that get their entries of a new index in one transaction. */
 const indexRowsMax = 512;
 
@@ -86,7 +87,6 @@ interface Written {
   readonly writes: Writes;
   /** Of each space, by the key in LMDB, where any change asks for it: reads do not see what is being written. */
   readonly rows: Map<SpaceId, Map<string, WrittenRow>> | null;
-  readonly cleared: Map<SpaceId, Buffer>;
   /** null: made, or gone. */
   readonly unmade: Map<SpaceId, UnmadeIndex | null>;
 }
@@ -110,7 +110,7 @@ async function emptyTables(tables: Tables, isUnfinished: boolean): Promise<void>
     tables.rows.clearAsync(),
     tables.versions.clearAsync(),
     tables.catalog.clearAsync(),
-    tables.cleared.clearAsync(),
+    tables.dropped.clearAsync(),
     tables.unmade.clearAsync(),
     tables.values.clearAsync(),
     tables.unused.clearAsync(),
@@ -135,11 +135,10 @@ class LmdbAtomStore implements AtomStore {
   #running: Promise<void> | null = null;
   #failure: Error | null = null;
   #state: "open" | "installing" | "closed" = "open";
-  /** Cleared spaces that hold swept rows still, with the key to go on from. */
-  readonly #sweeps = new Map<SpaceId, Buffer>();
+  readonly #dropped: LmdbDroppedSpaces;
   readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
-  constructor(tables: Tables, { bytesMax = versionBytesMax, onChange = () => {} }: LmdbAtomStoreOptions) {
+  constructor(tables: Tables, { bytesMax = versionBytesMax, droppedMax = droppedBytesMax, onChange = () => {} }: LmdbAtomStoreOptions) {
     this.#tables = tables;
     this.#onChange = onChange;
     this.#reads = new LmdbReads(tables);
@@ -147,9 +146,9 @@ class LmdbAtomStore implements AtomStore {
     this.#values = new LmdbLargeValues(tables);
     this.#position = positionIn(tables, undefined);
     this.#flushedSeq = this.#position.seq;
-    for (const key of tables.cleared.getKeys()) this.#sweeps.set(spaceOf(key), key);
+    this.#dropped = new LmdbDroppedSpaces(tables, droppedMax);
     this.#readUnmade();
-    if (this.#sweeps.size + this.#unmade.size > 0) this.#wake();
+    if (this.#hasSteps) this.#wake();
   }
 
   #readUnmade(): void {
@@ -220,7 +219,7 @@ class LmdbAtomStore implements AtomStore {
     this.#state = "installing";
     await this.#idle();
     this.#throwFailure();
-    this.#sweeps.clear();
+    this.#dropped.begin();
     this.#unmade.clear();
     await this.#attempt(() => emptyTables(this.#tables, true));
     this.#versions.begin(noSeq);
@@ -318,7 +317,7 @@ class LmdbAtomStore implements AtomStore {
 
   /** Something is to be done step by step, whether or not anything comes. */
   get #hasSteps(): boolean {
-    return this.#sweeps.size + this.#unmade.size > 0 || this.#versions.isSweepDue || this.#values.isSweepDue;
+    return this.#unmade.size > 0 || this.#dropped.isSweepDue(this.#versions.mark) || this.#versions.isSweepDue || this.#values.isSweepDue;
   }
 
   #nextGroup(): QueuedBatch[] {
@@ -341,14 +340,14 @@ class LmdbAtomStore implements AtomStore {
     // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
     const looksBack = group.some(({ changes }) => changes.some(looksBackAt));
     if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
-    const written: Written = { writes, rows: looksBack ? new Map() : null, cleared: new Map(), unmade: new Map() };
+    const written: Written = { writes, rows: looksBack ? new Map() : null, unmade: new Map() };
     this.#versions.sweepStep(
       writes,
       this.#position.seq,
       group.reduce((sum, { changes }) => sum + changes.length, 0),
       (row) => this.#values.refer(row, 0, -1),
     );
-    const sweptSpaces = this.#sweepStep(writes);
+    this.#sweepStep(writes);
     this.#indexStep(written);
     for (const { batch, changes } of group) {
       for (const change of changes) this.#change(written, change);
@@ -371,8 +370,6 @@ class LmdbAtomStore implements AtomStore {
     );
     await writes.done();
     this.#position = position;
-    for (const space of sweptSpaces) this.#sweeps.delete(space);
-    for (const [space, from] of written.cleared) this.#sweeps.set(space, from);
     for (const [space, unmade] of written.unmade) {
       if (unmade === null) this.#unmade.delete(space);
       else this.#unmade.set(space, unmade);
@@ -387,16 +384,8 @@ class LmdbAtomStore implements AtomStore {
       case "delete":
         this.#set(written, change);
         break;
-      case "clear":
-        // The record hides what has a lower seq; what this transaction put before may have the same.
-        for (const { place, value } of written.rows?.get(change.space)?.values() ?? []) if (value !== null) this.#removeRow(writes, place, value);
-        written.rows?.delete(change.space);
-        writes.add(this.#tables.cleared.put(spaceKey(change.space), number(change.seq)));
-        written.cleared.set(change.space, spaceKey(change.space));
-        if (this.#unmade.has(change.space) || written.unmade.has(change.space)) {
-          writes.add(this.#tables.unmade.remove(spaceKey(change.space)));
-          written.unmade.set(change.space, null);
-        }
+      case "drop":
+        this.#drop(written, change);
         break;
       case "value":
         this.#values.put(change.hash, change.bytes);
@@ -407,6 +396,18 @@ class LmdbAtomStore implements AtomStore {
       default:
         unreachable(change);
     }
+  }
+
+  #drop({ writes, rows, unmade }: Written, { space, seq, bytes }: Extract<StoreChange, { kind: "drop" }>): void {
+    // What the same entry has put is in no snapshot.
+    for (const { place, value } of rows?.get(space)?.values() ?? [])
+      if (value !== null && splitValue(value).seq === seq) this.#removeRow(writes, place, value);
+    rows?.delete(space);
+    const isIncomplete = (unmade.has(space) ? unmade.get(space) : this.#unmade.get(space)) != null;
+    this.#dropped.drop(writes, space, { seq, bytes, isIncomplete });
+    if (!isIncomplete) return;
+    writes.add(this.#tables.unmade.remove(spaceKey(space)));
+    unmade.set(space, null);
   }
 
   #removeRow(writes: Writes, place: Buffer, value: Buffer): void {
@@ -453,10 +454,7 @@ class LmdbAtomStore implements AtomStore {
   #valueAt(written: Written, space: SpaceId, place: Buffer): Buffer | null {
     const known = written.rows?.get(space)?.get(place.toString("latin1"));
     if (known !== undefined) return known.value;
-    const value = this.#tables.rows.get(place) ?? null;
-    if (value === null || (!written.cleared.has(space) && !this.#sweeps.has(space))) return value;
-    // What is hidden is not there.
-    return written.cleared.has(space) || splitValue(value).seq < clearedSeq(this.#tables, undefined, space) ? null : value;
+    return this.#tables.rows.get(place) ?? null;
   }
 
   /** Gives some rows their entries, before this transaction's own changes. */
@@ -484,27 +482,13 @@ class LmdbAtomStore implements AtomStore {
     written.unmade.set(unmade.index.space, unmade);
   }
 
-  /** Removes some rows of a cleared space, before this transaction's own changes. Returns the spaces that are done with it. */
-  #sweepStep(writes: Writes): SpaceId[] {
-    const next = this.#sweeps.entries().next().value;
-    if (next === undefined) return [];
-    const [space, from] = next;
-    const { rows, cleared } = this.#tables;
-    const hiddenBelow = clearedSeq(this.#tables, undefined, space);
-    assert(hiddenBelow > 0, `space ${space} is swept and has not been cleared`);
-    let count = 0;
-    let last: Buffer = from;
-    for (const { key, value } of rows.getRange({ start: from, end: spaceKey(space + 1), limit: sweepRowsMax })) {
-      count++;
-      last = key;
-      if (splitValue(value).seq < hiddenBelow) this.#removeRow(writes, key, value);
-    }
-    if (count === sweepRowsMax) {
-      this.#sweeps.set(space, last);
-      return [];
-    }
-    writes.add(cleared.remove(spaceKey(space)));
-    return [space];
+  /** Removes some rows of a dropped space, before this transaction's own changes. */
+  #sweepStep(writes: Writes): void {
+    const told = this.#dropped.sweepStep(writes, this.#versions.mark, (place, value) => {
+      this.#removeRow(writes, place, value);
+      this.#versions.countSwept(place.length + value.length);
+    });
+    if (told !== null) this.#versions.raiseFloor(told);
   }
 
   async #install(items: readonly TransferItem[]): Promise<void> {
@@ -526,7 +510,7 @@ class LmdbAtomStore implements AtomStore {
 
 /** What was committed last must be seen. */
 function looksBackAt(change: StoreChange): boolean {
-  return looksAtRow(change) || change.kind === "clear" || change.kind === "value" || (change.kind === "put" && referredBytes(change.row) > 0);
+  return looksAtRow(change) || change.kind === "drop" || change.kind === "value" || (change.kind === "put" && referredBytes(change.row) > 0);
 }
 
 /** The same entry of the stream put it: it is in no snapshot, and the version until then is kept already where there was one. */

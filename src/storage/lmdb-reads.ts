@@ -6,8 +6,9 @@ import { assert, DatabaseError } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { PastRows, StoredCuts, StoredRow, StoredRows, StoreReads, StoreTransfer } from "./atom-store.js";
-import { readNumber, rowKey, type Stored, spaceBytes, spaceKey, spaceOf, splitValue, weightOf } from "./lmdb-layout.js";
-import { clearedSeq, openTables, positionIn, type ReadTransaction, type Tables } from "./lmdb-tables.js";
+import { droppedSpace } from "./lmdb-dropped-spaces.js";
+import { rowKey, type Stored, spaceBytes, spaceKey, spaceOf, splitValue, weightOf } from "./lmdb-layout.js";
+import { openTables, positionIn, type ReadTransaction, type Tables } from "./lmdb-tables.js";
 import { LmdbVersionReads } from "./lmdb-version-reads.js";
 import { pastLookedAtMax } from "./row-versions.js";
 import { createPieceCutter } from "./store-pieces.js";
@@ -40,7 +41,7 @@ export function openLmdbReads(directory: string): StoreReads & { close(): Promis
 /** Open transfers: each keeps LMDB from using pages again that were freed since, so the file grows. The next is refused. */
 export const transferCountMax = 4;
 
-interface VisibleRow extends Stored {
+interface FoundRow extends Stored {
   readonly key: Buffer;
 }
 
@@ -61,7 +62,7 @@ export class LmdbReads implements StoreReads {
   readRows(space: SpaceId, low: Uint8Array, high: Uint8Array | null, bytesMax: number, since?: Seq): StoredRows | null {
     return this.#reading((transaction) => {
       if (this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
-      const rows: VisibleRow[] = [];
+      const rows: FoundRow[] = [];
       let byteCount = 0;
       let next: Buffer | null = null;
       for (const one of this.#visible(transaction, space, low, high)) {
@@ -83,7 +84,10 @@ export class LmdbReads implements StoreReads {
       if (asOf > positionIn(this.#tables, transaction).seq) return null;
       if (this.#tables.unmade.get(spaceKey(space), { transaction }) !== undefined) return null;
       if (!this.#versions.reaches(transaction, asOf)) return "gone";
-      const now = this.#visible(transaction, space, low, high);
+      const dropped = droppedSpace(this.#tables.dropped, transaction, space);
+      if (dropped !== null && asOf >= dropped.seq) return { rows: [], next: null };
+      if (dropped?.isIncomplete === true) return "gone";
+      const now = this.#stored(transaction, space, low, high);
       const before = this.#versions.places(transaction, space, low);
       const rows: StoredRow[] = [];
       let byteCount = 0;
@@ -111,8 +115,7 @@ export class LmdbReads implements StoreReads {
     return this.#reading((transaction) => {
       const value = this.#tables.rows.get(rowKey(space, key), { transaction });
       if (value === undefined) return null;
-      const { seq, row } = splitValue(value);
-      return seq < clearedSeq(this.#tables, transaction, space) ? null : row;
+      return droppedSpace(this.#tables.dropped, transaction, space) === null ? splitValue(value).row : null;
     });
   }
 
@@ -152,13 +155,15 @@ export class LmdbReads implements StoreReads {
     }
   }
 
-  *#visible(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<VisibleRow> {
-    const hiddenBelow = clearedSeq(this.#tables, transaction, space);
+  /** For who reads the present. */
+  *#visible(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<FoundRow> {
+    if (droppedSpace(this.#tables.dropped, transaction, space) === null) yield* this.#stored(transaction, space, low, high);
+  }
+
+  *#stored(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<FoundRow> {
     const end = high === null ? spaceKey(space + 1) : rowKey(space, high);
-    for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction })) {
-      const stored = splitValue(value);
-      if (stored.seq >= hiddenBelow) yield { key: key.subarray(spaceBytes), ...stored };
-    }
+    for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction }))
+      yield { key: key.subarray(spaceBytes), ...splitValue(value) };
   }
 }
 
@@ -167,7 +172,7 @@ class LmdbTransfer implements StoreTransfer {
   readonly #tables: Tables;
   readonly #transaction: ReadTransaction;
   readonly #onClose: (transfer: LmdbTransfer) => void;
-  readonly #cleared = new Map<SpaceId, number>();
+  readonly #dropped: ReadonlySet<SpaceId>;
   #isOpen = true;
 
   constructor(tables: Tables, transaction: ReadTransaction, onClose: (transfer: LmdbTransfer) => void) {
@@ -175,7 +180,7 @@ class LmdbTransfer implements StoreTransfer {
     this.#transaction = transaction;
     this.#onClose = onClose;
     this.position = positionIn(tables, transaction);
-    for (const { key, value } of tables.cleared.getRange({ transaction })) this.#cleared.set(spaceOf(key), readNumber(value));
+    this.#dropped = new Set([...tables.dropped.getKeys({ transaction })].map((key) => spaceOf(key)));
   }
 
   read(cursor: string, bytesMax: number): { readonly part: Buffer; readonly next: string } | null {
@@ -200,17 +205,30 @@ class LmdbTransfer implements StoreTransfer {
         items.push({ kind: "row", space: spaceOf(key), key: Buffer.alloc(0), seq: this.position.seq, row: value, refers: false });
       if (items.length > 0) after = spaceKey(0);
     }
-    const start = after === null ? {} : { start: after, exclusiveStart: true };
-    for (const { key, value } of this.#tables.rows.getRange({ ...start, transaction })) {
+    for (const { key, value } of this.#rowsAfter(after)) {
       after = key;
-      const stored = splitValue(value);
-      const space = spaceOf(key);
-      if (stored.seq < (this.#cleared.get(space) ?? 0)) continue;
-      items.push({ kind: "row", space, key: key.subarray(spaceBytes), ...stored });
+      items.push({ kind: "row", space: spaceOf(key), key: key.subarray(spaceBytes), ...splitValue(value) });
       byteCount += key.length + value.length;
       if (byteCount >= bytesMax) break;
     }
     return items.length === 0 ? null : { part: encodePart(items), next: encodePlace({ section: "rows", after }) };
+  }
+
+  /** But for those of dropped spaces, which may be many: they are not looked at. */
+  *#rowsAfter(after: Buffer | null): Generator<{ readonly key: Buffer; readonly value: Buffer }> {
+    const transaction = this.#transaction;
+    for (let start: Buffer | null = after ?? spaceKey(0); start !== null; ) {
+      let beyond: Buffer | null = null;
+      for (const found of this.#tables.rows.getRange({ start, exclusiveStart: true, transaction })) {
+        const space = spaceOf(found.key);
+        if (this.#dropped.has(space)) {
+          beyond = spaceKey(space + 1);
+          break;
+        }
+        yield found;
+      }
+      start = beyond;
+    }
   }
 
   close(): void {

@@ -47,6 +47,10 @@ export class LmdbRowVersions {
     return this.#written;
   }
 
+  get mark(): Seq {
+    return this.#mark;
+  }
+
   get isSweepDue(): boolean {
     return this.#pass !== null || (this.#kept.count > 0 && this.#mark >= this.#oldest);
   }
@@ -72,6 +76,17 @@ export class LmdbRowVersions {
     this.#kept.bytes += place.length + value.length;
   }
 
+  /** A row of a dropped space goes. */
+  countSwept(bytes: number): void {
+    this.#kept.sweptCount++;
+    this.#kept.sweptBytes += bytes;
+  }
+
+  /** What was there before it cannot be told any more. */
+  raiseFloor(floor: Seq): void {
+    if (floor > this.#kept.floor) this.#kept.floor = floor;
+  }
+
   /** Large values are kept for versions alone: so many bytes more. */
   weigh(bytes: number): void {
     this.#kept.bytes += bytes;
@@ -86,7 +101,7 @@ export class LmdbRowVersions {
     if (!this.isSweepDue) return;
     this.#pass ??= { mark: this.#mark, beganAt: position, from: Buffer.alloc(1), oldest: Number.POSITIVE_INFINITY };
     const pass = this.#pass;
-    if (pass.mark > this.#kept.floor) this.#kept.floor = pass.mark;
+    this.raiseFloor(pass.mark);
     const limit = lookedAtMax + changeCount;
     let count = 0;
     for (const { key, value } of this.#table.getRange({ start: pass.from, limit })) {

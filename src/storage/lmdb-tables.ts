@@ -2,9 +2,8 @@
 import { type Database, open, type RootDatabase } from "lmdb";
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { type ChainHash, genesisHash } from "../base/chain-hash.js";
-import { noSeq, noTerm, type Seq, type SpaceId, type Term } from "../base/ids.js";
+import { noSeq, noTerm, type Seq, type Term } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
-import { readNumber, spaceKey } from "./lmdb-layout.js";
 
 export type Table = Database<Buffer, Buffer>;
 export type ReadTransaction = ReturnType<Table["useReadTransaction"]>;
@@ -14,7 +13,7 @@ export interface Tables {
   readonly rows: Table;
   readonly versions: Table;
   readonly catalog: Table;
-  readonly cleared: Table;
+  readonly dropped: Table;
   readonly unmade: Table;
   readonly values: Table;
   readonly unused: Table;
@@ -34,7 +33,7 @@ export function openTables(directory: string): Tables {
     rows: table("rows"),
     versions: table("versions"),
     catalog: table("catalog"),
-    cleared: table("cleared"),
+    dropped: table("dropped"),
     unmade: table("unmade"),
     values: table("values"),
     unused: table("unused"),
@@ -51,9 +50,4 @@ export function positionIn(tables: Tables, transaction: ReadTransaction | undefi
 
 export function encodePosition(position: LogPosition): Buffer {
   return new ByteWriter(32).varint(position.seq).varint(position.term).text(position.hash).finish();
-}
-
-export function clearedSeq(tables: Tables, transaction: ReadTransaction | undefined, space: SpaceId): number {
-  const bytes = tables.cleared.get(spaceKey(space), transaction === undefined ? undefined : { transaction });
-  return bytes === undefined ? 0 : readNumber(bytes);
 }

@@ -25,6 +25,7 @@ import type {
   StoreInstall,
   StoreTransfer,
 } from "./atom-store.js";
+import { type DroppedSpace, droppedBytesMax } from "./dropped-spaces.js";
 import { decodeUnmadeIndex, entryChanges, type UnmadeIndex } from "./index-entries.js";
 import { MemoryLargeValues } from "./memory-large-values.js";
 import { imageBytesMax, imagesSince, type KeptVersions, noVersions, type RowVersion, versionBytesMax } from "./row-versions.js";
@@ -37,6 +38,7 @@ export interface MemoryAtomStoreOptions {
   /** Calls `complete` later, once: when what is applied until now is flushed. */
   readonly schedule?: (complete: () => void) => void;
   readonly versionBytesMax?: number;
+  readonly droppedBytesMax?: number;
 }
 
 export interface MemoryAtomStore extends AtomStore {
@@ -65,17 +67,20 @@ type Undo = () => void;
 const origin: LogPosition = { seq: noSeq, term: noTerm, hash: genesisHash };
 
 export function createMemoryAtomStore(options: MemoryAtomStoreOptions = {}): MemoryAtomStore {
-  return new MemoryAtomStoreState(options.schedule ?? null, options.versionBytesMax ?? versionBytesMax);
+  return new MemoryAtomStoreState(options);
 }
 
 class MemoryAtomStoreState implements MemoryAtomStore {
   readonly #schedule: MemoryAtomStoreOptions["schedule"] | null;
   #spaces = new Map<SpaceId, SortedMap<Value>>();
+  /** What dropped spaces had, in the order of their ends. */
+  #dropped = new Map<SpaceId, DroppedSpace & { readonly rows: SortedMap<Value> }>();
   /** Of each key, oldest first. */
   #versions = new Map<SpaceId, SortedMap<readonly OldValue[]>>();
   #kept: KeptVersions = noVersions;
   #values = new MemoryLargeValues();
   readonly #versionBytesMax: number;
+  readonly #droppedBytesMax: number;
   #catalog = new Map<string, Buffer>();
   #position = origin;
   #flushedSeq = noSeq;
@@ -87,9 +92,10 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   #transferCount = 0;
   #idle: (() => void)[] = [];
 
-  constructor(schedule: MemoryAtomStoreOptions["schedule"] | null, bytesMax: number) {
-    this.#versionBytesMax = bytesMax;
-    this.#schedule = schedule;
+  constructor(options: MemoryAtomStoreOptions) {
+    this.#schedule = options.schedule ?? null;
+    this.#versionBytesMax = options.versionBytesMax ?? versionBytesMax;
+    this.#droppedBytesMax = options.droppedBytesMax ?? droppedBytesMax;
   }
 
   get position(): LogPosition {
@@ -118,6 +124,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     ];
     const isTooMuch = this.#kept.bytes > this.#versionBytesMax;
     this.#sweep(isTooMuch ? (Math.max(batch.mark, this.#position.seq) as Seq) : batch.mark, undo);
+    this.#sweepDropped(batch.mark, undo);
     for (const change of readStoreChanges(batch.changes.chunks)) this.#change(change, undo);
     const counted = this.#values.finish((key, chunk) => this.#setChunk(key, chunk, undo));
     undo.push(counted.undo);
@@ -159,12 +166,15 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     if (asOf > this.#position.seq) return null;
     if (asOf < this.#kept.floor) return "gone";
     const bounds = [asBuffer(low), high === null ? null : asBuffer(high)] as const;
+    const dropped = this.#dropped.get(space);
+    if (dropped !== undefined && asOf >= dropped.seq) return { rows: [], next: null };
     const past = new SortedMap<{ readonly row: Uint8Array; readonly refers: boolean }>();
     for (const [key, versions] of this.#versions.get(space)?.range(...bounds) ?? []) {
       const version = versions.find(({ until }) => until > asOf);
       if (version !== undefined && version.seq <= asOf) past.set(key, version);
     }
-    for (const [key, value] of this.#range(space, low, high)) if (value.seq <= asOf) past.set(key, value);
+    const rowsNow = dropped === undefined ? this.#range(space, low, high) : dropped.rows.range(...bounds);
+    for (const [key, value] of rowsNow) if (value.seq <= asOf) past.set(key, value);
     const rows: StoredRow[] = [];
     let byteCount = 0;
     for (const [key, value] of past.range(...bounds)) {
@@ -270,6 +280,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
   #empty(): void {
     this.#life++;
     this.#spaces = new Map();
+    this.#dropped = new Map();
     this.#versions = new Map();
     this.#kept = noVersions;
     this.#values = new MemoryLargeValues();
@@ -318,13 +329,9 @@ class MemoryAtomStoreState implements MemoryAtomStore {
         this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row, refers: referredBytes(row) > 0 }, seq, undo);
         break;
       }
-      case "clear": {
-        const rows = this.#space(space);
-        for (const [, { row, refers }] of rows.range(Buffer.alloc(0), null)) if (refers) this.#values.refer(row, -1, 0);
-        undo.push(() => this.#spaces.set(space, rows));
-        this.#spaces.delete(space);
+      case "drop":
+        this.#drop(change, undo);
         break;
-      }
       case "index":
         this.#makeIndex(space, change.index, undo);
         break;
@@ -376,6 +383,42 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     const before = this.#kept;
     const sweptCount = before.sweptCount + before.count - count;
     this.#kept = { count, bytes, floor: mark, sweptCount, sweptBytes: before.sweptBytes + before.bytes - bytes };
+  }
+
+  #drop({ space, seq, bytes }: Extract<StoreChange, { kind: "drop" }>, undo: Undo[]): void {
+    const before = this.#space(space);
+    const rows = new SortedMap<Value>();
+    for (const [key, value] of before.range(Buffer.alloc(0), null)) {
+      // What the same entry has put is in no snapshot.
+      if (value.seq !== seq) rows.set(key, value);
+      else if (value.refers) this.#values.refer(value.row, -1, 0);
+    }
+    this.#spaces.delete(space);
+    this.#dropped.set(space, { seq, bytes, isIncomplete: false, rows });
+    undo.push(() => {
+      this.#dropped.delete(space);
+      this.#spaces.set(space, before);
+    });
+  }
+
+  #sweepDropped(mark: Seq, undo: Undo[]): void {
+    for (const [space, dropped] of this.#dropped) {
+      const bytes = [...this.#dropped.values()].reduce((sum, one) => sum + one.bytes, 0);
+      if (dropped.seq > mark && bytes <= this.#droppedBytesMax) return;
+      let { floor, sweptCount, sweptBytes } = this.#kept;
+      for (const [key, { row, refers }] of dropped.rows.range(Buffer.alloc(0), null)) {
+        if (refers) this.#values.refer(row, -1, 0);
+        sweptCount++;
+        sweptBytes += key.length + row.length;
+      }
+      floor = Math.max(floor, dropped.seq) as Seq;
+      this.#kept = { ...this.#kept, floor, sweptCount, sweptBytes };
+      this.#dropped.delete(space);
+      undo.push(() => {
+        // The first again.
+        this.#dropped = new Map([[space, dropped], ...this.#dropped]);
+      });
+    }
   }
 
   #makeIndex(table: SpaceId, index: RowIndex, undo: Undo[]): void {

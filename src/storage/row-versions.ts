@@ -33,7 +33,7 @@ export interface KeptVersions {
   readonly bytes: number;
   /** What was there at this seq and later can be told. */
   readonly floor: Seq;
-  /** Removed since the store was opened. */
+  /** Removed since the store was opened, with the rows of what was dropped. */
   readonly sweptCount: number;
   readonly sweptBytes: number;
 }

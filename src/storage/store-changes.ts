@@ -4,7 +4,7 @@
  *
  *   place    space, seq: of what follows, until the next one
  *   indexes  of the table of that space: of what follows in it
- *   put, putNew, delete, value, clear, index   the changes themselves
+ *   put, putNew, delete, value, drop, index   the changes themselves
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from "../base/bytes.js";
 import { largeValueSpace, type Seq, type SpaceId } from "../base/ids.js";
@@ -22,7 +22,7 @@ export interface StoreChanges {
 const chunkBytes = 256 * 1024;
 const chunkBytesAtFirst = 16 * 1024;
 
-const kinds = ["place", "indexes", "put", "putNew", "delete", "value", "clear", "index"] as const;
+const kinds = ["place", "indexes", "put", "putNew", "delete", "value", "drop", "index"] as const;
 type Kind = (typeof kinds)[number];
 const numberOf = Object.fromEntries(kinds.map((kind, number) => [kind, number])) as Record<Kind, number>;
 
@@ -62,8 +62,8 @@ export class StoreChangesWriter {
       case "value":
         writer.u8(numberOf.value).bytes(change.hash).bytes(change.bytes);
         return;
-      case "clear":
-        writer.u8(numberOf.clear).varint(change.space).varint(change.seq);
+      case "drop":
+        writer.u8(numberOf.drop).varint(change.space).varint(change.seq).varint(change.bytes);
         return;
       case "index":
         writer.u8(numberOf.index).varint(change.space).varint(change.seq);
@@ -152,8 +152,8 @@ export function* readStoreChanges(chunks: readonly Uint8Array[]): IterableIterat
         case "value":
           yield { kind: "value", space: largeValueSpace, hash: reader.bytes(), bytes: reader.bytes() };
           break;
-        case "clear":
-          yield { kind: "clear", space: reader.varint() as SpaceId, seq: reader.varint() as Seq };
+        case "drop":
+          yield { kind: "drop", space: reader.varint() as SpaceId, seq: reader.varint() as Seq, bytes: reader.varint() };
           break;
         case "index":
           yield { kind: "index", space: reader.varint() as SpaceId, seq: reader.varint() as Seq, index: readIndex(reader) };

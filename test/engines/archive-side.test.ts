@@ -98,7 +98,7 @@ test("a range with a change that waits for the store, or that the store is at, i
 
 test("a range of a dropped space is not served as it was before", () => {
   const u = unstored();
-  u.archive.onEntry({ seq: 2 as Seq } as LogEntry, { kind: "noop" }, [{ kind: "spaceGone", space: 8 as SpaceId }]);
+  u.archive.onEntry({ seq: 2 as Seq } as LogEntry, { kind: "noop" }, [{ kind: "spaceGone", space: 8 as SpaceId, bytes: 0 }]);
   expect(u.ask(2, 0, null, 8)).toEqual([]);
 });
 

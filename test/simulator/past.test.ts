@@ -226,13 +226,54 @@ test("the past has the schema that it had, whatever has been altered since", { t
   await c.expectConverged();
 });
 
-test("a table that is dropped while its past is read is gone, not empty", { timeout: timeoutMs }, async () => {
-  const c = await begun(6, 60_000);
-  await c.sql("C1", "create table t (id integer primary key)", "insert into t values (1), (2)");
+test("a table that is dropped is read as it was, by keys, by an index and whole, until the mark has passed it", { timeout: timeoutMs }, async () => {
+  const c = await begun(6, 2000);
+  await c.sql(
+    "C1",
+    "create table t (id integer primary key, n integer unique, s)",
+    "create index t_s on t(s)",
+    "insert into t values (1, 10, 'a'), (2, 20, 'b')",
+  );
+  const first = await seqNow(c);
+  await c.sql("C1", "update t set s = 'c' where id = 2", "insert into t values (3, 30, 'd')");
   const ann = new Client(c, "C2");
-  expect(await ann.last(`pragma atomcast.as_of = ${await seqNow(c)}`, "select id from t where id = 1")).toEqual([[1n]]);
-  await c.sql("C1", "drop table t");
-  expect(await ann.last("select id from t where id = 2")).toMatch(/^ATOMCAST_PAST_GONE/);
+  expect(await ann.last(`pragma atomcast.as_of = ${first}`, "select s from t where id = 1")).toEqual([["a"]]);
+  const second = await seqNow(c);
+  await c.sql("C1", "drop table t", "create table t (other)");
+  const dropped = await seqNow(c);
+  // One that had it open, and one that comes later.
+  expect(await ann.last("select s from t where id = 2")).toEqual([["b"]]);
+  for (const at of ["C1", "C2"]) {
+    const bob = new Client(c, at);
+    expect(await bob.last(`pragma atomcast.as_of = ${second}`, "select id from t where s = 'c'")).toEqual([[2n]]);
+    expect(await bob.last("select id from t where n = 30")).toEqual([[3n]]);
+    expect(await bob.last("select s from t order by id")).toEqual([["a"], ["c"], ["d"]]);
+    expect(await bob.last("pragma atomcast.as_of = ''", "select * from t")).toEqual([]);
+  }
+  // An Archive that comes back has it still.
+  for (const { name } of c.names("archive")) {
+    c.crash(name);
+    c.process(name).start();
+    await c.runUntil("it is back", () => c.isSettled());
+  }
+  const eve = new Client(c, "C2");
+  expect(await eve.last(`pragma atomcast.as_of = ${first}`, "select s from t order by id")).toEqual([["a"], ["b"]]);
+  // When nobody reads it any more, and the history is over, it is swept.
+  for (const at of ["C1", "C2"]) c.crash(at);
+  c.add("cache", "C3").start();
+  await c.runUntil("all are members", () => c.isSettled());
+  const { catalog } = c.invariants.committed;
+  for (let n = 0; n < 20 && catalog.mark <= dropped; n++) {
+    await c.runFor(1000);
+    await c.sql("C3", `insert into t values (${n})`);
+  }
+  expect(catalog.mark).toBeGreaterThan(dropped);
+  await c.runFor(3000);
+  const late = new Client(c, "C3");
+  expect(await late.last(`pragma atomcast.as_of = ${second}`)).toMatch(
+    /^ATOMCAST_PAST_GONE: what was there as of \d+ is not kept any more: the oldest is \d+/,
+  );
+  expect(catalog.schema.former.all).toEqual([]);
 });
 
 test("a time names the same seq on every Cache, also in the middle of writes and when nothing is written", { timeout: timeoutMs }, async () => {

@@ -18,9 +18,9 @@ import { rowVersionsConformance } from "./row-versions-conformance.js";
 /** A worker's file is only there compiled. */
 const compiled = new URL("../../dist/src/storage/worker-atom-store.js", import.meta.url);
 
-function inLmdb(bytesMax?: number): AtomStoreUnderTest {
+function inLmdb(bytesMax?: number, droppedMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
-  const open = () => openLmdbAtomStore(directory, bytesMax === undefined ? {} : { bytesMax });
+  const open = () => openLmdbAtomStore(directory, { ...(bytesMax !== undefined && { bytesMax }), ...(droppedMax !== undefined && { droppedMax }) });
   return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
 }
 
@@ -78,11 +78,11 @@ function contentsOf(directory: string): StoreContents {
   const keysOf = (of: Table): Buffer[] => [...of.getKeys()].map((key) => Buffer.from(key));
   const rows = keysOf(tables.rows).map((key) => nameOf(key, ""));
   const versions = keysOf(tables.versions).map((key) => nameOf(placeOf(key), untilOf(key)));
-  return { rows: rows.sort(), versions: versions.sort(), unfinished: keysOf(tables.cleared).length + keysOf(tables.unmade).length };
+  return { rows: rows.sort(), versions: versions.sort(), unfinished: keysOf(tables.dropped).length + keysOf(tables.unmade).length };
 }
 
-function inMemory(versionBytesMax = Number.POSITIVE_INFINITY): AtomStoreUnderTest {
-  return { open: async () => createMemoryAtomStore({ versionBytesMax }), reopen: null, contents: null, cleanUp: async () => {} };
+function inMemory(versionBytesMax = Number.POSITIVE_INFINITY, droppedBytesMax = Number.POSITIVE_INFINITY): AtomStoreUnderTest {
+  return { open: async () => createMemoryAtomStore({ versionBytesMax, droppedBytesMax }), reopen: null, contents: null, cleanUp: async () => {} };
 }
 
 atomStoreConformance("atom store in LMDB", () => inLmdb());

@@ -6,7 +6,7 @@ import { indexEntryKey, type RowIndex } from "../../src/base/row-index.js";
 import { integerKey } from "../../src/base/sort-key.js";
 import { encodeRow } from "../../src/base/values.js";
 import type { AtomStore, StoreChange } from "../../src/storage/atom-store.js";
-import { type AtomStoreUnderTest, batch, put, read, table } from "./atom-store-conformance.js";
+import { type AtomStoreUnderTest, at, batch, drop, eventually, put, read, table } from "./atom-store-conformance.js";
 
 const nothing = Buffer.alloc(0);
 
@@ -52,8 +52,8 @@ async function settled(store: AtomStore, count: number): Promise<void> {
   expect(store.versions.count).toBe(count);
 }
 
-/** `bytesMax`: of versions. */
-export function rowVersionsConformance(title: string, make: (bytesMax?: number) => AtomStoreUnderTest): void {
+/** `bytesMax`: of versions; `droppedMax`: of what was dropped. */
+export function rowVersionsConformance(title: string, make: (bytesMax?: number, droppedMax?: number) => AtomStoreUnderTest): void {
   describe(`${title}: versions`, () => {
     let subject: AtomStoreUnderTest | null = null;
     let store: AtomStore;
@@ -62,8 +62,8 @@ export function rowVersionsConformance(title: string, make: (bytesMax?: number) 
       await subject?.cleanUp();
       subject = null;
     });
-    const begin = async (bytesMax?: number): Promise<void> => {
-      subject = make(bytesMax);
+    const begin = async (bytesMax?: number, droppedMax?: number): Promise<void> => {
+      subject = make(bytesMax, droppedMax);
       store = await subject.open();
     };
     const remove = (id: number, seq: number): StoreChange => ({ kind: "delete", space: table, key: key(id), seq: seq as Seq });
@@ -97,6 +97,87 @@ export function rowVersionsConformance(title: string, make: (bytesMax?: number) 
       expect(imagesOf(nothing, behind)).toEqual([name(key(1))]);
       expect(imagesOf(behind, null)).toEqual([name(key(2))]);
       expect(imagesOf(key(2), key(2))).toEqual([]);
+    });
+
+    test("what a dropped table had is told for every snapshot before, chunk by chunk, until the mark has passed the drop", async () => {
+      await begin();
+      const all = Array.from({ length: 1500 }, (_, id) => isNew(id, `old ${id}`, 1));
+      await store.apply(batch(1, all));
+      await store.apply(batch(2, [put(table, key(1), "two", 2), remove(2, 2)]));
+      // What the same entry changes before it drops the table was never to be seen.
+      await store.apply(batch(4, [put(table, key(3), "three", 4), isNew(9000, "new", 4), drop(table, 4)]));
+      const asOfOne = new Map(Array.from({ length: 1500 }, (_, id) => [name(key(id)), `old ${id}`]));
+      const asOfTwo = new Map(asOfOne);
+      asOfTwo.set(name(key(1)), "two").delete(name(key(2)));
+      const expectPast = (): void => {
+        for (const bytesMax of [700, 1e6]) {
+          expect(past(store, 1, nothing, null, bytesMax)).toEqual(asOfOne);
+          for (const asOf of [2, 3]) expect(past(store, asOf, nothing, null, bytesMax)).toEqual(asOfTwo);
+        }
+        expect(past(store, 2, key(3), key(5))).toEqual(new Map([3, 4].map((id) => [name(key(id)), `old ${id}`])));
+        expect(past(store, 4, nothing, null)).toEqual(new Map());
+        expect(read(store, table, nothing, null, 1e6).rows).toEqual([]);
+      };
+      expectPast();
+      await store.apply(batch(5, [], [], 1));
+      if (subject?.reopen != null) {
+        await settled(store, 3);
+        await store.close();
+        store = await subject.reopen();
+      }
+      expectPast();
+      await store.apply(batch(6, [], [], 3));
+      expect([past(store, 2, nothing, null), past(store, 3, nothing, null)]).toEqual([null, asOfTwo]);
+      const { sweptCount } = store.versions;
+      await store.apply(batch(7, [], [], 4));
+      // All but the two that were gone before; and a version.
+      await eventually(() => expect(store.versions.sweptCount - sweptCount).toBe(1498 + 1));
+      expect(store.versions).toMatchObject({ count: 0, bytes: 0, floor: 4 });
+      expect([past(store, 3, nothing, null), past(store, 4, nothing, null)]).toEqual([null, new Map()]);
+    });
+
+    test("a transfer has nothing of what was dropped, whatever comes before and behind it", async () => {
+      await begin();
+      const spaces = [1, 2, 3, 4, 5].map((place) => (table + 100 * place) as SpaceId);
+      await store.apply(
+        batch(
+          1,
+          spaces.map((space) => put(space, key(1), "x", 1)),
+        ),
+      );
+      const gone = [spaces[0], spaces[1], spaces[4]] as SpaceId[];
+      await store.apply(
+        batch(
+          2,
+          gone.map((space) => drop(space, 2)),
+        ),
+      );
+      const transfer = store.openTransfer();
+      const parts: Buffer[] = [];
+      for (let part = transfer.read("", 1); part !== null; part = transfer.read(part.next, 1)) parts.push(part.part);
+      transfer.close();
+      expect(parts).toHaveLength(2);
+      const install = await store.beginInstall();
+      for (const part of parts) await install.write(part);
+      await install.finish(store.position.seq === 0 ? at(2) : store.position);
+      for (const space of spaces) {
+        expect(past(store, 2, nothing, null, 1e6, space)).toEqual(gone.includes(space) ? new Map() : new Map([[name(key(1)), "x"]]));
+        expect(store.readPast(space, nothing, null, 1e6, 1 as Seq)).toBe("gone");
+      }
+    });
+
+    test("beyond their bytes what was dropped first goes, and with it what was there before", async () => {
+      await begin(undefined, 100);
+      const [first, second] = [table, (table + 100) as SpaceId];
+      await store.apply(batch(1, [put(first, key(1), "x", 1), put(second, key(1), "y", 1)]));
+      await store.apply(batch(2, [drop(first, 2, 60)]));
+      await store.apply(batch(3, []));
+      expect(past(store, 1, nothing, null, 1e6, first)?.size).toBe(1);
+      await store.apply(batch(4, [drop(second, 4, 60)]));
+      await store.apply(batch(5, []));
+      await eventually(() => expect(store.versions.floor).toBe(2));
+      expect(store.readPast(first, nothing, null, 1e6, 1 as Seq)).toBe("gone");
+      expect(past(store, 3, nothing, null, 1e6, second)?.size).toBe(1);
     });
 
     test("a chunk has the versions of its own range, up to where the next one begins", async () => {

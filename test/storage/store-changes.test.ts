@@ -18,7 +18,7 @@ function randomChange(random: Random, seq: Seq): StoreChange {
   const indexes = lists[random.integer(lists.length)] as readonly RowIndex[];
   switch (random.integer(12)) {
     case 0:
-      return { kind: "clear", space, seq };
+      return { kind: "drop", space, seq, bytes: 12_345 };
     case 1:
       return { kind: "index", space, seq, index: indexOf(random.integer(100), null) };
     case 2:
