@@ -378,7 +378,6 @@ class LmdbAtomStore implements AtomStore {
   }
 
   #change(written: Written, change: StoreChange): void {
-    const { writes } = written;
     switch (change.kind) {
       case "put":
       case "delete":
