@@ -61,7 +61,7 @@ export const coverageRows = {
     "MARK held back by an open transaction",
   ],
   /** past-reads.ts, past-pulls.ts. */
-  past: ["read by seq", "read by time", "gone by the mark", "no Archive knows it"],
+  past: ["read by seq", "read by time", "gone by the mark", "no Archive knows it", "a table altered since", "a table dropped since"],
   /** transactions.ts: results of runs, counters, entries, answers. */
   transactions: [
     "running: done",

@@ -388,7 +388,7 @@ export const profiles = {
     ...base,
     historyMs: 250,
     caches: 3,
-    mix: { transfer: 10, deal: 2, ledger: 2, past: 10, item: 3, pair: 2, page: 1, turn: 2, sum: 1, table: 1 },
+    mix: { transfer: 10, deal: 2, ledger: 2, past: 10, item: 3, pair: 2, page: 1, turn: 2, sum: 1, table: 6, alter: 1 },
     thinkMsMax: 15,
     workMs: 900,
     faults: {
