@@ -54,7 +54,7 @@ function tellSoon(): void {
 async function carryOut(call: StoreCall): Promise<Uint8Array | null> {
   switch (call.kind) {
     case "open":
-      store = await openLmdbAtomStore(call.directory, { bytesMax: call.versionBytesMax, onChange: tellSoon });
+      store = await openLmdbAtomStore(call.directory, { bytesMax: call.versionBytesMax, droppedMax: call.droppedBytesMax, onChange: tellSoon });
       return null;
     case "apply": {
       const { changes, mark, catalog, position } = call;

@@ -12,6 +12,7 @@ import { assert, DatabaseError } from "../base/errors.js";
 import type { Seq } from "../base/ids.js";
 import type { LogPosition } from "../base/log-entry.js";
 import type { KeptValues, StoreBatch, StoreInstall, StoreWrites } from "./atom-store.js";
+import { droppedBytesMax } from "./dropped-spaces.js";
 import { origin } from "./lmdb-tables.js";
 import { type KeptVersions, noVersions, versionBytesMax } from "./row-versions.js";
 import type { StoreChanges } from "./store-changes.js";
@@ -20,7 +21,7 @@ import type { StoreChanges } from "./store-changes.js";
 export type StoreFigures = Pick<StoreWrites, "position" | "flushedSeq" | "versions" | "values">;
 
 export type StoreCall =
-  | { readonly kind: "open"; readonly directory: string; readonly versionBytesMax: number }
+  | { readonly kind: "open"; readonly directory: string; readonly versionBytesMax: number; readonly droppedBytesMax: number }
   | {
       readonly kind: "apply";
       readonly changes: StoreChanges;
@@ -55,9 +56,9 @@ export type FromStoreWriter =
   | { readonly kind: "failed"; readonly id: number; readonly figures: StoreFigures | null; readonly fault: StoreFault };
 
 /** Opens the store in the folder, or makes it (as openLmdbAtomStore), in a thread that ends with `close`. */
-export async function openWorkerAtomStore(directory: string, bytesMax = versionBytesMax): Promise<StoreWrites> {
+export async function openWorkerAtomStore(directory: string, bytesMax = versionBytesMax, droppedMax = droppedBytesMax): Promise<StoreWrites> {
   const store = new WorkerAtomStore();
-  await store.ask({ kind: "open", directory, versionBytesMax: bytesMax });
+  await store.ask({ kind: "open", directory, versionBytesMax: bytesMax, droppedBytesMax: droppedMax });
   return store;
 }
 

@@ -25,11 +25,11 @@ function inLmdb(bytesMax?: number, droppedMax?: number): AtomStoreUnderTest {
 }
 
 /** Written by a thread of its own, read here. */
-function onThread(bytesMax?: number): AtomStoreUnderTest {
+function onThread(bytesMax?: number, droppedMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
   const open = async (): Promise<AtomStore> => {
     const module = (await import(compiled.href)) as { openWorkerAtomStore: typeof openWorkerAtomStore };
-    return readBeside(await module.openWorkerAtomStore(directory, bytesMax), directory);
+    return readBeside(await module.openWorkerAtomStore(directory, bytesMax, droppedMax), directory);
   };
   return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
 }
