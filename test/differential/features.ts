@@ -53,6 +53,7 @@ const texts: Readonly<Record<string, RegExp>> = {
   "OR IGNORE": /^(INSERT|UPDATE) OR IGNORE/,
   "OR REPLACE": /^(INSERT|UPDATE) OR REPLACE/,
   "OR ROLLBACK": /^(INSERT|UPDATE) OR ROLLBACK/,
+  "subquery in SET": /^UPDATE.* = \(SELECT /,
   "UPDATE FROM": /^UPDATE.* FROM \(SELECT/,
   "LIMIT and OFFSET": / LIMIT \d+ OFFSET /,
   "ROLLBACK TO": /^ROLLBACK TO/,

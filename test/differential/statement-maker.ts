@@ -58,7 +58,7 @@ export class StatementMaker {
         ]);
       }
       case 9: {
-        const inner = `SELECT 1 FROM ${y.name} y WHERE ${this.#link({ table: x, as: "x" }, { table: y, as: "y" })} AND ${this.#where({ table: y, as: "y" })}`;
+        const inner = `SELECT 1 FROM ${y.name} y WHERE ${this.#link(this.#outer(x), { table: y, as: "y" })} AND ${this.#where({ table: y, as: "y" })}`;
         const isNot = chance.oneIn(3) ? "NOT " : "";
         return this.#ordered("select EXISTS", `SELECT * FROM ${x.name} x WHERE ${isNot}EXISTS (${inner}) AND ${this.#where({ table: x, as: "x" })}`, [
           { table: x, as: "x" },
@@ -96,8 +96,7 @@ export class StatementMaker {
         );
       }
       case 14: {
-        const inner = `SELECT ${chance.pick(["count(*)", "max(y.a)", "min(y.b)"])} FROM ${y.name} y WHERE ${this.#link({ table: x, as: "x" }, { table: y, as: "y" })}`;
-        return this.#ordered("scalar", `SELECT x.a, (${inner}) FROM ${x.name} x WHERE ${this.#where({ table: x, as: "x" })}`, [
+        return this.#ordered("scalar", `SELECT x.a, ${this.#scalar(x, y)} FROM ${x.name} x WHERE ${this.#where({ table: x, as: "x" })}`, [
           { table: x, as: "x" },
         ]);
       }
@@ -222,6 +221,9 @@ export class StatementMaker {
     const names = chance.some(this.#written(table), 1 + chance.below(2));
     const sets = names.map((name) => {
       if (name === table.idColumn) return `${name} = ${chance.pick([`${name} + 1`, String(chance.below(20)), `${name} + 20`])}`;
+      const of = this.#table();
+      // Of its own rows it would see some as they were, and some as they are.
+      if (of !== table && chance.oneIn(5)) return `${name} = ${this.#scalar(table, of)}`;
       const made = this.#writer.any(this.#domain(table, name));
       return `${name} = ${chance.pick([made, made, made, "a", `coalesce(${name}, 0) + 1`, `${name} || 'x'`])}`;
     });
@@ -278,6 +280,16 @@ export class StatementMaker {
   #column({ table, as }: Named): string {
     const name = this.#chance.pick([...table.key, ...table.indexed, ...table.columns.map((column) => column.name)]);
     return as === "" ? name : `${as}.${name}`;
+  }
+
+  /** Of the clause around a subquery: as a bare name it may mean the subquery's own. */
+  #outer(x: Table): Named {
+    return { table: x, as: this.#chance.oneIn(3) ? "" : "x" };
+  }
+
+  /** For a row of `x`. */
+  #scalar(x: Table, y: Table): string {
+    return `(SELECT ${this.#chance.pick(["count(*)", "max(y.a)", "min(y.b)"])} FROM ${y.name} y WHERE ${this.#link(this.#outer(x), { table: y, as: "y" })})`;
   }
 
   /** Most often by what is indexed on one side. */

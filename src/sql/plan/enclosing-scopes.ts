@@ -53,12 +53,13 @@ export function enclosingScopes(root: Stmt): ReadonlyMap<object, object | null> 
   return enclosing;
 }
 
-/** All scopes that stand in the expression. */
-export function scopesIn(expr: Expr | undefined): ReadonlySet<object> {
+/** All scopes that stand in the expressions. */
+export function scopesIn(exprs: readonly (Expr | undefined)[]): ReadonlySet<object> {
   const found = new Set<object>();
-  if (expr !== undefined)
-    walk(expr, (node) => {
-      if (isScope(node)) found.add(node);
-    });
+  for (const expr of exprs)
+    if (expr !== undefined)
+      walk(expr, (node) => {
+        if (isScope(node)) found.add(node);
+      });
   return found;
 }

@@ -9,7 +9,8 @@
  * | others | RIGHT and FULL joins' ON, OR, NOT, IS, LIKE, functions, COLLATE, rows of values | nothing |
  *
  * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters; = with a bare column of another table of the
- * clause, with a column of a table of a clause around it that is named with its table, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it.
+ * clause, with a column of a table of a clause around it, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it, and as one of a clause
+ * around it only where none of this clause could.
  */
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
@@ -100,13 +101,13 @@ export interface OtherTables {
   column(outer: Reference, column: string, isLeft: boolean): JoinedSource | null;
   /** What stands behind IN. */
   subquery(select: Select): JoinedSource | null;
-  /** A column, qualified with a name that no table of the clause has: one of a clause around it. */
-  enclosing(column: QualifiedColumn, isLeft: boolean): JoinedSource | null;
+  /** A column that is of no table of the clause: one of a clause around it. */
+  enclosing(column: NamedColumn, isLeft: boolean): JoinedSource | null;
 }
 
 export const noOtherTables: OtherTables = { column: () => null, subquery: () => null, enclosing: () => null };
 
-export type QualifiedColumn = Extract<Expr, { type: "QualifiedExpr" }>;
+export type NamedColumn = Extract<Expr, { type: "QualifiedExpr" | "Id" }>;
 
 /** By the table's own key, or by an index. null: nothing restricts the table there. */
 export function selectorOf(
@@ -123,7 +124,7 @@ export function selectorOf(
   const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | null => {
     const found = columnIn(scope, expr);
     if (found !== null) return found.reference === reference ? null : others.column(found.reference, found.name, isLeft);
-    return expr.type === "QualifiedExpr" && !isQualifierOf(scope, expr) ? others.enclosing(expr, isLeft) : null;
+    return isNamed(expr) && !mayName(scope, expr) ? others.enclosing(expr, isLeft) : null;
   };
   const conditions = [...scope.common, ...reference.own].flatMap((term) => conditionsOf(term, columnOf, valueAs, outerAs, others));
   const equalTo = (column: number): readonly ValueSource[] | undefined =>
@@ -217,9 +218,14 @@ export function columnIn(scope: Scope, root: Expr): { readonly reference: Refere
   return reference === undefined || another !== undefined ? null : { reference, name: expr.name };
 }
 
-/** Whether a table of the clause goes by that name. */
-export function isQualifierOf(scope: Scope, { table }: QualifiedColumn): boolean {
-  const qualifier = foldName(table.text);
+function isNamed(expr: Expr): expr is NamedColumn {
+  return expr.type === "QualifiedExpr" || expr.type === "Id";
+}
+
+/** Whether it can be a column of the clause: a table of it goes by that name, or may have a column of it. */
+export function mayName(scope: Scope, column: NamedColumn): boolean {
+  if (column.type === "Id") return scope.references.some(({ table }) => table === null || hasColumn(table, column.name));
+  const qualifier = foldName(column.table.text);
   return scope.references.some((one) => one.name === qualifier);
 }
 

@@ -60,11 +60,10 @@ export function missingBefore(
       continue;
     }
     const valuesAt = valuesOf(state, parameters, bound);
-    if (pull.selectors?.some((selector) => areOutersMissing(state, selector, valuesAt, type, made)) === true) {
-      waiting.push({ space, ranges: null });
-      continue;
-    }
-    needs.push(...missingOf(state, neededRanges(pull, valuesAt, typed)));
+    // A table that is joined to itself is among them: what needs no other rows is asked for first.
+    const ready = pull.selectors?.filter((selector) => !areOutersMissing(state, selector, valuesAt, type, made)) ?? null;
+    if (ready !== null && ready.length < (pull.selectors?.length ?? 0)) waiting.push({ space, ranges: null });
+    needs.push(...missingOf(state, neededRanges({ ...pull, selectors: ready }, valuesAt, typed)));
   }
   // What waits for other tables' rows is looked at again when these are here.
   return needs.length === 0 ? waiting : needs;

@@ -6,7 +6,7 @@
  * | narrowed | in FROM, or UPDATE's and DELETE's target, with conditions on its key that hold for every row that matters (key-conditions.ts) | the keys' ranges |
  * | by index | the same on an index's leading columns | the index's ranges, and with them the rows (held-indexes.ts) |
  * | joined | the same, equal to a column of another table of the FROM clause, of a clause around it, or to one that IN (SELECT …) names | the ranges of the values that that table's needed rows have, when these are here (joined-values.ts) |
- * | changed | joined, in a subquery, and the statement itself may write that other table | all: what that table's rows are then, nobody knows before |
+ * | changed | joined, in a subquery, and the statement itself may write that other table (but for the row that it sets, in SET, where no trigger or action may have changed that before) | all: what that table's rows are then, nobody knows before |
  * | whole | the same, without such conditions; `x IN table` | all |
  * | view | a view | all of what the view reads |
  * | insert | INSERT's target | the keys that VALUES name; others are looked for when the statement has run (missing-rows.ts) |
@@ -33,6 +33,7 @@ import {
   parseStatement,
   type QualifiedName,
   type Select,
+  type SelectFrom,
   type SelectTable,
   type SetAssignment,
   type Stmt,
@@ -43,11 +44,11 @@ import { enclosingScopes, scopesIn } from "./enclosing-scopes.js";
 import { isJoinSearch } from "./joined-values.js";
 import {
   columnIn,
-  isQualifierOf,
   keyPlace,
+  mayName,
+  type NamedColumn,
   noOtherTables,
   type OtherTables,
-  type QualifiedColumn,
   type Reference,
   type Scope,
   scopeOf,
@@ -117,6 +118,8 @@ class Planner {
   readonly #enclosing: ReadonlyMap<object, object | null>;
   /** Scopes in the WHERE clause of an UPDATE or DELETE: SQLite finds all its rows before it changes any. */
   readonly #inRootWhere: ReadonlySet<object>;
+  /** Those in what its SET computes. */
+  readonly #inRootSets: ReadonlySet<object>;
 
   constructor(statement: PlannedStatement, parsed: ParsedStatement) {
     this.#statement = statement;
@@ -124,7 +127,8 @@ class Planner {
     this.#numbers = parameterNumbers(parsed.tokens);
     const { root } = parsed;
     this.#enclosing = enclosingScopes(root);
-    this.#inRootWhere = scopesIn(root.type === "UpdateStmt" || root.type === "DeleteStmt" ? root.whereClause : undefined);
+    this.#inRootWhere = scopesIn(root.type === "UpdateStmt" || root.type === "DeleteStmt" ? [root.whereClause] : []);
+    this.#inRootSets = scopesIn(root.type === "UpdateStmt" ? root.sets.map(({ expr }) => expr) : []);
     walk(parsed.root, (node) => {
       if (node.type === "CommonTableExpr") this.#withNames.add(foldName(node.tblName.text));
     });
@@ -299,19 +303,30 @@ class Planner {
     return best;
   }
 
-  /** Of the innermost clause around the node that has a table of that name: what its rows have that matter is all that the subquery is asked for. */
-  #enclosingColumn(node: object, column: QualifiedColumn, isLeft: boolean): JoinedSource | null {
+  /** Of the innermost clause around the node that can mean it: what its rows have that matter is all that the subquery is asked for. */
+  #enclosingColumn(node: object, column: NamedColumn, isLeft: boolean): JoinedSource | null {
+    if (isAliasIn(node, column)) return null;
     for (let outer = this.#enclosing.get(node) ?? null; outer !== null; outer = this.#enclosing.get(outer) ?? null) {
       const planned = this.#scopes.get(outer) ?? null;
       if (planned === null) return null;
-      if (!isQualifierOf(planned.scope, column)) continue;
+      if (!mayName(planned.scope, column)) {
+        if (isAliasIn(outer, column)) return null;
+        continue;
+      }
       const found = columnIn(planned.scope, column);
       const table = found?.reference.table ?? null;
       const selector = found === null ? undefined : planned.selectors.get(found.reference);
       if (found === null || table === null || selector === undefined || !table.columnNames.some((name) => sameName(name, found.name))) return null;
-      return this.#isChanged(table) && !this.#inRootWhere.has(node) ? null : { kind: "joined", table, selector, column: found.name, isLeft };
+      const isAsBefore = !this.#isChanged(table) || this.#inRootWhere.has(node) || this.#isOfRowBefore(outer, node, table);
+      return isAsBefore ? { kind: "joined", table, selector, column: found.name, isLeft } : null;
     }
     return null;
+  }
+
+  /** In SET: a row's columns are what they were before the statement, which changes each row once, where no trigger and no action changes it as well. */
+  #isOfRowBefore(outer: object, node: object, table: LocalTable): boolean {
+    const { triggered, acted } = this.#statement.uses;
+    return outer === this.#parsed.root && this.#inRootSets.has(node) && !triggered.has(table) && !acted.has(table);
   }
 
   #isSearch(table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {
@@ -547,6 +562,13 @@ function selectivity(table: LocalTable, { index, equal, low, high }: KeySelector
   // One value is less than what comes of another table.
   const columns = equal.reduce((sum, [source]) => sum + (source?.kind === "joined" ? 4 : 5), 0);
   return index === null && equal.length === table.keyNames.length ? 100 + columns : columns + bounds;
+}
+
+/** A result column's own name, which conditions may use too; it comes before names of the clauses around. */
+function isAliasIn(scope: object, column: NamedColumn): boolean {
+  if (column.type !== "Id") return false;
+  const { columns } = scope as Partial<Pick<SelectFrom, "columns">>;
+  return columns?.some((one) => one.type === "ExprResultColumn" && one.alias !== undefined && sameName(one.alias.name.text, column.name)) === true;
 }
 
 /** A column of that name, or one computed from others, or the rowid under one of its names. */
