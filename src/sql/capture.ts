@@ -9,6 +9,7 @@
  * | 1 | AFTER INSERT | the key |
  * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values |
  * | 3 | AFTER DELETE | the key, the referenced values |
+ * | 4 | when a user's trigger fires, before it | its place among the table's, what its statements look rows up by (plan/trigger-needs.ts) |
  *
  * Where a foreign key's columns have other affinities in the child than in the parent, 2 and 3 come from BEFORE triggers: SQLite looks for the children
  * with the very values that OLD has, and leaves them converted as the child's index has them, so that AFTER triggers see 5 in the place of '5.0'. A row
@@ -18,6 +19,7 @@ import type { SpaceId } from "../base/ids.js";
 import type { SqlValue } from "../base/values.js";
 import type { LocalSchema, LocalTable, UniqueIndex } from "./local-schema.js";
 import { foldName, quoteName } from "./parse/names.js";
+import type { TriggerNeed } from "./plan/trigger-needs.js";
 import { keyName, keyOfValues } from "./stored-rows.js";
 
 export interface TouchedRow {
@@ -54,6 +56,7 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
   let table: LocalTable | undefined;
   let touches: TableTouches | undefined;
   for (const touch of raw) {
+    if (touch[1] === triggerTouch) continue;
     const space = Number(touch[0]) as SpaceId;
     if (table?.space !== space || touches === undefined) {
       table = schema.tables.get(space);
@@ -122,11 +125,13 @@ export function copyTouches(touches: Touches): Touches {
   );
 }
 
+export const triggerTouch = 4n;
+
 /** Names of capture triggers begin with this; they stand in the TEMP schema. */
 const prefix = "_capture_";
 
-/** CREATE TEMP TRIGGER statements of one table, by name. */
-export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> {
+/** CREATE TEMP TRIGGER statements of one table, by name. They stand before users' triggers: SQLite fires those of the TEMP schema first. */
+export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]): ReadonlyMap<string, string> {
   const name = quoteName(table.name);
   const old = (names: readonly string[]): string[] => names.map((one) => `old.${quoteName(one)}`);
   const key = (row: "old." | "new." | ""): string[] => table.keyNames.map((one) => `${row}${keyName(table, one)}`);
@@ -138,6 +143,8 @@ export function captureTriggers(table: LocalTable): ReadonlyMap<string, string> 
   const changed = changes.length === 0 ? "0" : changes.join(" | ");
   const bodies = new Map<string, string[]>();
   const note = (event: string, ...parts: readonly string[]): void => void bodies.set(event, [...(bodies.get(event) ?? []), ...parts]);
+  for (const [place, { event, columns }] of users.entries())
+    if (columns.length > 0) note(event, call(Number(triggerTouch), place, ...columns.map(({ row, column }) => `${row}.${quoteName(column)}`)));
   const time = table.referencedBy.some((foreignKey) => foreignKey.mixesAffinities) ? "BEFORE" : "AFTER";
   const newKey = time === "BEFORE" && table.identity === "key" ? table.keyNames.map((one) => newValue(table, one)) : key("new.");
   note("AFTER INSERT", call(1, ...key("new.")));

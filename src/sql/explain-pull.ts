@@ -5,7 +5,7 @@
  * |--------|--------------|
  * | table_name | the table |
  * | needs | `whole`; the conditions that its key or an index is searched with; or `nothing`: what the written rows make necessary is found out when they are written |
- * | atoms | atoms of the table that these are in; NULL where an index, or another table's rows, will tell |
+ * | atoms | atoms of the table that these are in; NULL where an index, another table's rows, or the row that fires a trigger (`new.x`), will tell |
  * | held | how many of them are held here already; for an index, 1 where its range is held, and with it the rows |
  * | reason | why |
  */
@@ -42,16 +42,17 @@ export function explainPull(state: StoreState, sql: string, args: StatementArgs,
   if (plan.kind === "other") return fault("SQLITE_ERROR", "EXPLAIN PULL is of a statement that reads or writes rows: SELECT, INSERT, UPDATE, DELETE");
   const bound = quickBindings(plan, args);
   if (isFault(bound)) return bound;
-  const rows = plan.pulls.flatMap(({ table, selectors, reasons }): SqlValue[][] => {
+  const rows = plan.pulls.flatMap(({ table, selectors, byRow, reasons }): SqlValue[][] => {
     const reason = reasons.join("; ");
     if (selectors === null) return [[table.name, "whole", ...atomsOf(table, [wholeRange], system), reason]];
-    if (selectors.length === 0) return [[table.name, "nothing", 0n, 0n, reason]];
-    return selectors.map((selector) => [
+    if (selectors.length + byRow.length === 0) return [[table.name, "nothing", 0n, 0n, reason]];
+    const now = selectors.map((selector): SqlValue[] => [
       table.name,
       told(table, selector, plan, bound),
       ...counted(state, table, selector, plan, bound, system),
       reason,
     ]);
+    return [...now, ...byRow.map((selector): SqlValue[] => [table.name, told(table, selector, plan, bound), null, null, reason])];
   });
   return { columns: explainPullColumns, rows, affectedRowCount: 0, lastInsertRowid: null };
 }
@@ -65,10 +66,10 @@ function counted(
   system: SystemTables,
 ): [SqlValue, SqlValue] {
   if (isJoined({ selectors: [selector] })) return [null, null];
-  const needed = neededConstantly(state, { table, selectors: [selector], reasons: [] }, plan.parameters, bound);
+  const needed = neededConstantly(state, { table, selectors: [selector] }, plan.parameters, bound);
   const ranges = needed.flatMap((one) => (one.indexOf === undefined ? (one.ranges ?? [wholeRange]) : []));
   if (selector.index === null) return atomsOf(table, ranges, system);
-  return [null, missingBefore(state, [{ table, selectors: [selector], reasons: [] }], plan.parameters, bound, undefined).length === 0 ? 1n : 0n];
+  return [null, missingBefore(state, [{ table, selectors: [selector] }], plan.parameters, bound, undefined).length === 0 ? 1n : 0n];
 }
 
 /** Of the engine's own list. */
@@ -92,7 +93,8 @@ const valuesToldMax = 10;
 
 function told(table: LocalTable, { index, equal, low, high }: KeySelector, plan: RunnablePlan, bound: readonly unknown[]): string {
   const names = index?.names ?? table.keyNames;
-  const value = (source: ConstantSource): string => literal(sourceValue(source, plan.parameters, bound));
+  const value = (source: ConstantSource): string =>
+    source.kind === "row" ? `${source.row}.${source.column}` : literal(sourceValue(source, plan.parameters, bound));
   const source = (one: ValueSource): string => (one.kind === "joined" ? `${one.table.name}.${one.column}` : value(one));
   const terms = equal.map((sources, place) => {
     const values = sources.slice(0, valuesToldMax).map(source);

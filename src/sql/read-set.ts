@@ -24,7 +24,7 @@ export function noteReads(state: StoreState, unit: Unit, plan: RunnablePlan, bou
   for (const pull of plan.pulls) {
     const { space } = pull.table;
     if (unit.made.has(space) || unit.wholeTables.has(space)) continue;
-    const needs = isJoined(pull) ? wholeOf(space) : neededConstantly(state, pull, plan.parameters, bound);
+    const needs = isJoined(pull) || pull.byRow.length > 0 ? wholeOf(space) : neededConstantly(state, pull, plan.parameters, bound);
     const keys = unit.readKeys.get(space) ?? new Set();
     const isKnown = needs.every(({ ranges, indexOf }) => indexOf === undefined && ranges?.every(isOneKey) === true);
     for (const { ranges } of isKnown ? needs : []) for (const { low } of ranges ?? []) keys.add(low);

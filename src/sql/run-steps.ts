@@ -38,7 +38,7 @@ import type {
 import { abandonRun, forget, overtakenMessage, park, resume, summaryOf, unpark, whyNoRoom } from "./open-transactions.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
-import { joinNeeds, missingAtCommit, missingBefore, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
+import { joinNeeds, missingAtCommit, missingBefore, missingByTriggers, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
 import { noteReads } from "./read-set.js";
 import { conflictOf, rewind, rewindAll } from "./replay-transaction.js";
@@ -412,7 +412,7 @@ function runWrite(run: Run, unit: Unit, statement: Statement, plan: RunnablePlan
   const touches: Touches = new Map();
   collectTouches(raw, state.schema, touches);
   // Also of a statement that failed: a row that is not here may have been in its way before.
-  if (isPullNeeded(run, missingTouched(state, touches, unit.made))) return outcome;
+  if (isPullNeeded(run, [...missingTouched(state, touches, unit.made), ...missingByTriggers(state, raw, plan.triggers, unit.made)])) return outcome;
   if (!main.inTransaction) {
     // OR ROLLBACK, RAISE(ROLLBACK).
     abandonUnit(run, unit);

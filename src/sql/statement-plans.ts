@@ -15,6 +15,7 @@ import { isFault } from "./parse/sqlite-grammar.js";
 import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
 import { usesOf } from "./plan/program-uses.js";
 import { isJoined, pullsOf, type TablePull } from "./plan/pull-plan.js";
+import { type TriggerNeed, triggerNeedsOf } from "./plan/trigger-needs.js";
 import { fault, faultOf, unfitValue } from "./statement-faults.js";
 import { tickedSource, tickedStatement } from "./ticked-statement.js";
 
@@ -38,6 +39,8 @@ export interface RunnablePlan {
   readonly tables: readonly LocalTable[];
   /** What of them must be here before it runs. */
   readonly pulls: readonly TablePull[];
+  /** Triggers that may fire, of which the run tells what they look rows up by. */
+  readonly triggers: readonly TriggerNeed[];
   /** Some of them by the rows of others. */
   readonly hasJoins: boolean;
   readonly written: readonly LocalTable[];
@@ -149,7 +152,10 @@ function makeRunnable(
   const constraints = foreignKeys ? new Set(written.flatMap((table) => [...table.foreignKeys, ...table.referencedBy])) : new Set<LocalForeignKey>();
   for (const foreignKey of constraints) tables.add(foreignKey.parent).add(foreignKey.child);
   if (statement.reader) statement.raw();
-  const pulls = use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main });
+  const needs = use.byTrigger.size === 0 ? null : triggerNeedsOf(main, schema).byName;
+  const triggers = [...use.byTrigger.keys()].flatMap((name) => needs?.get(name) ?? []);
+  const triggerPulls = (name: string): readonly TablePull[] | null => needs?.get(name)?.pulls ?? null;
+  const pulls = use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main, triggerPulls });
   const target = info.kind === "write" ? schema.tablesByName.get(foldName(info.table)) : undefined;
   return {
     kind: "runnable",
@@ -160,6 +166,7 @@ function makeRunnable(
     columns,
     tables: [...tables],
     pulls,
+    triggers: triggers.filter(({ columns }) => columns.length > 0),
     hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],

@@ -8,6 +8,7 @@ import { HeldRanges } from "./held-ranges.js";
 import { IdBlocks } from "./id-blocks.js";
 import { emptySchema, type LocalColumn, type LocalSchema, type LocalTable, type SchemaReader, schemaReader } from "./local-schema.js";
 import { foldName, quoteName } from "./parse/names.js";
+import { triggerNeedsOf } from "./plan/trigger-needs.js";
 import { RowHistory } from "./row-history.js";
 import { fault, StatementFault } from "./statement-faults.js";
 import { type PlanCache, planCache } from "./statement-plans.js";
@@ -123,14 +124,14 @@ interface TriggerRow {
 export function dropCaptureTriggers(state: StoreState, name: string): void {
   const table = state.schema.tablesByName.get(foldName(name));
   if (table === undefined) return;
-  for (const trigger of triggersOf(table).keys()) state.main.exec(`DROP TRIGGER IF EXISTS temp.${quoteName(trigger)}`);
+  for (const trigger of triggersOf(state, state.schema, table).keys()) state.main.exec(`DROP TRIGGER IF EXISTS temp.${quoteName(trigger)}`);
 }
 
 /** Makes the capture triggers what the schema asks for; those that are right stay. */
 export function installCaptureTriggers(state: StoreState, schema: LocalSchema): void {
   const installed = new Map(state.listTriggers.all().map(({ name, sql }) => [name, sql]));
   const wanted = new Map<string, string>();
-  for (const table of schema.tables.values()) for (const [name, sql] of triggersOf(table)) wanted.set(name, sql);
+  for (const table of schema.tables.values()) for (const [name, sql] of triggersOf(state, schema, table)) wanted.set(name, sql);
   // SQLite keeps the text without TEMP.
   const kept = (sql: string): string => sql.replace(/^CREATE TEMP TRIGGER/, "CREATE TRIGGER");
   for (const [name, sql] of installed) {
@@ -141,21 +142,23 @@ export function installCaptureTriggers(state: StoreState, schema: LocalSchema): 
   for (const sql of wanted.values()) state.main.exec(sql);
 }
 
-/** By what they are made from but for the foreign keys, and by these: a schema that is read again makes its tables anew. */
+/** By what they are made from but for the foreign keys and users' triggers, and by these: a schema that is read again makes its tables anew. */
 const triggerTexts = new WeakMap<readonly LocalColumn[], { readonly links: string; readonly texts: ReadonlyMap<string, string> }>();
 
-function triggersOf(table: LocalTable): ReadonlyMap<string, string> {
-  const isAlone = table.foreignKeys.length === 0 && table.referencedNames.length === 0;
+function triggersOf({ main }: StoreState, schema: LocalSchema, table: LocalTable): ReadonlyMap<string, string> {
+  const users = triggerNeedsOf(main, schema).byTable.get(table.space) ?? [];
+  const isAlone = table.foreignKeys.length === 0 && table.referencedNames.length === 0 && users.length === 0;
   const links = isAlone
     ? ""
     : JSON.stringify([
         table.referencedNames,
         table.referencedBy.some((one) => one.mixesAffinities),
         table.foreignKeys.map((foreignKey) => foreignKey.childNames),
+        users.map(({ event, columns }) => [event, columns.map(({ row, column }) => [row, column])]),
       ]);
   const known = triggerTexts.get(table.columns);
   if (known?.links === links) return known.texts;
-  const texts = captureTriggers(table);
+  const texts = captureTriggers(table, users);
   triggerTexts.set(table.columns, { links, texts });
   return texts;
 }

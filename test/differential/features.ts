@@ -38,6 +38,7 @@ const texts: Readonly<Record<string, RegExp>> = {
   "BEFORE trigger": /^CREATE TRIGGER \w+ BEFORE/,
   "AFTER trigger": /^CREATE TRIGGER \w+ AFTER/,
   "INSTEAD OF trigger": /^CREATE TRIGGER \w+ INSTEAD OF/,
+  "rows found by NEW or OLD": /^CREATE TRIGGER.* WHERE (\w+ = (new|old)\.|(new|old)\.\w+ = )/,
   "raise()": /^CREATE TRIGGER.* raise\(/,
   "CREATE VIEW": /^CREATE VIEW/,
   "ADD COLUMN": / ADD COLUMN /,

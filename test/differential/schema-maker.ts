@@ -239,22 +239,30 @@ export class SchemaMaker {
     const when = chance.oneIn(2) ? "" : ` WHEN ${row}.a ${chance.pick(["> 6", "IS 3", "< 2"])}`;
     const head = (time: string): string => `CREATE TRIGGER ${name} ${time} ${event} ON ${table.name}${when} BEGIN`;
     const same = table.key.map((column) => `${column} IS ${row}.${column}`).join(" AND ");
-    switch (chance.below(6)) {
+    const found = chance.pick([...other.key, ...other.indexed, "a"]);
+    const by = `${row}.${chance.pick(["a", "a", "b", "c", table.key[0] ?? "a"])}`;
+    const isFound = chance.oneIn(4) ? `${by} = ${found}` : `${found} = ${by}`;
+    switch (chance.below(8)) {
       case 0: {
         const raise = chance.pick(["IGNORE", "ABORT, 'no'", event === "INSERT" ? "FAIL, 'no'" : "ABORT, 'not'", "ROLLBACK, 'no'"]);
         this.tables[place] = { ...table, hasOwnConflicts: true };
         return `${head("BEFORE")} SELECT raise(${raise}) WHERE ${row}.a IN (8, 9); END`;
       }
       case 1:
-        return `${head("AFTER")} UPDATE ${other.name} SET c = ${row}.b WHERE a = ${row}.a; END`;
+        return `${head(chance.pick(["AFTER", "AFTER", "BEFORE"]))} UPDATE ${other.name} SET c = ${row}.b WHERE ${isFound}; END`;
       case 2:
-        return `${head("AFTER")} DELETE FROM ${other.name} WHERE ${other.key[0]} = ${row}.a; END`;
+        return `${head("AFTER")} DELETE FROM ${other.name} WHERE ${isFound}; END`;
       case 3:
         return event === "DELETE"
           ? `${head("BEFORE")} INSERT INTO log VALUES (old.b); END`
           : `${head("AFTER")} UPDATE ${table.name} SET c = coalesce(c, 0) WHERE ${same}; END`;
       case 4:
         return `${head("BEFORE")} INSERT INTO log VALUES (${row}.a || 'before'); END`;
+      case 5:
+        this.tables[place] = { ...table, hasOwnConflicts: true };
+        return `${head("AFTER")} SELECT raise(ABORT, 'found') WHERE EXISTS (SELECT 1 FROM ${other.name} WHERE ${isFound} AND b > 'a'); END`;
+      case 6:
+        return `${head("AFTER")} UPDATE ${other.name} SET b = (SELECT max(b) FROM ${chance.pick(this.tables).name} WHERE a = ${by}) WHERE ${isFound}; END`;
       default:
         return `${head("AFTER")} INSERT INTO log SELECT ${row}.${table.key[0]} || '${name}'; END`;
     }

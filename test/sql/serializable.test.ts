@@ -53,6 +53,17 @@ describe("serializable", () => {
     expect(codes(c.in(ann, "COMMIT"))).toEqual(["SQLITE_BUSY_SNAPSHOT"]);
   });
 
+  test("what a trigger looks for by its row counts as read", () => {
+    c = new Cluster(2);
+    const ban =
+      "CREATE TRIGGER ban AFTER UPDATE ON duty BEGIN SELECT raise(ABORT, 'banned') WHERE EXISTS (SELECT 1 FROM banned WHERE doctor = new.doctor); END";
+    for (const sql of [...duties, "CREATE TABLE banned(doctor INTEGER PRIMARY KEY)", ban]) c.sql(0, sql);
+    const ann = c.client(0);
+    expect(codes(c.in(ann, "PRAGMA atomcast.isolation = serializable", "BEGIN", leave(1)))).toEqual(["ok", "ok", "ok"]);
+    c.sql(1, "INSERT INTO banned VALUES (1)");
+    expect(codes(c.in(ann, "COMMIT"))).toEqual(["SQLITE_BUSY_SNAPSHOT"]);
+  });
+
   test("keys that it did not read may change, and one that only reads never conflicts", () => {
     const [ann, bob] = open("serializable", "SELECT present FROM duty WHERE doctor = 1", present) as [Client, Client];
     c.sql(1, leave(2));

@@ -49,13 +49,13 @@ function nameAt(table: LocalTable, selector: KeySelector | null, place: number):
   return index === null ? keyName(table, table.keyNames[place] ?? "") : quoteName(index.names[place] ?? "");
 }
 
-/** Whether the selector, which takes values from other tables, is a search in the order of the table's own key, or of its index. */
+/** Whether the selector, which takes values from other tables, or from a row that fires a trigger, is a search in the order of the table's own key, or of its index. */
 export function isJoinSearch(main: Database, table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {
   const outers: string[] = [];
   const terms = selector.equal.map((sources, place) => {
     const name = `_inner.${index === null ? keyName(table, table.keyNames[place] ?? "") : quoteName(index.names[place] ?? "")}`;
     const [source] = sources;
-    if (source?.kind !== "joined") return `${name} = ?`;
+    if (source?.kind !== "joined" && source?.kind !== "row") return `${name} = ?`;
     const outer = `_outer${outers.length}`;
     outers.push(`main.${quoteName(source.table.name)} AS ${outer}`);
     const column = `${outer}.${quoteName(source.column)}`;

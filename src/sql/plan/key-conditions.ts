@@ -10,12 +10,12 @@
  *
  * Comparisons: =, <, <=, >, >=, BETWEEN and IN (list) of a bare column with literals and parameters; = with a bare column of another table of the
  * clause, with a column of a table of a clause around it, and IN (SELECT column …): that table's rows that matter tell the values. A column without its table's name counts only where no other table of the clause could have it, and as one of a clause
- * around it only where none of this clause could.
+ * around it only where none of this clause could. In a trigger, = with a column of NEW or OLD.
  */
 import type { LocalIndex, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
 import type { Expr, FromClause, Select, SelectTable } from "../parse/sqlite-grammar.js";
-import type { ConstantSource, JoinedSource, KeySelector, ValueSource } from "./key-selector.js";
+import type { ConstantSource, JoinedSource, KeySelector, RowSource, ValueSource } from "./key-selector.js";
 
 /** One table of a FROM clause, or the target of an UPDATE or DELETE. */
 export interface Reference {
@@ -93,7 +93,7 @@ type Comparison = "=" | ">" | "<";
 
 type KeyCondition =
   | { readonly column: number; readonly comparison: Comparison; readonly values: readonly ConstantSource[] }
-  | { readonly column: number; readonly comparison: "joined"; readonly values: readonly JoinedSource[] };
+  | { readonly column: number; readonly comparison: "joined"; readonly values: readonly (JoinedSource | RowSource)[] };
 
 /** Other tables' rows as sources of values; null: they tell none. */
 export interface OtherTables {
@@ -101,8 +101,8 @@ export interface OtherTables {
   column(outer: Reference, column: string, isLeft: boolean): JoinedSource | null;
   /** What stands behind IN. */
   subquery(select: Select): JoinedSource | null;
-  /** A column that is of no table of the clause: one of a clause around it. */
-  enclosing(column: NamedColumn, isLeft: boolean): JoinedSource | null;
+  /** A column that is of no table of the clause: one of a clause around it, or of the row that fires a trigger. */
+  enclosing(column: NamedColumn, isLeft: boolean): JoinedSource | RowSource | null;
 }
 
 export const noOtherTables: OtherTables = { column: () => null, subquery: () => null, enclosing: () => null };
@@ -121,7 +121,7 @@ export function selectorOf(
   if (table === null) return null;
   const placeOf = index === null ? (name: string) => keyPlace(table, name) : (name: string) => indexPlace(index, name);
   const columnOf = (expr: Expr): number | null => columnPlace(scope, reference, placeOf, expr);
-  const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | null => {
+  const outerAs = (expr: Expr, isLeft: boolean): JoinedSource | RowSource | null => {
     const found = columnIn(scope, expr);
     if (found !== null) return found.reference === reference ? null : others.column(found.reference, found.name, isLeft);
     return isNamed(expr) && !mayName(scope, expr) ? others.enclosing(expr, isLeft) : null;
@@ -156,7 +156,7 @@ function conditionsOf(
   term: Expr,
   columnOf: (expr: Expr) => number | null,
   valueAs: (expr: Expr) => ConstantSource | null,
-  outerAs: (expr: Expr, isLeft: boolean) => JoinedSource | null,
+  outerAs: (expr: Expr, isLeft: boolean) => JoinedSource | RowSource | null,
   others: OtherTables,
 ): KeyCondition[] {
   const condition = (column: number | null, comparison: Comparison, exprs: readonly Expr[] | undefined): KeyCondition[] => {
@@ -164,7 +164,7 @@ function conditionsOf(
     const known = values.filter((value) => value !== null);
     return column === null || known.length < values.length ? [] : [{ column, comparison, values: known }];
   };
-  const joined = (column: number | null, sourceOf: () => JoinedSource | null): KeyCondition[] => {
+  const joined = (column: number | null, sourceOf: () => JoinedSource | RowSource | null): KeyCondition[] => {
     const source = column === null ? null : sourceOf();
     return column === null || source === null ? [] : [{ column, comparison: "joined", values: [source] }];
   };

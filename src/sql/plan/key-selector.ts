@@ -10,6 +10,7 @@
  * | null | a value is NULL | none: no comparison with NULL holds |
  * | cut | a bound as long as keys are cut at | by its first bytes, which every key in question shares or exceeds |
  * | many | more than rangesMax of them | one, from the first to the last; of combinations: the whole table |
+ * | row | a value is the row's that fires a trigger | as if it was written out, each time that the trigger fires |
  * | joined | equal to another table's column, or one of those that IN (SELECT …) gives | that column's values, among the rows that are needed of that table, each as if it were written out |
  *
  * Values are first given the column's affinity, by SQLite (typed-values.ts): what that does not tell for certain takes the whole table.
@@ -24,7 +25,21 @@ import type { Affinity } from "./affinity.js";
 
 export type ValueSource = ConstantSource | JoinedSource;
 
-export type ConstantSource = { readonly kind: "literal"; readonly value: SqlValue } | { readonly kind: "parameter"; readonly number: number };
+export type ConstantSource =
+  | { readonly kind: "literal"; readonly value: SqlValue }
+  | { readonly kind: "parameter"; readonly number: number }
+  | RowSource;
+
+/** In a trigger's statement: a column of the row that fires it (trigger-needs.ts). */
+export interface RowSource {
+  readonly kind: "row";
+  /** The row's. */
+  readonly table: LocalTable;
+  readonly row: "new" | "old";
+  readonly column: string;
+  /** As in JoinedSource. */
+  readonly isLeft: boolean;
+}
 
 /** The values that a column of another table has in those of its rows that the statement needs (joined-values.ts). */
 export interface JoinedSource {
@@ -48,6 +63,11 @@ export interface KeySelector {
   /** Of the column behind those. */
   readonly low: ConstantSource | null;
   readonly high: ConstantSource | null;
+}
+
+/** Those of its sources that are of the row which fires a trigger. */
+export function rowSourcesOf({ equal, low, high }: KeySelector): RowSource[] {
+  return [...equal.flat(), low, high].flatMap((source) => (source?.kind === "row" ? [source] : []));
 }
 
 /** Ranges of one table in one need. Reason: each is looked up in what is held, and sent to the engine's thread. */

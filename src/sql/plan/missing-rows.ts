@@ -10,16 +10,18 @@
  * | touched | a key that a row had or was given | that key: an unheld row may have it, and SQLite did not see the conflict |
  * | parent | a row that refers to a parent that is not found | the parent's key, or its unique index's range (foreign-keys.ts) |
  * | child | a value that rows could refer to, and that is gone | the range of the child's index |
+ * | by row | a trigger fired, whose statements look rows up by what its row has | what that tells of each (trigger-needs.ts) |
  *
  * | label | before the COMMIT of a transaction that was kept open between requests | looked for |
  * |-------|------------------------------------------------------------------------|------------|
  * | written | a key that it wrote in a former run | that key: what the row was before is read then |
  * | checked | tables that its writes needed whole, where constraints wait for the COMMIT | all of them |
  */
+import { assert } from "../../base/errors.js";
 import type { SpaceId } from "../../base/ids.js";
 import { type BinaryRange, rangeOfKey } from "../../base/key-ranges.js";
 import type { SqlValue } from "../../base/values.js";
-import type { Touches } from "../capture.js";
+import { type Touches, triggerTouch } from "../capture.js";
 import type { LocalForeignKey } from "../local-schema.js";
 import type { PullNeed } from "../local-store.js";
 import type { Parameter } from "../parse/normalise-parameters.js";
@@ -30,14 +32,17 @@ import { joinedValues } from "./joined-values.js";
 import { type ConstantSource, joinRanges, type KeySelector, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
 import { childRange, parentRange } from "./linked-rows.js";
 import type { TablePull } from "./pull-plan.js";
+import { selectorsByRow, type TriggerNeed, triggerNeedsOf, valuesOfRow } from "./trigger-needs.js";
 import { typedValues } from "./typed-values.js";
 
 type Made = ReadonlySet<SpaceId> | undefined;
 
+type Parts = Pick<TablePull, "table" | "selectors">;
+
 /** `made`: spaces that the unit has made, which nobody else has rows of. */
 export function missingBefore(
   state: StoreState,
-  pulls: readonly TablePull[],
+  pulls: readonly Parts[],
   parameters: readonly Parameter[],
   bound: readonly unknown[],
   made: Made,
@@ -63,7 +68,7 @@ export function missingBefore(
     // A table that is joined to itself is among them: what needs no other rows is asked for first.
     const ready = pull.selectors?.filter((selector) => !areOutersMissing(state, selector, valuesAt, type, made)) ?? null;
     if (ready !== null && ready.length < (pull.selectors?.length ?? 0)) waiting.push({ space, ranges: null });
-    needs.push(...missingOf(state, neededRanges({ ...pull, selectors: ready }, valuesAt, typed)));
+    needs.push(...missingOf(state, neededRanges({ table: pull.table, selectors: ready }, valuesAt, typed)));
   }
   // What waits for other tables' rows is looked at again when these are here.
   return needs.length === 0 ? waiting : needs;
@@ -82,7 +87,7 @@ function areOutersMissing(state: StoreState, selector: KeySelector, valuesAt: Va
     sources.some((source) => {
       if (source.kind !== "joined" || isHeldWhole(state, source.table.space) || made?.has(source.table.space) === true) return false;
       if (source.selector === null || areOutersMissing(state, source.selector, valuesAt, typed, made)) return true;
-      const pull = { table: source.table, selectors: [source.selector], reasons: [] };
+      const pull = { table: source.table, selectors: [source.selector] };
       return missingOf(state, neededRanges(pull, valuesAt, typed)).length > 0;
     }),
   );
@@ -96,12 +101,12 @@ function valuesOf(state: StoreState, parameters: readonly Parameter[], bound: re
 }
 
 /** As `neededRanges`, of a table that is not narrowed by others. */
-export function neededConstantly(state: StoreState, pull: TablePull, parameters: readonly Parameter[], bound: readonly unknown[]): PullNeed[] {
+export function neededConstantly(state: StoreState, pull: Parts, parameters: readonly Parameter[], bound: readonly unknown[]): PullNeed[] {
   return neededRanges(pull, valuesOf(state, parameters, bound), typedValues(state.statements));
 }
 
 /** All that a statement needs of one table, held or not: of its own key space, and of its indexes'. */
-export function neededRanges({ table, selectors }: TablePull, valuesAt: ValuesAt, typed: TypedValue): PullNeed[] {
+export function neededRanges({ table, selectors }: Parts, valuesAt: ValuesAt, typed: TypedValue): PullNeed[] {
   const { space } = table;
   if (selectors === null) return [{ space, ranges: null }];
   const needs: PullNeed[] = [];
@@ -124,6 +129,7 @@ function unheld(state: StoreState, { space, indexOf }: Omit<PullNeed, "ranges">,
 /** Of `bindings`: values by place, then an object of those by name. */
 export function sourceValue(source: ConstantSource, parameters: readonly Parameter[], bound: readonly unknown[]): SqlValue {
   if (source.kind === "literal") return source.value;
+  assert(source.kind === "parameter", "a row's value is known where a trigger fires");
   const key = parameters[source.number - 1]?.key ?? null;
   if (key !== null) return ((bound.at(-1) as Readonly<Record<string, SqlValue>>)[key] ?? null) as SqlValue;
   let place = source.number - 1;
@@ -142,6 +148,27 @@ export function missingTouched(state: StoreState, touches: Touches, made: Made):
     if (missing.length > 0) needs.push({ space, ranges: missing });
   }
   return needs;
+}
+
+/** `raw`: all that the run has called out. `fired`: the triggers of its statement. */
+export function missingByTriggers(state: StoreState, raw: readonly (readonly SqlValue[])[], fired: readonly TriggerNeed[], made: Made): PullNeed[] {
+  if (fired.length === 0) return [];
+  const { byTable } = triggerNeedsOf(state.main, state.schema);
+  const typed = typedValues(state.statements);
+  const needed: PullNeed[] = [];
+  for (const [space, kind, place, ...values] of raw) {
+    const need = kind === triggerTouch ? byTable.get(Number(space) as SpaceId)?.[Number(place)] : undefined;
+    if (need === undefined || !fired.includes(need)) continue;
+    const valuesAt = valuesOfRow(need, values);
+    for (const pull of need.pulls) {
+      const selectors = selectorsByRow(pull);
+      const { table } = pull;
+      if (selectors.length === 0 || isHeldWhole(state, table.space) || made?.has(table.space) === true) continue;
+      const isMade = selectors.some(({ index }) => index !== null && made?.has(index.space) === true);
+      needed.push(...neededRanges({ table, selectors: isMade ? null : selectors }, valuesAt, typed));
+    }
+  }
+  return missingOf(state, joinNeeds(needed));
 }
 
 export function missingAtCommit(state: StoreState, unit: Unit): PullNeed[] {

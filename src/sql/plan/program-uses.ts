@@ -15,6 +15,8 @@ export interface Uses {
   readonly named: ReadonlySet<LocalTable>;
   /** By users' triggers. */
   readonly triggered: ReadonlySet<LocalTable>;
+  /** By each of those that may fire, by its folded name. */
+  readonly byTrigger: ReadonlyMap<string, ReadonlySet<LocalTable>>;
   /** By foreign-key actions. */
   readonly acted: ReadonlySet<LocalTable>;
   readonly callsNextId: boolean;
@@ -33,12 +35,12 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
   const read = new Set<LocalTable>();
   const written = new Set<LocalTable>();
   const named = new Set<LocalTable>();
-  const triggered = new Set<LocalTable>();
+  const byTrigger = new Map<string, Set<LocalTable>>();
   const acted = new Set<LocalTable>();
   let callsNextId = false;
   let loops = false;
   // What EXPLAIN itself tells needs no rows.
-  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered, acted, callsNextId, loops };
+  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered: new Set(), byTrigger, acted, callsNextId, loops };
   const program = main
     .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
     .raw()
@@ -57,7 +59,7 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
     if (address === 0 && index > 0) {
       const name = triggerName.exec(p4 ?? "")?.[1];
       const isCapture = name?.startsWith(capturePrefix) === true && !schema.objects.has(foldName(name));
-      section = isCapture ? null : name === undefined ? acted : triggered;
+      section = isCapture ? null : name === undefined ? acted : triggerSection(byTrigger, name);
     }
     switch (opcode) {
       case "OpenRead":
@@ -83,5 +85,14 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
       default:
     }
   }
-  return { read, written, named, triggered, acted, callsNextId, loops };
+  const triggered = new Set([...byTrigger.values()].flatMap((tables) => [...tables]));
+  return { read, written, named, triggered, byTrigger, acted, callsNextId, loops };
+}
+
+/** A trigger has a program for each way in which conflicts are resolved. */
+function triggerSection(byTrigger: Map<string, Set<LocalTable>>, name: string): Set<LocalTable> {
+  const folded = foldName(name);
+  const known = byTrigger.get(folded) ?? new Set<LocalTable>();
+  byTrigger.set(folded, known);
+  return known;
 }

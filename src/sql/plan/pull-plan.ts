@@ -12,7 +12,7 @@
  * | insert | INSERT's target | the keys that VALUES name; others are looked for when the statement has run (missing-rows.ts) |
  * | unique | the unique indexes of INSERT's target, and those that SET may change | the rows with an equal entry, by the leading columns whose values are written out |
  * | unique, any | likewise, where the first one's is not: it is computed, or comes from a SELECT | all: an equal value may be in any row |
- * | triggered | a user's trigger opens it | all |
+ * | triggered | a user's trigger uses it | what its statements narrow it to (trigger-needs.ts), else all |
  * | acted | a foreign-key action changes its rows | as child, below; all, where it may change values of a unique index |
  * | unnamed | the program opens it, and no row above says why | all |
  * | parent | what is written refers to it, by its key or a unique index | none: the parents of the written rows, when the statement has run |
@@ -29,6 +29,7 @@ import {
   type Expr,
   type InsertStmt,
   isFault,
+  kinds,
   type ParsedStatement,
   parseStatement,
   type QualifiedName,
@@ -37,6 +38,7 @@ import {
   type SelectTable,
   type SetAssignment,
   type Stmt,
+  type Token,
   type Upsert,
   walk,
 } from "../parse/sqlite-grammar.js";
@@ -54,7 +56,15 @@ import {
   scopeOf,
   selectorOf,
 } from "./key-conditions.js";
-import { type ConstantSource, type JoinedSource, type KeySelector, rangesMax, type ValueSource } from "./key-selector.js";
+import {
+  type ConstantSource,
+  type JoinedSource,
+  type KeySelector,
+  type RowSource,
+  rangesMax,
+  rowSourcesOf,
+  type ValueSource,
+} from "./key-selector.js";
 import { childIndex, parentIndex } from "./linked-rows.js";
 import { type Uses, usesOf } from "./program-uses.js";
 import { isSearch } from "./typed-values.js";
@@ -63,6 +73,8 @@ export interface TablePull {
   readonly table: LocalTable;
   /** Parts that are needed; null: the whole table. */
   readonly selectors: readonly KeySelector[] | null;
+  /** Parts that triggers look for by the rows that fire them: what these have, the run tells. Of no account where the whole table is needed. */
+  readonly byRow: readonly KeySelector[];
   /** For people: why, of each use that had a say. */
   readonly reasons: readonly string[];
 }
@@ -79,17 +91,37 @@ export interface PlannedStatement {
   readonly schema: LocalSchema;
   readonly foreignKeys: boolean;
   readonly main: Database;
+  /** What a trigger's statements need, by its folded name; null: all that it opens. */
+  readonly triggerPulls: (name: string) => readonly TablePull[] | null;
 }
 
 export function pullsOf(statement: PlannedStatement): readonly TablePull[] {
   const parsed = parseStatement(statement.sql);
-  if (isFault(parsed)) return [...allOf(statement.uses)].map((table) => ({ table, selectors: null, reasons: ["its text could not be read again"] }));
-  const planner = new Planner(statement, parsed);
+  if (isFault(parsed))
+    return [...allOf(statement.uses)].map((table) => ({ table, selectors: null, byRow: [], reasons: ["its text could not be read again"] }));
+  const planner = new Planner(statement, parsed, null);
   planner.planText();
   planner.planProgram();
   if (statement.foreignKeys) planner.planForeignKeys();
   return planner.pulls();
 }
+
+/** Of one statement in a trigger's body, with the row's values as they are called out. null: it cannot be told what NEW and OLD are there. */
+export function pullsInTrigger(sql: string, rowsOf: LocalTable, schema: LocalSchema, main: Database): readonly TablePull[] | null {
+  const parsed = parseStatement(sql);
+  if (isFault(parsed)) return null;
+  const isOther = ({ text }: Token, place: number): boolean => rowName.test(text) && parsed.tokens[place + 1]?.type !== kinds.dot;
+  if (parsed.tokens.some(isOther)) return null;
+  const planner = new Planner({ sql, uses: noUses, schema, foreignKeys: false, main, triggerPulls: () => null }, parsed, rowsOf);
+  planner.planText();
+  return planner.pulls();
+}
+
+/** Also in quotes. */
+const rowName = /^["'`[]?(new|old)["'`\]]?$/i;
+
+const none: ReadonlySet<LocalTable> = new Set();
+const noUses: Uses = { read: none, written: none, named: none, triggered: none, byTrigger: new Map(), acted: none, callsNextId: false, loops: false };
 
 function allOf({ read, written }: Uses): Set<LocalTable> {
   return new Set([...read, ...written]);
@@ -103,6 +135,7 @@ interface PlannedScope {
 
 interface Need {
   selectors: KeySelector[] | null;
+  readonly byRow: KeySelector[];
   readonly reasons: Set<string>;
 }
 
@@ -121,33 +154,40 @@ class Planner {
   /** Those in what its SET computes. */
   readonly #inRootSets: ReadonlySet<object>;
 
-  constructor(statement: PlannedStatement, parsed: ParsedStatement) {
+  /** In a trigger's body any row may have changed since the statement began, and NEW and OLD are rows of this table. */
+  readonly #firedBy: LocalTable | null;
+
+  constructor(statement: PlannedStatement, parsed: ParsedStatement, firedBy: LocalTable | null) {
     this.#statement = statement;
     this.#parsed = parsed;
+    this.#firedBy = firedBy;
     this.#numbers = parameterNumbers(parsed.tokens);
     const { root } = parsed;
     this.#enclosing = enclosingScopes(root);
-    this.#inRootWhere = scopesIn(root.type === "UpdateStmt" || root.type === "DeleteStmt" ? [root.whereClause] : []);
-    this.#inRootSets = scopesIn(root.type === "UpdateStmt" ? root.sets.map(({ expr }) => expr) : []);
+    this.#inRootWhere = scopesIn(firedBy === null && (root.type === "UpdateStmt" || root.type === "DeleteStmt") ? [root.whereClause] : []);
+    this.#inRootSets = scopesIn(firedBy === null && root.type === "UpdateStmt" ? root.sets.map(({ expr }) => expr) : []);
     walk(parsed.root, (node) => {
       if (node.type === "CommonTableExpr") this.#withNames.add(foldName(node.tblName.text));
     });
   }
 
   pulls(): TablePull[] {
-    return [...this.#needs].map(([table, { selectors, reasons }]) => ({ table, selectors, reasons: [...reasons] }));
+    return [...this.#needs].map(([table, { selectors, byRow, reasons }]) => ({ table, selectors, byRow, reasons: [...reasons] }));
   }
 
-  #add(table: LocalTable, selectors: readonly KeySelector[] | null, reason: string): void {
+  #add(table: LocalTable, selectors: readonly KeySelector[] | null, reason: string, byRow: readonly KeySelector[] = []): void {
     let need = this.#needs.get(table);
     if (need === undefined) {
-      need = { selectors: [], reasons: new Set() };
+      need = { selectors: [], byRow: [], reasons: new Set() };
       this.#needs.set(table, need);
     }
     if (selectors === null) {
       if (need.selectors !== null) need.reasons.clear();
       need.selectors = null;
-    } else need.selectors?.push(...selectors);
+    } else {
+      need.selectors?.push(...selectors);
+      need.byRow.push(...byRow);
+    }
     if (selectors === null || need.selectors !== null) need.reasons.add(reason);
   }
 
@@ -212,6 +252,7 @@ class Planner {
   /** Before the statement changes any row: SQLite finds all rows first where a condition has a subquery, or rows of other tables have a say. */
   #isReadFirst(node: object): boolean {
     const { root } = this.#parsed;
+    if (this.#firedBy !== null) return false;
     if (node === root) return true;
     if (root.type !== "InsertStmt" || root.body.type !== "SelectInsertBody") return false;
     const { select, compounds = [] } = root.body.select;
@@ -220,7 +261,7 @@ class Planner {
 
   #isChanged(table: LocalTable): boolean {
     const { written, triggered, acted } = this.#statement.uses;
-    return written.has(table) || triggered.has(table) || acted.has(table);
+    return this.#firedBy !== null || written.has(table) || triggered.has(table) || acted.has(table);
   }
 
   /** The column whose values IN is asked of; null: not a column's, or not that simply. */
@@ -304,7 +345,9 @@ class Planner {
   }
 
   /** Of the innermost clause around the node that can mean it: what its rows have that matter is all that the subquery is asked for. */
-  #enclosingColumn(node: object, column: NamedColumn, isLeft: boolean): JoinedSource | null {
+  #enclosingColumn(node: object, column: NamedColumn, isLeft: boolean): JoinedSource | RowSource | null {
+    const ofRow = this.#ofRow(column, isLeft);
+    if (ofRow !== null) return ofRow;
     if (isAliasIn(node, column)) return null;
     for (let outer = this.#enclosing.get(node) ?? null; outer !== null; outer = this.#enclosing.get(outer) ?? null) {
       const planned = this.#scopes.get(outer) ?? null;
@@ -332,7 +375,7 @@ class Planner {
   #isSearch(table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {
     const { main } = this.#statement;
     const { equal, low, high } = selector;
-    const isJoined = equal.some((sources) => sources.some(({ kind }) => kind === "joined"));
+    const isJoined = equal.some((sources) => sources.some(({ kind }) => kind === "joined" || kind === "row"));
     if (!isJoined) return isSearch(main, table, index, equal.length, low !== null, high !== null);
     return (
       isJoinSearch(main, table, index, selector) &&
@@ -353,6 +396,19 @@ class Planner {
         this.#add(used, null, `the view ${name.objName.text} reads it`);
   }
 
+  /** What a column of NEW or OLD is; null: it is none. */
+  #ofRow(expr: Expr, isLeft: boolean): RowSource | null {
+    if (this.#firedBy === null || expr.type !== "QualifiedExpr" || expr.schema !== undefined) return null;
+    const row = foldName(expr.table.text);
+    return row === "new" || row === "old" ? { kind: "row", table: this.#firedBy, row, column: expr.column.text, isLeft } : null;
+  }
+
+  /** A value that is stored as it is. */
+  #storedValueOf(expr: Expr): ConstantSource | null {
+    return this.#ofRow(expr, false) ?? this.#valueOf(expr);
+  }
+
+  /** Where it is compared, a column of NEW or OLD counts by its own affinity and collation: it is none of these. */
   #valueOf(expr: Expr): ConstantSource | null {
     switch (expr.type) {
       case "VariableExpr": {
@@ -410,7 +466,7 @@ class Planner {
       if (place < 0) return this.#defaultOf(table, name);
       if (names.findLastIndex((one) => sameName(one, name)) > place) return null;
       const expr = values[place];
-      const source = expr === undefined ? null : this.#valueOf(expr);
+      const source = expr === undefined ? null : this.#storedValueOf(expr);
       const column = table.columns.find((one) => sameName(one.name, name));
       if (source === null || column === undefined) return null;
       if (column.replacesNull === null) return [source];
@@ -438,7 +494,7 @@ class Planner {
     if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return { selectors: [], isAll: false };
     let isAll = true;
     const selectors = body.select.select.values.flatMap(({ values }): KeySelector[] => {
-      const equal = places.map((place) => (values[place] === undefined ? null : this.#valueOf(values[place])));
+      const equal = places.map((place) => (values[place] === undefined ? null : this.#storedValueOf(values[place])));
       const known = equal.filter((source) => source !== null);
       if (known.length < places.length) isAll = false;
       return known.length === places.length ? [{ index: null, equal: known.map((source) => [source]), low: null, high: null }] : [];
@@ -460,7 +516,7 @@ class Planner {
       if (value === null) return null;
       const isExcluded = isUpsert && value.type === "QualifiedExpr" && sameName(value.table.text, "excluded");
       if (isExcluded && sameName(value.column.text, name)) return "inserted";
-      const source = this.#valueOf(value);
+      const source = this.#storedValueOf(value);
       return source === null ? null : [source];
     };
     const uniques = table.uniques.filter((one) => maySetIndex(table, one, sets));
@@ -487,11 +543,23 @@ class Planner {
 
   planProgram(): void {
     const { uses, foreignKeys } = this.#statement;
-    for (const table of uses.triggered) this.#add(table, null, "a trigger uses it");
     for (const table of uses.acted) this.#planActed(table);
     const linked = foreignKeys ? [...uses.written].flatMap((table) => [...table.foreignKeys, ...table.referencedBy]) : [];
     const others = new Set(linked.flatMap(({ parent, child }) => [parent, child]));
+    for (const [name, opened] of uses.byTrigger) this.#planTrigger(name, opened, others);
     for (const table of uses.named) if (!this.#needs.has(table) && !others.has(table)) this.#add(table, null, "the statement's program opens it");
+  }
+
+  /** `linked`: what its statements' foreign keys open beside what they name. */
+  #planTrigger(name: string, opened: ReadonlySet<LocalTable>, linked: ReadonlySet<LocalTable>): void {
+    const pulls = this.#statement.triggerPulls(name);
+    for (const { table, selectors, reasons } of pulls ?? []) {
+      const [known, byRow] = [[], []] as [KeySelector[], KeySelector[]];
+      for (const selector of selectors ?? []) (rowSourcesOf(selector).length === 0 ? known : byRow).push(selector);
+      this.#add(table, selectors === null ? null : known, `the trigger ${name}: ${reasons.join("; ")}`, byRow);
+    }
+    for (const table of opened)
+      if (pulls === null || !(linked.has(table) || pulls.some((pull) => pull.table === table))) this.#add(table, null, `the trigger ${name} uses it`);
   }
 
   /** Rows that refer to what goes are looked for when the statement has run, like those of foreign keys without actions. */

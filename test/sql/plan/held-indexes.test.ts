@@ -5,7 +5,7 @@
  */
 import Sqlite from "better-sqlite3";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Seq, SpaceId } from "../../../src/base/ids.js";
 import type { BinaryRange } from "../../../src/base/key-ranges.js";
 import { indexEntryKey } from "../../../src/base/row-index.js";
@@ -533,6 +533,91 @@ test("a subquery in SET narrows by what the row had; where a trigger may have ch
   const counts = c.rows(0, "SELECT (SELECT count(*) FROM bill WHERE customer = 41), (SELECT count(*) FROM bill WHERE customer = 42)")[0];
   expect((stored as readonly (readonly unknown[])[]).slice(1, 3).map(([, n]) => n)).toEqual(counts);
   c.close();
+});
+
+describe("what triggers look for by NEW and OLD is found when the statement has run", () => {
+  function posts(...triggers: readonly string[]): Cluster {
+    const c = new Cluster(2);
+    c.sql(0, "CREATE TABLE log(x)");
+    c.sql(0, "CREATE TABLE post(id INTEGER PRIMARY KEY, body TEXT, updated INT DEFAULT 0, author INT, tag TEXT)");
+    c.sql(0, "CREATE TABLE author(id INTEGER PRIMARY KEY, posts INT DEFAULT 0, isFull INT DEFAULT 0)");
+    c.sql(0, "CREATE TABLE tag(name TEXT COLLATE NOCASE UNIQUE, n INT DEFAULT 0)");
+    c.sql(0, "CREATE INDEX post_author ON post(author)");
+    for (const trigger of triggers) c.sql(0, trigger);
+    const numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)";
+    c.sql(0, `INSERT INTO author(id, isFull) ${numbers} SELECT i, i % 10 = 0 FROM n`);
+    c.sql(0, `INSERT INTO post(id, body, author, tag) ${numbers} SELECT i, 'b' || i, i, 'T' || (i % 100) FROM n`);
+    c.sql(0, `INSERT OR IGNORE INTO tag(name) ${numbers} SELECT 'T' || (i % 100) FROM n`);
+    c.restart(1);
+    c.needs.length = 0;
+    c.rowsPulled = 0;
+    return c;
+  }
+  const isWhole = (c: Cluster): boolean => c.needs.some(({ ranges }) => ranges === null);
+
+  test("a stamp, a log, a count and a list, each by what the row has", () => {
+    const c = posts(
+      "CREATE TRIGGER stamp AFTER UPDATE ON post BEGIN UPDATE post SET updated = updated + 1 WHERE id = new.id; END",
+      `CREATE TRIGGER audit AFTER INSERT ON post BEGIN INSERT INTO log VALUES (new.body); UPDATE author SET posts = posts + 1 WHERE id = new.author;
+         INSERT OR IGNORE INTO tag(name) VALUES (new.tag); UPDATE tag SET n = n + 1 WHERE name = new.tag; END`,
+      "CREATE TRIGGER gone BEFORE DELETE ON post BEGIN UPDATE author SET posts = (SELECT count(*) FROM post WHERE author = old.author) WHERE id = old.author; END",
+    );
+    const before = c.rows(0, "SELECT posts FROM author WHERE id IN (9, 10)");
+    c.needs.length = 0;
+    c.sql(1, "UPDATE post SET body = 'x' WHERE id = 7");
+    c.sql(1, "INSERT INTO post(id, body, author, tag) VALUES (1000, 'n', 9, 't9'), (1001, 'm', 10, 'new')");
+    expect(c.rows(0, "SELECT body, updated FROM post WHERE id = 7")).toEqual([["x", 1n]]);
+    expect(c.rows(0, "SELECT posts FROM author WHERE id IN (9, 10)")).toEqual(before.map(([count]) => [(count as bigint) + 1n]));
+    expect(c.rows(0, "SELECT name, n FROM tag WHERE name IN ('t9', 'new') ORDER BY n")).toEqual([
+      ["new", 1n],
+      ["T9", 4n],
+    ]);
+    c.sql(1, "DELETE FROM post WHERE id = 1000");
+    expect(c.rows(0, "SELECT posts FROM author WHERE id = 9")).toEqual([[2n]]);
+    expect(isWhole(c)).toBe(false);
+    expect(c.rowsPulled).toBeLessThan(10);
+    c.close();
+  });
+
+  test("one trigger sets off another, and what that finds stops them all", () => {
+    const c = posts(
+      "CREATE TRIGGER first AFTER UPDATE OF tag ON post BEGIN UPDATE author SET posts = posts + 1 WHERE id = new.author; END",
+      "CREATE TRIGGER second AFTER UPDATE ON author BEGIN DELETE FROM tag WHERE name = 't' || new.id; UPDATE tag SET n = new.posts WHERE 't7' = name; END",
+      "CREATE TRIGGER third BEFORE UPDATE ON author BEGIN SELECT raise(ABORT, 'full') WHERE EXISTS (SELECT 1 FROM author a WHERE a.id = old.id AND isFull); END",
+    );
+    expect(c.fault(1, "UPDATE post SET tag = 'z' WHERE id IN (19, 20)")).toMatchObject({ code: "SQLITE_CONSTRAINT_TRIGGER", message: "full" });
+    c.sql(1, "UPDATE post SET tag = 'z' WHERE id IN (18, 19)");
+    expect(c.rows(0, "SELECT id, posts FROM author WHERE posts > 0")).toEqual([
+      [18n, 1n],
+      [19n, 1n],
+    ]);
+    expect(c.rows(0, "SELECT count(*) FROM tag")).toEqual([[98n]]);
+    c.close();
+  });
+
+  test.each([
+    ["a key is compared with texts", "UPDATE tag SET n = 1 WHERE name = new.id"],
+    ["the row's own collation counts", "UPDATE tag SET n = 1 WHERE new.tag = name"],
+    ["it is computed", "UPDATE tag SET n = 1 WHERE name = new.tag || ''"],
+    ["it is one of several", "UPDATE tag SET n = 1 WHERE name IN (new.tag, new.body)"],
+    ["another table has that name", "UPDATE tag SET n = (SELECT max(new.id) FROM author new) WHERE name = new.tag"],
+    ["another table's rows tell the value", "UPDATE tag SET n = 1 WHERE name IN (SELECT p.tag FROM post p WHERE p.id = new.id)"],
+  ])("but not where %s", (_, statement) => {
+    const c = posts(`CREATE TRIGGER g AFTER UPDATE OF body ON post BEGIN ${statement}; END`);
+    const needsOf = (sql: string): unknown => c.rows(1, `explain pull ${sql}`).find(([table]) => table === "tag")?.[1];
+    expect(needsOf("UPDATE post SET body = 'x' WHERE id = 7")).toBe("whole");
+    expect(needsOf("UPDATE post SET updated = 1 WHERE id = 7")).toBeUndefined();
+    c.close();
+  });
+
+  test("nor where its WHEN reads rows", () => {
+    const c = posts(
+      "CREATE TRIGGER g AFTER UPDATE ON post WHEN (SELECT count(*) FROM log) > 0 BEGIN UPDATE author SET posts = 1 WHERE id = new.author; END",
+    );
+    c.sql(1, "UPDATE post SET body = 'x' WHERE id = 7");
+    expect(isWhole(c)).toBe(true);
+    c.close();
+  });
 });
 
 test("an UPDATE that sets a key and a unique value that others have tells the key's owner, as SQLite does, also where it is not held", () => {
