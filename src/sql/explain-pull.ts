@@ -18,7 +18,7 @@ import type { ResultSet, SqlFault, StatementArgs, SystemTables } from "./local-s
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { ConstantSource, KeySelector, ValueSource } from "./plan/key-selector.js";
 import { missingBefore, neededConstantly, sourceValue } from "./plan/missing-rows.js";
-import { isJoined } from "./plan/pull-plan.js";
+import { isJoined } from "./plan/table-pulls.js";
 import { fault } from "./statement-faults.js";
 import { quickBindings, type RunnablePlan } from "./statement-plans.js";
 import type { StoreState } from "./store-state.js";

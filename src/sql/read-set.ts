@@ -11,7 +11,7 @@ import type { SpaceId } from "../base/ids.js";
 import type { BinaryRange } from "../base/key-ranges.js";
 import type { PullNeed } from "./local-store.js";
 import { neededConstantly } from "./plan/missing-rows.js";
-import { isJoined } from "./plan/pull-plan.js";
+import { isJoined } from "./plan/table-pulls.js";
 import type { RunnablePlan } from "./statement-plans.js";
 import type { StoreState } from "./store-state.js";
 import type { Unit } from "./unit.js";

@@ -31,7 +31,7 @@ import type { Unit } from "../unit.js";
 import { joinedValues } from "./joined-values.js";
 import { type ConstantSource, joinRanges, type KeySelector, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
 import { childRange, parentRange } from "./linked-rows.js";
-import type { TablePull } from "./pull-plan.js";
+import type { TablePull } from "./table-pulls.js";
 import { selectorsByRow, type TriggerNeed, triggerNeedsOf, valuesOfRow } from "./trigger-needs.js";
 import { typedValues } from "./typed-values.js";
 

@@ -22,8 +22,8 @@
  */
 import type { Database } from "better-sqlite3";
 import type { SqlValue } from "../../base/values.js";
-import type { LocalForeignKey, LocalIndex, LocalSchema, LocalTable, UniqueIndex } from "../local-schema.js";
-import { foldName, isRowidName, quoteName, sameName } from "../parse/names.js";
+import type { LocalIndex, LocalSchema, LocalTable, UniqueIndex } from "../local-schema.js";
+import { foldName, quoteName, sameName } from "../parse/names.js";
 import { parameterNumbers } from "../parse/normalise-parameters.js";
 import {
   type Expr,
@@ -39,7 +39,6 @@ import {
   type SetAssignment,
   type Stmt,
   type Token,
-  type Upsert,
   walk,
 } from "../parse/sqlite-grammar.js";
 import { enclosingScopes, scopesIn } from "./enclosing-scopes.js";
@@ -56,54 +55,26 @@ import {
   scopeOf,
   selectorOf,
 } from "./key-conditions.js";
-import {
-  type ConstantSource,
-  type JoinedSource,
-  type KeySelector,
-  type RowSource,
-  rangesMax,
-  rowSourcesOf,
-  type ValueSource,
-} from "./key-selector.js";
-import { childIndex, parentIndex } from "./linked-rows.js";
+import { type ConstantSource, type JoinedSource, type KeySelector, type RowSource, rangesMax, type ValueSource } from "./key-selector.js";
+import { type PlannedStatement, planForeignKeys, planProgram } from "./program-pulls.js";
 import { type Uses, usesOf } from "./program-uses.js";
+import { maySet, maySetIndex, upsertsOf } from "./set-columns.js";
+import { type TablePull, TablePulls } from "./table-pulls.js";
 import { isSearch } from "./typed-values.js";
-
-export interface TablePull {
-  readonly table: LocalTable;
-  /** Parts that are needed; null: the whole table. */
-  readonly selectors: readonly KeySelector[] | null;
-  /** Parts that triggers look for by the rows that fire them: what these have, the run tells. Of no account where the whole table is needed. */
-  readonly byRow: readonly KeySelector[];
-  /** For people: why, of each use that had a say. */
-  readonly reasons: readonly string[];
-}
-
-/** Some part of it is told by another table's rows. */
-export function isJoined({ selectors }: Pick<TablePull, "selectors">): boolean {
-  return selectors?.some(({ equal }) => equal.some((sources) => sources.some(({ kind }) => kind === "joined"))) === true;
-}
-
-export interface PlannedStatement {
-  /** With its parameters normalised, as the client wrote it otherwise. */
-  readonly sql: string;
-  readonly uses: Uses;
-  readonly schema: LocalSchema;
-  readonly foreignKeys: boolean;
-  readonly main: Database;
-  /** What a trigger's statements need, by its folded name; null: all that it opens. */
-  readonly triggerPulls: (name: string) => readonly TablePull[] | null;
-}
 
 export function pullsOf(statement: PlannedStatement): readonly TablePull[] {
   const parsed = parseStatement(statement.sql);
   if (isFault(parsed))
     return [...allOf(statement.uses)].map((table) => ({ table, selectors: null, byRow: [], reasons: ["its text could not be read again"] }));
   const planner = new Planner(statement, parsed, null);
-  planner.planText();
-  planner.planProgram();
-  if (statement.foreignKeys) planner.planForeignKeys();
-  return planner.pulls();
+  const pulls = planner.planText();
+  planProgram(statement, pulls);
+  if (statement.foreignKeys) planForeignKeys(statement, parsed.root, pulls);
+  return pulls.list();
+}
+
+function allOf({ read, written }: Uses): Set<LocalTable> {
+  return new Set([...read, ...written]);
 }
 
 /** Of one statement in a trigger's body, with the row's values as they are called out. null: it cannot be told what NEW and OLD are there. */
@@ -113,8 +84,7 @@ export function pullsInTrigger(sql: string, rowsOf: LocalTable, schema: LocalSch
   const isOther = ({ text }: Token, place: number): boolean => rowName.test(text) && parsed.tokens[place + 1]?.type !== kinds.dot;
   if (parsed.tokens.some(isOther)) return null;
   const planner = new Planner({ sql, uses: noUses, schema, foreignKeys: false, main, triggerPulls: () => null }, parsed, rowsOf);
-  planner.planText();
-  return planner.pulls();
+  return planner.planText().list();
 }
 
 /** Also in quotes. */
@@ -123,26 +93,16 @@ const rowName = /^["'`[]?(new|old)["'`\]]?$/i;
 const none: ReadonlySet<LocalTable> = new Set();
 const noUses: Uses = { read: none, written: none, named: none, triggered: none, byTrigger: new Map(), acted: none, callsNextId: false, loops: false };
 
-function allOf({ read, written }: Uses): Set<LocalTable> {
-  return new Set([...read, ...written]);
-}
-
 interface PlannedScope {
   readonly scope: Scope;
   /** null: the whole table. */
   readonly selectors: ReadonlyMap<Reference, KeySelector | null>;
 }
 
-interface Need {
-  selectors: KeySelector[] | null;
-  readonly byRow: KeySelector[];
-  readonly reasons: Set<string>;
-}
-
 class Planner {
   readonly #statement: PlannedStatement;
   readonly #parsed: ParsedStatement;
-  readonly #needs = new Map<LocalTable, Need>();
+  readonly #pulls = new TablePulls();
   readonly #withNames = new Set<string>();
   readonly #seen = new Set<SelectTable>();
   readonly #numbers: ReadonlyMap<number, number>;
@@ -153,7 +113,6 @@ class Planner {
   readonly #inRootWhere: ReadonlySet<object>;
   /** Those in what its SET computes. */
   readonly #inRootSets: ReadonlySet<object>;
-
   /** In a trigger's body any row may have changed since the statement began, and NEW and OLD are rows of this table. */
   readonly #firedBy: LocalTable | null;
 
@@ -171,29 +130,9 @@ class Planner {
     });
   }
 
-  pulls(): TablePull[] {
-    return [...this.#needs].map(([table, { selectors, byRow, reasons }]) => ({ table, selectors, byRow, reasons: [...reasons] }));
-  }
-
-  #add(table: LocalTable, selectors: readonly KeySelector[] | null, reason: string, byRow: readonly KeySelector[] = []): void {
-    let need = this.#needs.get(table);
-    if (need === undefined) {
-      need = { selectors: [], byRow: [], reasons: new Set() };
-      this.#needs.set(table, need);
-    }
-    if (selectors === null) {
-      if (need.selectors !== null) need.reasons.clear();
-      need.selectors = null;
-    } else {
-      need.selectors?.push(...selectors);
-      need.byRow.push(...byRow);
-    }
-    if (selectors === null || need.selectors !== null) need.reasons.add(reason);
-  }
-
   // What the text names.
 
-  planText(): void {
+  planText(): TablePulls {
     walk(this.#parsed.root, (node) => {
       switch (node.type) {
         case "SelectFrom":
@@ -219,6 +158,7 @@ class Planner {
     walk(this.#parsed.root, (node) => {
       if (node.type === "TableSelectTable" && !this.#seen.has(node)) this.#planName(node.tblName, "it stands in a join in parentheses");
     });
+    return this.#pulls;
   }
 
   #table(name: QualifiedName): LocalTable | null {
@@ -305,12 +245,12 @@ class Planner {
 
   #addReference(table: LocalTable, selector: KeySelector | null): void {
     if (selector === null) {
-      this.#add(table, null, "no condition narrows its primary key, or an index");
+      this.#pulls.add(table, null, "no condition narrows its primary key, or an index");
       return;
     }
     const by = selector.index === null ? "its primary key" : `the index ${selector.index.name}`;
     const outers = selector.equal.flatMap((sources) => sources.flatMap((one) => (one.kind === "joined" ? [one.table.name] : [])));
-    this.#add(table, [selector], `narrowed by ${by}${outers.length === 0 ? "" : `, with values of ${outers.join(", ")}`}`);
+    this.#pulls.add(table, [selector], `narrowed by ${by}${outers.length === 0 ? "" : `, with values of ${outers.join(", ")}`}`);
   }
 
   #reference(node: SelectTable): Reference {
@@ -390,10 +330,10 @@ class Planner {
     if (schemaName !== null && schemaName !== "main") return;
     const folded = foldName(name.objName.text);
     const table = schema.tablesByName.get(folded);
-    if (table !== undefined) this.#add(table, null, reason === "" ? "WITH has a name like it" : reason);
+    if (table !== undefined) this.#pulls.add(table, null, reason === "" ? "WITH has a name like it" : reason);
     else if (schema.objects.get(folded)?.object.type === "view")
       for (const used of allOf(usesOf(main, `SELECT * FROM main.${quoteName(folded)}`, [], schema, null)))
-        this.#add(used, null, `the view ${name.objName.text} reads it`);
+        this.#pulls.add(used, null, `the view ${name.objName.text} reads it`);
   }
 
   /** What a column of NEW or OLD is; null: it is none. */
@@ -443,14 +383,14 @@ class Planner {
     const table = this.#target(insert.tblName).table;
     if (table === null) return;
     const keys = this.#insertedKeys(table, insert);
-    this.#add(table, keys.selectors, "the keys of the new rows");
+    this.#pulls.add(table, keys.selectors, "the keys of the new rows");
     // Of a row that stands against two others, SQLite tells the one with its key.
-    if (!keys.isAll && table.uniques.length > 0) this.#add(table, null, "a key that it inserts is computed, and may stand against any row");
+    if (!keys.isAll && table.uniques.length > 0) this.#pulls.add(table, null, "a key that it inserts is computed, and may stand against any row");
     const rows = this.#insertedRows(table, insert);
     for (const index of table.uniques) {
       const selectors = rows === null ? null : uniqueSelectors(table, index, rows);
-      if (selectors === null) this.#add(table, null, `any row may have a value of the unique index ${index.name} that it inserts`);
-      else this.#add(table, selectors, `rows with equal values in the unique index ${index.name}`);
+      if (selectors === null) this.#pulls.add(table, null, `any row may have a value of the unique index ${index.name} that it inserts`);
+      else this.#pulls.add(table, selectors, `rows with equal values in the unique index ${index.name}`);
     }
     const upserts = insert.body.type === "SelectInsertBody" ? upsertsOf(insert.body.upsert) : [];
     for (const { doClause } of upserts) if (doClause.type === "SetUpsertDo") this.#planSets(table, doClause.sets, true);
@@ -524,8 +464,8 @@ class Planner {
     for (const index of uniques) {
       if (index.columnNames?.every((name) => values(name) === "inserted") === true) continue;
       const selectors = uniqueSelectors(table, index, [values]);
-      if (selectors === null) this.#add(table, null, `any row may have a value of the unique index ${index.name} that it sets`);
-      else this.#add(table, selectors, `rows with equal values in the unique index ${index.name}`);
+      if (selectors === null) this.#pulls.add(table, null, `any row may have a value of the unique index ${index.name} that it sets`);
+      else this.#pulls.add(table, selectors, `rows with equal values in the unique index ${index.name}`);
     }
   }
 
@@ -535,71 +475,8 @@ class Planner {
     const values = name === undefined || another !== undefined ? null : valuesOf(name);
     if (values === "inserted") return;
     if (values === null || !isSearch(this.#statement.main, table, null, 1, false, false))
-      this.#add(table, null, "a key that it sets may stand against any row");
-    else this.#add(table, [{ index: null, equal: [values], low: null, high: null }], "the key that it sets");
-  }
-
-  // What the program opens beside.
-
-  planProgram(): void {
-    const { uses, foreignKeys } = this.#statement;
-    for (const table of uses.acted) this.#planActed(table);
-    const linked = foreignKeys ? [...uses.written].flatMap((table) => [...table.foreignKeys, ...table.referencedBy]) : [];
-    const others = new Set(linked.flatMap(({ parent, child }) => [parent, child]));
-    for (const [name, opened] of uses.byTrigger) this.#planTrigger(name, opened, others);
-    for (const table of uses.named) if (!this.#needs.has(table) && !others.has(table)) this.#add(table, null, "the statement's program opens it");
-  }
-
-  /** `linked`: what its statements' foreign keys open beside what they name. */
-  #planTrigger(name: string, opened: ReadonlySet<LocalTable>, linked: ReadonlySet<LocalTable>): void {
-    const pulls = this.#statement.triggerPulls(name);
-    for (const { table, selectors, reasons } of pulls ?? []) {
-      const [known, byRow] = [[], []] as [KeySelector[], KeySelector[]];
-      for (const selector of selectors ?? []) (rowSourcesOf(selector).length === 0 ? known : byRow).push(selector);
-      this.#add(table, selectors === null ? null : known, `the trigger ${name}: ${reasons.join("; ")}`, byRow);
-    }
-    for (const table of opened)
-      if (pulls === null || !(linked.has(table) || pulls.some((pull) => pull.table === table))) this.#add(table, null, `the trigger ${name} uses it`);
-  }
-
-  /** Rows that refer to what goes are looked for when the statement has run, like those of foreign keys without actions. */
-  #planActed(table: LocalTable): void {
-    const { uses, main } = this.#statement;
-    const acting = table.foreignKeys.filter(({ parent }) => uses.written.has(parent));
-    const isFound = acting.every((foreignKey) => {
-      const index = childIndex(foreignKey);
-      return index !== null && isSearch(main, table, index, foreignKey.childNames.length, false, false);
-    });
-    // An action may give a referring column a value that another row has.
-    const names = acting.flatMap(({ childNames }) => childNames);
-    const isUnique = table.uniques.some(
-      (index) => index.columnNames === null || index.columnNames.some((one) => names.some((name) => sameName(one, name))),
-    );
-    const isGenerated = table.columnNames.length > table.columns.length && table.uniques.length > 0;
-    if (acting.length > 0 && isFound && !isUnique && !isGenerated) this.#add(table, [], "its rows that a foreign key's action changes");
-    else this.#add(table, null, "a foreign key's action changes any of its rows");
-  }
-
-  planForeignKeys(): void {
-    const { uses, main } = this.#statement;
-    for (const table of uses.written) {
-      const direct = uses.triggered.has(table) || uses.acted.has(table) ? null : this.#parsed.root;
-      for (const foreignKey of table.foreignKeys) {
-        const { parent, parentKey } = foreignKey;
-        const index = parentKey?.kind === "unique" ? parentIndex(foreignKey) : null;
-        const isFound = parentKey?.kind === "row" || index !== null;
-        if (isFound && isSearch(main, parent, index, index?.names.length ?? parent.keyNames.length, false, false))
-          this.#add(parent, [], "the rows that written ones refer to");
-        else this.#add(parent, null, `${table.name} refers to it, and no search finds what it refers to`);
-      }
-      for (const foreignKey of table.referencedBy) {
-        if (direct !== null && !mayRelease(this.#statement.schema, direct, foreignKey)) continue;
-        const index = childIndex(foreignKey);
-        if (index !== null && isSearch(main, foreignKey.child, index, foreignKey.childNames.length, false, false))
-          this.#add(foreignKey.child, [], `its rows that refer to rows of ${table.name} that go`);
-        else this.#add(foreignKey.child, null, `any of its rows may refer to rows of ${table.name} that go`);
-      }
-    }
+      this.#pulls.add(table, null, "a key that it sets may stand against any row");
+    else this.#pulls.add(table, [{ index: null, equal: [values], low: null, high: null }], "the key that it sets");
   }
 }
 
@@ -637,39 +514,4 @@ function isAliasIn(scope: object, column: NamedColumn): boolean {
   if (column.type !== "Id") return false;
   const { columns } = scope as Partial<Pick<SelectFrom, "columns">>;
   return columns?.some((one) => one.type === "ExprResultColumn" && one.alias !== undefined && sameName(one.alias.name.text, column.name)) === true;
-}
-
-/** A column of that name, or one computed from others, or the rowid under one of its names. */
-function maySet(table: LocalTable, names: readonly string[], sets: readonly SetAssignment[]): boolean {
-  const set = sets.flatMap(({ colNames }) => colNames.map((name) => name.text));
-  if (set.some(isRowidName) || names.some((name) => !table.columns.some((column) => sameName(column.name, name)))) return true;
-  return set.some((name) => names.some((one) => sameName(one, name)));
-}
-
-function maySetIndex(table: LocalTable, index: UniqueIndex, sets: readonly SetAssignment[]): boolean {
-  return index.columnNames === null || index.where !== null || maySet(table, index.columnNames, sets);
-}
-
-/** The statement may take away a value of the parent that children can refer to. */
-function mayRelease(schema: LocalSchema, root: Stmt, { parent, parentNames }: LocalForeignKey): boolean {
-  const sets = (list: readonly SetAssignment[]): boolean => maySet(parent, parentNames, list);
-  // ON CONFLICT REPLACE may stand behind any constraint of the table.
-  const replaces = /\breplace\b/i.test(schema.objects.get(foldName(parent.name))?.object.sql ?? "replace");
-  switch (root.type) {
-    case "UpdateStmt":
-      return replaces || root.orConflict === "Replace" || sets(root.sets);
-    case "InsertStmt": {
-      if (replaces || root.orConflict === "Replace") return true;
-      const upserts = root.body.type === "SelectInsertBody" ? upsertsOf(root.body.upsert) : [];
-      return upserts.some(({ doClause }) => doClause.type === "SetUpsertDo" && sets(doClause.sets));
-    }
-    default:
-      return true;
-  }
-}
-
-function upsertsOf(first: Upsert | undefined): Upsert[] {
-  const list: Upsert[] = [];
-  for (let one = first; one !== undefined; one = one.next) list.push(one);
-  return list;
 }

@@ -17,7 +17,8 @@ import { foldName, isRowidName, sameName } from "../parse/names.js";
 import { endOf, isFault, type ParsedStatement, parseStatement, startOf, walk } from "../parse/sqlite-grammar.js";
 import { triggerBody } from "../parse/trigger-body.js";
 import { type KeySelector, type RowSource, rowSourcesOf, type ValueSource } from "./key-selector.js";
-import { pullsInTrigger, type TablePull } from "./pull-plan.js";
+import { pullsInTrigger } from "./pull-plan.js";
+import type { TablePull } from "./table-pulls.js";
 
 export interface TriggerNeed {
   /** As CREATE TRIGGER has them: `AFTER UPDATE`. */
