@@ -29,7 +29,7 @@ import { isHeldWhole, type StoreState } from "../store-state.js";
 import { keyOfValues } from "../stored-rows.js";
 import type { Unit } from "../unit.js";
 import { joinedValues } from "./joined-values.js";
-import { type ConstantSource, joinRanges, type KeySelector, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
+import { type ConstantSource, joinRanges, type KeySelector, rangesMax, rangesOf, type TypedValue, type ValuesAt } from "./key-selector.js";
 import { childRange, parentRange } from "./linked-rows.js";
 import type { TablePull } from "./table-pulls.js";
 import { selectorsByRow, type TriggerNeed, triggerNeedsOf, valuesOfRow } from "./trigger-needs.js";
@@ -150,12 +150,15 @@ export function missingTouched(state: StoreState, touches: Touches, made: Made):
   return needs;
 }
 
+/** Ranges of one table that are gathered before they are joined: a statement may fire a trigger for each of a million rows. */
+const gatheredMax = 20 * rangesMax;
+
 /** `raw`: all that the run has called out. `fired`: the triggers of its statement. */
 export function missingByTriggers(state: StoreState, raw: readonly (readonly SqlValue[])[], fired: readonly TriggerNeed[], made: Made): PullNeed[] {
   if (fired.length === 0) return [];
   const { byTable } = triggerNeedsOf(state.main, state.schema);
   const typed = typedValues(state.statements);
-  const needed: PullNeed[] = [];
+  const missing = new Map<SpaceId, { readonly need: PullNeed; ranges: BinaryRange[] | null }>();
   for (const [space, kind, place, ...values] of raw) {
     const need = kind === triggerTouch ? byTable.get(Number(space) as SpaceId)?.[Number(place)] : undefined;
     if (need === undefined || !fired.includes(need)) continue;
@@ -165,10 +168,16 @@ export function missingByTriggers(state: StoreState, raw: readonly (readonly Sql
       const { table } = pull;
       if (selectors.length === 0 || isHeldWhole(state, table.space) || made?.has(table.space) === true) continue;
       const isMade = selectors.some(({ index }) => index !== null && made?.has(index.space) === true);
-      needed.push(...neededRanges({ table, selectors: isMade ? null : selectors }, valuesAt, typed));
+      for (const one of missingOf(state, neededRanges({ table, selectors: isMade ? null : selectors }, valuesAt, typed))) {
+        const known = missing.get(one.space) ?? { need: one, ranges: [] };
+        missing.set(one.space, known);
+        if (one.ranges === null) known.ranges = null;
+        else known.ranges?.push(...one.ranges);
+        if (known.ranges !== null && known.ranges.length > gatheredMax) known.ranges = joinRanges(known.ranges);
+      }
     }
   }
-  return missingOf(state, joinNeeds(needed));
+  return [...missing.values()].map(({ need, ranges }) => ({ ...need, ranges: ranges === null ? null : joinRanges(ranges) }));
 }
 
 export function missingAtCommit(state: StoreState, unit: Unit): PullNeed[] {
