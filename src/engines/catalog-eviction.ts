@@ -15,6 +15,7 @@
  */
 import type { Atom } from "../atoms/atom.js";
 import { type AtomId, type SpaceId, schemaSpace } from "../base/ids.js";
+import { KeyRanges, wholeRange } from "../base/key-ranges.js";
 import type { CatalogNeed } from "./catalog-pulls.js";
 import type { CoreContext } from "./core-context.js";
 import type { CatalogLimits } from "./core-types.js";
@@ -86,7 +87,7 @@ export class CatalogEviction {
         break;
       }
       const atom = next.value;
-      if (!this.#mayGo(atom) || kept.spaces.has(atom.space) || kept.atoms.has(atom.id)) continue;
+      if (!this.#mayGo(atom) || this.#isWithin(kept, atom)) continue;
       this.#context.catalog.forget(atom);
       this.#forgotten++;
       spaces.add(atom.space);
@@ -116,14 +117,19 @@ export class CatalogEviction {
     );
   }
 
-  #kept(): { readonly spaces: ReadonlySet<SpaceId>; readonly atoms: ReadonlySet<AtomId> } {
-    const { catalog } = this.#context;
-    const spaces = new Set<SpaceId>();
-    const atoms = new Set<AtomId>();
+  /** Ranges, and not their atoms: these may be many, and each look builds it anew. */
+  #kept(): ReadonlyMap<SpaceId, KeyRanges> {
+    const kept = new Map<SpaceId, KeyRanges>();
     for (const { space, ranges } of this.#users.needs()) {
-      if (ranges === null) spaces.add(space);
-      else for (const { low, high } of ranges) for (const { id } of catalog.atoms.overlapping(space, low, high)) atoms.add(id);
+      const all = kept.get(space) ?? new KeyRanges();
+      for (const range of ranges ?? [wholeRange]) all.add(range);
+      kept.set(space, all);
     }
-    return { spaces, atoms };
+    return kept;
+  }
+
+  #isWithin(kept: ReadonlyMap<SpaceId, KeyRanges>, atom: Atom): boolean {
+    const high = this.#context.catalog.atoms.highKeyOf(atom);
+    return (kept.get(atom.space)?.within({ low: atom.lowKey, high }).length ?? 0) > 0;
   }
 }

@@ -84,8 +84,6 @@ export interface AtomStore {
   readonly versions: KeptVersions;
   /** Large values that are kept. */
   readonly values: KeptValues;
-  /** One row, or null. */
-  readRow(space: SpaceId, key: Uint8Array): Buffer | null;
   /**
    * Keys that cut [low, high) into pieces of about `pieceBytes` encoded bytes, none equal to `low`; with each piece's size, first piece first
    * (so one more size than cuts). Never cuts between keys that share their first sortKeyBytesMax bytes. At most cutsMax of them: the rest is then not

@@ -201,10 +201,6 @@ class LmdbAtomStore implements AtomStore {
     return this.#reads.readPast(space, low, high, bytesMax, asOf);
   }
 
-  readRow(space: SpaceId, key: Uint8Array): Buffer | null {
-    return this.#reads.readRow(space, key);
-  }
-
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     return this.#reads.cuts(space, low, high, pieceBytes);
   }

@@ -111,14 +111,6 @@ export class LmdbReads implements StoreReads {
     });
   }
 
-  readRow(space: SpaceId, key: Uint8Array): Buffer | null {
-    return this.#reading((transaction) => {
-      const value = this.#tables.rows.get(rowKey(space, key), { transaction });
-      if (value === undefined) return null;
-      return droppedSpace(this.#tables.dropped, transaction, space) === null ? splitValue(value).row : null;
-    });
-  }
-
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
     return this.#reading((transaction) => {
       const cutter = createPieceCutter(pieceBytes);

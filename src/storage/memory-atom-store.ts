@@ -210,7 +210,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
     return { images: imagesSince(imagesFrom, rows, versions), imagesFrom };
   }
 
-  readRow(space: SpaceId, key: Uint8Array): Buffer | null {
+  #row(space: SpaceId, key: Uint8Array): Buffer | null {
     return this.#spaces.get(space)?.get(asBuffer(key))?.row ?? null;
   }
 
@@ -324,7 +324,7 @@ class MemoryAtomStoreState implements MemoryAtomStore {
       case "delete": {
         const { seq } = change;
         const row = change.kind === "put" ? Buffer.from(change.row) : null;
-        for (const one of entryChanges(change.indexes ?? [], change.key, this.readRow(space, change.key), row, this.#values.find))
+        for (const one of entryChanges(change.indexes ?? [], change.key, this.#row(space, change.key), row, this.#values.find))
           this.#set(one.space, one.key, one.kind === "put" ? { seq, row: Buffer.from(change.key), refers: false } : null, seq, undo);
         this.#set(space, Buffer.from(change.key), row === null ? null : { seq, row, refers: referredBytes(row) > 0 }, seq, undo);
         break;

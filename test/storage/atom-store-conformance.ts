@@ -67,6 +67,11 @@ export function rowsOf(store: AtomStore, space: SpaceId): string[] {
   return read(store, space, Buffer.alloc(0), null, Number.MAX_SAFE_INTEGER).rows.map(({ key, row }) => `${Buffer.from(key)}=${Buffer.from(row)}`);
 }
 
+export function storedRow(store: AtomStore, space: SpaceId, key: Buffer): Buffer | null {
+  const [row] = read(store, space, key, Buffer.concat([key, Buffer.alloc(1)]), 1).rows;
+  return row === undefined ? null : Buffer.from(row.row);
+}
+
 export async function flushed(store: AtomStore, seq: number): Promise<void> {
   for (let round = 0; round < 3000 && store.flushedSeq < seq; round++) await new Promise((resolve) => setTimeout(resolve, 1));
   expect(store.flushedSeq).toBe(seq);
@@ -105,7 +110,7 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
       expect(store.flushedSeq).toBe(0);
       expect(rowsOf(store, table)).toEqual([]);
       expect((await store.readCatalog()).size).toBe(0);
-      expect(store.readRow(table, Buffer.from("a"))).toBeNull();
+      expect(storedRow(store, table, Buffer.from("a"))).toBeNull();
     });
 
     test("what is applied is visible when resolved, flushed soon after, and there after a restart", async () => {
@@ -118,8 +123,8 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
         expect(store.position).toEqual(at(10));
         expect(rowsOf(store, table)).toEqual(["b=3"]);
         expect(rowsOf(store, other)).toEqual(["a=other"]);
-        expect(store.readRow(table, Buffer.from("b"))?.toString()).toBe("3");
-        expect(store.readRow(table, Buffer.from("a"))).toBeNull();
+        expect(storedRow(store, table, Buffer.from("b"))?.toString()).toBe("3");
+        expect(storedRow(store, table, Buffer.from("a"))).toBeNull();
         expect([...(await store.readCatalog())].map(([key, value]) => `${key}=${value}`)).toEqual(["root=r1"]);
       };
       await check();
@@ -193,7 +198,7 @@ export function atomStoreConformance(name: string, make: () => AtomStoreUnderTes
       await Promise.all(waits);
       const expectNothing = (): void => {
         expect(rowsOf(store, table)).toEqual([]);
-        expect(store.readRow(table, Buffer.from("old7"))).toBeNull();
+        expect(storedRow(store, table, Buffer.from("old7"))).toBeNull();
         expect(store.cuts(table, Buffer.alloc(0), null, 100).pieces).toEqual([{ bytes: 0, rows: 0 }]);
         expect(rowsOf(store, other)).toEqual(["stays=1"]);
       };

@@ -6,7 +6,7 @@ import { seededRandom } from "../../src/base/random.js";
 import type { AtomStore, StoreWrites } from "../../src/storage/atom-store.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
 import { placeOf, spaceBytes, spaceOf, untilOf } from "../../src/storage/lmdb-layout.js";
-import { LmdbReads } from "../../src/storage/lmdb-reads.js";
+import { openLmdbReads } from "../../src/storage/lmdb-reads.js";
 import { openTables, type Table } from "../../src/storage/lmdb-tables.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import type { openWorkerAtomStore } from "../../src/storage/worker-atom-store.js";
@@ -35,12 +35,7 @@ function onThread(bytesMax?: number, droppedMax?: number): AtomStoreUnderTest {
 }
 
 function readBeside(writes: StoreWrites, directory: string): AtomStore {
-  const tables = openTables(directory);
-  const reads = new LmdbReads(tables);
-  const anew = (): LmdbReads => {
-    tables.root.resetReadTxn();
-    return reads;
-  };
+  const { readRows, readPast, cuts, openTransfer, close } = openLmdbReads(directory);
   return {
     get position() {
       return writes.position;
@@ -57,14 +52,12 @@ function readBeside(writes: StoreWrites, directory: string): AtomStore {
     apply: (one) => writes.apply(one),
     readCatalog: () => writes.readCatalog(),
     beginInstall: () => writes.beginInstall(),
-    readRows: (...asked) => anew().readRows(...asked),
-    readPast: (...asked) => anew().readPast(...asked),
-    readRow: (...asked) => anew().readRow(...asked),
-    cuts: (...asked) => anew().cuts(...asked),
-    openTransfer: () => anew().openTransfer(),
+    readRows,
+    readPast,
+    cuts,
+    openTransfer,
     async close() {
-      reads.closeTransfers();
-      await tables.root.close();
+      await close();
       await writes.close();
     },
   };
