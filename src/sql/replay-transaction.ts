@@ -115,6 +115,8 @@ function rewriteSchema(state: StoreState, texts: readonly { readonly from: strin
     // A number that is not its own makes SQLite read the schema again.
     const version = main.pragma("main.schema_version", { simple: true });
     main.pragma(`main.schema_version = ${Number(version) + 1}`);
+    // It notices when a statement begins to run. One that is compiled before, of the texts of before, may fail for them (a parent that is not there).
+    main.prepare("SELECT 1 FROM main.sqlite_schema LIMIT 1").get();
   } finally {
     main.unsafeMode(false);
   }
