@@ -238,10 +238,15 @@ export class Model {
 
   /** How many rows are without their parent. */
   #orphansCount(): number {
+    const tables = this.#database.prepare<[], string>("SELECT name FROM main.sqlite_schema WHERE type = 'table'").pluck().all();
+    return tables.reduce((count, table) => count + this.#orphansIn(table), 0);
+  }
+
+  #orphansIn(table: string): number {
     try {
-      return this.#database.prepare("SELECT 1 FROM pragma_foreign_key_check").all().length;
+      return this.#database.prepare("SELECT 1 FROM pragma_foreign_key_check(?)").all(table).length;
     } catch (error) {
-      // Some foreign key does not fit its parent: then SQLite itself refuses what would refer to it.
+      // A foreign key of it does not fit its parent: then SQLite itself refuses what would refer to it.
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       return 0;
     }
