@@ -51,6 +51,8 @@ export interface LmdbAtomStoreOptions {
   readonly bytesMax?: number;
   /** Of what was dropped. */
   readonly droppedMax?: number;
+  /** See sweepRestMs. */
+  readonly restMs?: number;
   /** What it tells of itself may be another now: something was committed, or flushed. */
   readonly onChange?: () => void;
 }
@@ -78,6 +80,12 @@ export const storeFormat = 4;
 /** Changes and bytes that go into one transaction together, unless one batch is larger: what is waited for before it is visible (5 ms or so). */
 const groupChangesMax = 4096;
 const groupBytesMax = 8 * 1024 * 1024;
+
+/**
+ * While batches come, what is to be swept goes a step with each of them: transactions and flushes of its own, one after the other, would take the processor and the disk from
+ * commits. So long after the last batch it goes on by itself; twice the time in which an Archive that has something to store does so. Milliseconds.
+ */
+const sweepRestMs = 400;
 
 /** Rows that get their entries of a new index in one transaction. */
 const indexRowsMax = 512;
@@ -129,6 +137,9 @@ class LmdbAtomStore implements AtomStore {
   readonly #versions: LmdbRowVersions;
   readonly #values: LmdbLargeValues;
   readonly #onChange: () => void;
+  readonly #restMs: number;
+  #lastBatchMs = Number.NEGATIVE_INFINITY;
+  #resting: NodeJS.Timeout | null = null;
   #position: LogPosition;
   #flushedSeq: Seq;
   #queue: QueuedBatch[] = [];
@@ -138,9 +149,11 @@ class LmdbAtomStore implements AtomStore {
   readonly #dropped: LmdbDroppedSpaces;
   readonly #unmade = new Map<SpaceId, UnmadeIndex>();
 
-  constructor(tables: Tables, { bytesMax = versionBytesMax, droppedMax = droppedBytesMax, onChange = () => {} }: LmdbAtomStoreOptions) {
+  constructor(tables: Tables, options: LmdbAtomStoreOptions) {
+    const { bytesMax = versionBytesMax, droppedMax = droppedBytesMax, restMs = sweepRestMs, onChange = () => {} } = options;
     this.#tables = tables;
     this.#onChange = onChange;
+    this.#restMs = restMs;
     this.#reads = new LmdbReads(tables);
     this.#versions = new LmdbRowVersions(tables.versions, tables.meta, bytesMax);
     this.#values = new LmdbLargeValues(tables);
@@ -148,7 +161,7 @@ class LmdbAtomStore implements AtomStore {
     this.#flushedSeq = this.#position.seq;
     this.#dropped = new LmdbDroppedSpaces(tables, droppedMax);
     this.#readUnmade();
-    if (this.#hasSteps) this.#wake();
+    this.#wake();
   }
 
   #readUnmade(): void {
@@ -251,6 +264,7 @@ class LmdbAtomStore implements AtomStore {
 
   async close(): Promise<void> {
     this.#state = "closed";
+    if (this.#resting !== null) clearTimeout(this.#resting);
     await this.#idle();
     this.#reads.closeTransfers();
     if (this.#failure === null) await this.#tables.root.flushed;
@@ -297,8 +311,9 @@ class LmdbAtomStore implements AtomStore {
   async #run(): Promise<void> {
     // What the rest of this turn applies goes into the first transaction.
     await Promise.resolve();
-    while (this.#queue.length > 0 || (this.#hasSteps && this.#state === "open" && this.#failure === null)) {
+    while (this.#queue.length > 0 || this.#isStepDue) {
       const group = this.#nextGroup();
+      if (group.length > 0) this.#lastBatchMs = performance.now();
       try {
         this.#throwFailure();
         await this.#writeGroup(group);
@@ -309,11 +324,21 @@ class LmdbAtomStore implements AtomStore {
       }
       for (const one of group) one.resolve();
     }
+    if (!this.#isSweepDue || this.#state !== "open" || this.#failure !== null) return;
+    this.#resting ??= setTimeout(() => {
+      this.#resting = null;
+      this.#wake();
+    }, this.#restMs);
   }
 
-  /** Something is to be done step by step, whether or not anything comes. */
-  get #hasSteps(): boolean {
-    return this.#unmade.size > 0 || this.#dropped.isSweepDue(this.#versions.mark) || this.#versions.isSweepDue || this.#values.isSweepDue;
+  /** Whether or not anything comes. An index is waited for, so it does not rest. */
+  get #isStepDue(): boolean {
+    if (this.#state !== "open" || this.#failure !== null) return false;
+    return this.#unmade.size > 0 || (this.#isSweepDue && performance.now() - this.#lastBatchMs >= this.#restMs);
+  }
+
+  get #isSweepDue(): boolean {
+    return this.#dropped.isSweepDue(this.#versions.mark) || this.#versions.isSweepDue || this.#values.isSweepDue;
   }
 
   #nextGroup(): QueuedBatch[] {
@@ -335,15 +360,11 @@ class LmdbAtomStore implements AtomStore {
     for (const { batch } of group) this.#versions.raise(batch.mark);
     // What was committed last must be seen: what steps find, and rows that are replaced, is what they go on from.
     const looksBack = group.some(({ changes }) => changes.some(looksBackAt));
-    if (this.#hasSteps || looksBack) this.#tables.root.resetReadTxn();
+    if (this.#unmade.size > 0 || this.#isSweepDue || looksBack) this.#tables.root.resetReadTxn();
     const written: Written = { writes, rows: looksBack ? new Map() : null, unmade: new Map() };
-    this.#versions.sweepStep(
-      writes,
-      this.#position.seq,
-      group.reduce((sum, { changes }) => sum + changes.length, 0),
-      (row) => this.#values.refer(row, 0, -1),
-    );
-    this.#sweepStep(writes);
+    const changeCount = group.reduce((sum, { changes }) => sum + changes.length, 0);
+    this.#versions.sweepStep(writes, this.#position.seq, changeCount, (row) => this.#values.refer(row, 0, -1));
+    this.#sweepDropped(writes, changeCount);
     this.#indexStep(written);
     for (const { batch, changes } of group) {
       for (const change of changes) this.#change(written, change);
@@ -478,8 +499,8 @@ class LmdbAtomStore implements AtomStore {
   }
 
   /** Removes some rows of a dropped space, before this transaction's own changes. */
-  #sweepStep(writes: Writes): void {
-    const told = this.#dropped.sweepStep(writes, this.#versions.mark, (place, value) => {
+  #sweepDropped(writes: Writes, changeCount: number): void {
+    const told = this.#dropped.sweepStep(writes, this.#versions.mark, changeCount, (place, value) => {
       this.#removeRow(writes, place, value);
       this.#versions.countSwept(place.length + value.length);
     });

@@ -13,7 +13,7 @@ import { type DroppedSpace, decodeDroppedSpace, encodeDroppedSpace } from "./dro
 import { asBuffer, spaceKey, spaceOf, type Writes } from "./lmdb-layout.js";
 import type { ReadTransaction, Table, Tables } from "./lmdb-tables.js";
 
-/** Rows that one transaction removes. */
+/** Rows that one transaction removes, beside as many as it may add: so the sweep gains on those who write what they will drop. */
 const sweepRowsMax = 512;
 
 interface Kept extends DroppedSpace {
@@ -58,19 +58,20 @@ export class LmdbDroppedSpaces {
   }
 
   /**
-   * Before the transaction's own changes. It reads what was committed last; `remove` is of each row. Returns the seq before which nothing can be told any more; null: nothing
+   * Before the transaction's own changes, of which there are about `changeCount`. It reads what was committed last; `remove` is of each row. Returns the seq before which nothing can be told any more; null: nothing
    * was to be swept.
    */
-  sweepStep(writes: Writes, mark: Seq, remove: (place: Buffer, value: Buffer) => void): Seq | null {
+  sweepStep(writes: Writes, mark: Seq, changeCount: number, remove: (place: Buffer, value: Buffer) => void): Seq | null {
     const next = this.#next(mark);
     if (next === null) return null;
+    const limit = sweepRowsMax + changeCount;
     let count = 0;
-    for (const { key, value } of this.#tables.rows.getRange({ start: next.from, end: spaceKey(next.space + 1), limit: sweepRowsMax })) {
+    for (const { key, value } of this.#tables.rows.getRange({ start: next.from, end: spaceKey(next.space + 1), limit })) {
       count++;
       next.from = key;
       remove(key, value);
     }
-    if (count < sweepRowsMax) {
+    if (count < limit) {
       writes.add(this.#tables.dropped.remove(spaceKey(next.space)));
       this.#all.splice(this.#all.indexOf(next), 1);
       this.#bytes -= next.bytes;

@@ -8,8 +8,8 @@
  *
  * | the sweep | then |
  * |---|---|
- * | rests, and the mark has passed the oldest version | a pass begins: the floor is the mark, in the same transaction |
- * | is at work | each transaction looks at some versions, in the order of keys, and removes those that ended at or below the mark of its pass |
+ * | rests, and the mark has passed the oldest version | a pass begins |
+ * | is at work | each transaction looks at some versions, in the order of keys, and removes those that ended at or below the mark; with it the mark becomes the floor |
  * | is through | rests, until the mark passes the oldest that it has left, or that came meanwhile |
  * | there are more bytes than may be | goes on as if the mark were at the store's position |
  */
@@ -33,7 +33,7 @@ export class LmdbRowVersions {
   #mark: Seq = noSeq;
   /** No version ended before it. */
   #oldest = 0;
-  #pass: { readonly mark: Seq; readonly beganAt: Seq; from: Buffer; oldest: number } | null = null;
+  #pass: { readonly beganAt: Seq; from: Buffer; oldest: number } | null = null;
 
   constructor(table: Table, meta: Table, bytesMax: number) {
     this.#table = table;
@@ -99,16 +99,16 @@ export class LmdbRowVersions {
   sweepStep(writes: Writes, position: Seq, changeCount: number, onSwept: (row: Buffer) => void): void {
     if (this.#kept.bytes > this.#bytesMax) this.raise(position);
     if (!this.isSweepDue) return;
-    this.#pass ??= { mark: this.#mark, beganAt: position, from: Buffer.alloc(1), oldest: Number.POSITIVE_INFINITY };
+    this.#pass ??= { beganAt: position, from: Buffer.alloc(1), oldest: Number.POSITIVE_INFINITY };
     const pass = this.#pass;
-    this.raiseFloor(pass.mark);
+    this.raiseFloor(this.#mark);
     const limit = lookedAtMax + changeCount;
     let count = 0;
     for (const { key, value } of this.#table.getRange({ start: pass.from, limit })) {
       count++;
       pass.from = key;
       const until = untilOf(key);
-      if (until > pass.mark) {
+      if (until > this.#mark) {
         pass.oldest = Math.min(pass.oldest, until);
         continue;
       }

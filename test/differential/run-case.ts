@@ -62,6 +62,9 @@ export function runCase(made: Case, tally: Tally = emptyTally()): Difference | n
   return new CaseRun(made, tally).run();
 }
 
+/** Of a condition, in the order in which SQLite comes to it (docs/decisions.md). */
+const patternTooLong = "LIKE or GLOB pattern too complex";
+
 class DifferenceError extends Error {
   constructor(readonly difference: Difference) {
     super(difference.text);
@@ -228,6 +231,8 @@ class CaseRun {
       count(this.#tally.kinds, statement.kind);
       if (wanted.code !== null) count(this.#tally.codes, wanted.code);
       if (isSame(here, wanted)) continue;
+      // Another one: a row that some other condition rules out is not looked at.
+      if (wanted.message === patternTooLong && here.code === null && here.affected === 0) continue;
       this.#fail("answer", `${show(statement)}\n    here:   ${JSON.stringify(here)}\n    SQLite: ${JSON.stringify(wanted)}`, signOf(here, wanted));
     }
   }

@@ -10,7 +10,18 @@ import { openLmdbReads } from "../../src/storage/lmdb-reads.js";
 import { openTables, type Table } from "../../src/storage/lmdb-tables.js";
 import { createMemoryAtomStore } from "../../src/storage/memory-atom-store.js";
 import type { openWorkerAtomStore } from "../../src/storage/worker-atom-store.js";
-import { type AtomStoreUnderTest, atomStoreConformance, batch, flushed, put, rowsOf, type StoreContents, table } from "./atom-store-conformance.js";
+import {
+  type AtomStoreUnderTest,
+  atomStoreConformance,
+  batch,
+  drop,
+  eventually,
+  flushed,
+  put,
+  rowsOf,
+  type StoreContents,
+  table,
+} from "./atom-store-conformance.js";
 import { collectorConformance } from "./collector-conformance.js";
 import { largeValuesConformance } from "./large-values-conformance.js";
 import { rowVersionsConformance } from "./row-versions-conformance.js";
@@ -20,7 +31,8 @@ const compiled = new URL("../../dist/src/storage/worker-atom-store.js", import.m
 
 function inLmdb(bytesMax?: number, droppedMax?: number): AtomStoreUnderTest {
   const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
-  const open = () => openLmdbAtomStore(directory, { ...(bytesMax !== undefined && { bytesMax }), ...(droppedMax !== undefined && { droppedMax }) });
+  const open = () =>
+    openLmdbAtomStore(directory, { restMs: 0, ...(bytesMax !== undefined && { bytesMax }), ...(droppedMax !== undefined && { droppedMax }) });
   return { open, reopen: open, contents: () => contentsOf(directory), cleanUp: async () => rmSync(directory, { recursive: true }) };
 }
 
@@ -91,6 +103,36 @@ collectorConformance("atom store on a thread", onThread);
 largeValuesConformance("atom store on a thread", onThread, 3);
 largeValuesConformance("atom store in LMDB", inLmdb);
 largeValuesConformance("atom store in memory", inMemory);
+
+test("atom store in LMDB: what is to be swept goes a step with each batch while batches come, and by itself where none does", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
+  const minutes = await openLmdbAtomStore(directory, { restMs: 600_000 });
+  const ids = Array.from({ length: 3000 }, (_, id) => id);
+  for (const seq of [1, 2])
+    await minutes.apply(
+      batch(
+        seq,
+        ids.map((id) => put(table, `k${id}`, String(seq), seq)),
+      ),
+    );
+  await minutes.apply(batch(3, [drop(table, 3)]));
+  for (const seq of [4, 5]) {
+    const before = minutes.versions;
+    await minutes.apply(batch(seq, [], [], seq - 1));
+    const step = before.count - minutes.versions.count;
+    expect(step).toBeGreaterThan(0);
+    expect(step).toBeLessThan(1000);
+    await flushed(minutes, seq);
+    expect(minutes.versions.count).toBe(before.count - step);
+  }
+  await minutes.close();
+  const soon = await openLmdbAtomStore(directory, { restMs: 20 });
+  await soon.apply(batch(6, [], [], 5));
+  await eventually(() => expect(soon.versions).toMatchObject({ count: 0, bytes: 0 }));
+  await soon.close();
+  expect(contentsOf(directory)).toEqual({ rows: [], versions: [], unfinished: 0 });
+  rmSync(directory, { recursive: true });
+});
 
 describe("atom store in LMDB: crashes", () => {
   test("an image taken between batches opens at one position, with exactly its rows; an unfinished install opens empty", async () => {
