@@ -13,6 +13,7 @@ import { normaliseParameters } from "./parse/normalise-parameters.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement } from "./parse/statement-info.js";
 import { usesOf } from "./plan/program-uses.js";
+import { IdsExhaustedError } from "./row-ids.js";
 import { schemaChange, touchedTables } from "./schema-objects.js";
 import { fault, faultOf, foreignKeyFailure, StatementFault } from "./statement-faults.js";
 import { bindings } from "./statement-plans.js";
@@ -28,6 +29,8 @@ export type DdlOutcome =
   /** CREATE TABLE … AS SELECT has made the table: its rows come by an INSERT of their own. */
   | { readonly kind: "insert"; readonly sql: string }
   | { readonly kind: "fault"; readonly fault: SqlFault }
+  /** A trigger inserts rows, and there are no ids for them: whose these are has been noted. */
+  | { readonly kind: "ids" }
   | { readonly kind: "pull"; readonly needs: readonly PullNeed[] };
 
 const savepointName = "_atomcast_ddl";
@@ -62,7 +65,7 @@ export function runDdl(state: StoreState, unit: Unit, sql: string, info: DdlStat
     for (const table of needed) if (!unit.made.has(table.space)) unit.wholeTables.add(table.space);
     if (dependsOnOthers(info)) unit.wholeTables.add(schemaSpace);
   } catch (error) {
-    outcome = failed(faultOf(error));
+    outcome = error instanceof IdsExhaustedError ? { kind: "ids" } : failed(faultOf(error));
     state.mirror.exec(`ROLLBACK TO ${savepointName}`);
     unit.segments.length = segmentCount;
     // A trigger's RAISE(ROLLBACK) may have ended the transaction: the runner sees that by itself.

@@ -60,3 +60,26 @@ test("a block that ends at the largest id is used to its end", () => {
   const { outcomes } = c.run(1, [step("SELECT count(*) FROM t WHERE id > 5")]);
   expect(outcomes).toMatchObject([{ kind: "ok", result: { rows: [[2n]] } }]);
 });
+
+// Seed 7018459 of the differential test.
+test.each(["", "in a transaction"])(
+  "rows that a trigger inserts while a table is dropped have ids of this engine's block, which it gets first %s",
+  (within) => {
+    const space = start("CREATE TABLE t(v)");
+    c.sql(0, "CREATE TABLE p(id INTEGER PRIMARY KEY)");
+    c.sql(0, "CREATE TABLE k(id INTEGER PRIMARY KEY, p REFERENCES p ON DELETE CASCADE)");
+    c.sql(0, "CREATE TRIGGER k_gone AFTER DELETE ON k BEGIN INSERT INTO t VALUES (old.id); END");
+    c.sql(0, "INSERT INTO p VALUES (1)");
+    c.sql(0, "INSERT INTO k VALUES (7, 1), (8, 1)");
+    expect(c.engine(1).store.takeIdsBack()).not.toContain(space);
+    c.run(1, within === "" ? [step("DROP TABLE p")] : [step("BEGIN"), step("DROP TABLE p"), step("COMMIT")]);
+    for (const index of [0, 1]) {
+      expect(c.rows(index, "SELECT v, rowid > 0 FROM t ORDER BY v")).toEqual([
+        [7n, 1n],
+        [8n, 1n],
+      ]);
+      expect(c.rows(index, "SELECT count(*) FROM k")).toEqual([[0n]]);
+      expect(c.fault(index, "SELECT * FROM p").message).toBe("no such table: p");
+    }
+  },
+);
