@@ -115,9 +115,9 @@ function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, state
 }
 
 function isReferredTo(foreignKey: LocalForeignKey, values: readonly SqlValue[], statements: StatementCache): boolean {
-  const { convertsChildTo } = foreignKey;
-  if (convertsChildTo === null) return statements.get(childSql(foreignKey)).get(...values) !== undefined;
-  for (const [place, value] of values.entries()) holdTyped(statements, place, convertsChildTo[place] ?? "none", value);
+  const { comparedAs } = foreignKey;
+  if (comparedAs === null) return statements.get(childSql(foreignKey)).get(...values) !== undefined;
+  for (const [place, value] of values.entries()) holdTyped(statements, place, comparedAs[place] ?? "none", value);
   return statements.get(childSql(foreignKey)).get() !== undefined;
 }
 
@@ -158,8 +158,8 @@ function parentSql(foreignKey: LocalForeignKey): string {
 function childSql(foreignKey: LocalForeignKey): string {
   const known = childSqls.get(foreignKey);
   if (known !== undefined) return known;
-  const { child, childNames, collations, convertsChildTo } = foreignKey;
-  const value = (place: number): string => (convertsChildTo === null ? "?" : typedOperand(place, convertsChildTo[place] ?? "none"));
+  const { child, childNames, collations, comparedAs } = foreignKey;
+  const value = (place: number): string => (comparedAs === null ? "?" : typedOperand(place, comparedAs[place] ?? "none"));
   const where = childNames.map((name, place) => `${quoteName(name)} = ${value(place)} COLLATE ${collations[place] ?? "BINARY"}`).join(" AND ");
   const sql = `SELECT 1 FROM main.${quoteName(child.name)} WHERE ${where} LIMIT 1`;
   childSqls.set(foreignKey, sql);

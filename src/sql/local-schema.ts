@@ -123,8 +123,10 @@ export interface LocalForeignKey {
   readonly hasAction: boolean;
   /** A column of the child has another affinity than the parent's. */
   readonly mixesAffinities: boolean;
-  /** Of each of its columns the parent's affinity, where one of these changes what a row of the child has when both are compared; else null. */
-  readonly convertsChildTo: readonly Affinity[] | null;
+  /** Of each of its columns the parent's affinity, where a value that comes without it would be compared with the child's otherwise; else null. */
+  readonly comparedAs: readonly Affinity[] | null;
+  /** What a row of the child has is converted to compare it with the parent's. */
+  readonly convertsChild: boolean;
 }
 
 type Linkable = { -readonly [Key in keyof LocalTable]: LocalTable[Key] } & { foreignKeys: LocalForeignKey[]; referencedBy: LocalForeignKey[] };
@@ -350,7 +352,10 @@ export function schemaReader(database: Database): SchemaReader {
         isDeferred: shape.deferred[position] ?? false,
         hasAction: own.some((row) => !passiveActions.includes(row.on_update) || !passiveActions.includes(row.on_delete)),
         mixesAffinities: affinities.some(([own, other]) => own !== other),
-        convertsChildTo: affinities.some(([own, other]) => isConverted(own, other)) ? affinities.map(([, other]) => other) : null,
+        comparedAs: affinities.some(([own, other]) => isConverted(own, other) || isLeftAlone(own, other))
+          ? affinities.map(([, other]) => other)
+          : null,
+        convertsChild: affinities.some(([own, other]) => isConverted(own, other)),
       };
       table.foreignKeys.push(foreignKey);
       parent.referencedBy.push(foreignKey);
@@ -484,6 +489,11 @@ function placeIn(table: Linkable, name: string): number {
 function isConverted(own: Affinity, other: Affinity): boolean {
   if (other === "numeric" || other === "real") return own === "text" || own === "none";
   return other === "text" && own === "none";
+}
+
+/** A number that the parent has becomes text for a column of the child that is text, but where it comes from a column without a type. */
+function isLeftAlone(own: Affinity, other: Affinity): boolean {
+  return own === "text" && other === "none";
 }
 
 function affinityIn(table: LocalTable, name: string): Affinity {

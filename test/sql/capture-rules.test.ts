@@ -306,6 +306,29 @@ describe("foreign keys' actions", () => {
   );
 });
 
+// Seed 7016227 of the differential test.
+test("a number of a parent without a type, and the same as text of a child, have nothing to do with each other", () => {
+  for (const action of ["", "ON UPDATE CASCADE ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED"]) {
+    const schema = [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, b BLOB UNIQUE)",
+      `CREATE TABLE k(id INTEGER PRIMARY KEY, b TEXT REFERENCES p(b) ${action})`,
+      "CREATE INDEX k_b ON k(b)",
+      "INSERT INTO p VALUES (1, 0), (2, 'a'), (3, '0')",
+      "INSERT INTO k VALUES (1, 'a')",
+    ];
+    const orphan = ["PRAGMA foreign_keys = OFF", "INSERT INTO k VALUES (2, 0)", "PRAGMA foreign_keys = ON"];
+    onBoth(
+      schema,
+      orphan,
+      "UPDATE p SET b = 7 WHERE id = 1",
+      "DELETE FROM p WHERE id = 1",
+      "DELETE FROM p WHERE id = 2",
+      "DELETE FROM p WHERE id = 3",
+    );
+    onBoth(schema, "DELETE FROM p WHERE id = 3", orphan, "DELETE FROM p WHERE id = 1", "SELECT * FROM k");
+  }
+});
+
 test("a parent that is replaced under a key that is equal by the key's own collation leaves its children without one", () => {
   const schema = [
     "CREATE TABLE p(k TEXT, n INT, a NUMERIC UNIQUE, PRIMARY KEY (k COLLATE NOCASE DESC, n)) WITHOUT ROWID",

@@ -22,8 +22,8 @@ export function parentIndex({ parent, parentKey, parentNames }: LocalForeignKey)
  * An index of the child that begins with the referring columns, in any order, as the parent's values are compared with them. Where the comparison converts what the
  * child's rows have ('1.0' refers to 1), no index has them together.
  */
-export function childIndex({ child, childNames, collations, convertsChildTo }: LocalForeignKey): LocalIndex | null {
-  if (convertsChildTo !== null) return null;
+export function childIndex({ child, childNames, collations, convertsChild }: LocalForeignKey): LocalIndex | null {
+  if (convertsChild) return null;
   const isLeading = (index: LocalIndex): boolean =>
     !index.isPartial &&
     index.names.slice(0, childNames.length).every((name, place) => {
