@@ -170,7 +170,7 @@ export class Model {
 
   /** As on a store, whose foreign keys are all deferred: only then SQLite looks at those that refer to the table of an INSERT of one row. */
   #runDeferring(statement: Statement, ids: readonly bigint[]): Answer {
-    const was = this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
+    const was = this.#isPutOff;
     this.#database.pragma("defer_foreign_keys = ON");
     const answer = this.#run(statement, ids);
     if (!was) this.#database.pragma("defer_foreign_keys = OFF");
@@ -195,12 +195,16 @@ export class Model {
     // Whatever it is, an action or a trigger may make it an UPDATE of such a row.
     if (!/^(INSERT|REPLACE|UPDATE|DELETE)/i.test(statement.sql)) return null;
     const isAlone = !this.inTransaction;
+    const isPutOff = this.#isPutOff;
+    // Within a transaction those that are deferred are for its COMMIT.
+    const orphans = (): ReadonlySet<string> =>
+      isAlone ? this.#orphansNow() : isPutOff ? new Set() : this.#questions.orphans(this.#schema(), "immediate");
     // What has failed has left nothing.
-    const before = this.#orphansNow();
+    const before = orphans();
     if (isAlone) this.#orphansBefore = before;
     this.#database.exec("SAVEPOINT _model; PRAGMA defer_foreign_keys = ON");
     const answer = this.#run(statement, ids);
-    const isKept = answer.code === null && areKept(this.#orphansNow(), before, this.#movesKeys);
+    const isKept = answer.code === null && areKept(orphans(), before, this.#movesKeys);
     if (!isKept) this.#forget();
     this.#database.exec(isKept ? "PRAGMA defer_foreign_keys = OFF" : "ROLLBACK TO _model; PRAGMA defer_foreign_keys = OFF");
     if (!isAlone || !isKept) this.#database.exec("RELEASE _model");
@@ -208,15 +212,10 @@ export class Model {
     return isKept ? answer : null;
   }
 
-  /** SQLite counts what it complains of, and would refuse the COMMIT: what the transaction has changed is done again without foreign keys. Not where it has changed the schema. */
+  /** SQLite counts what it complains of, and would refuse the COMMIT: but it forgets the count with this pragma. */
   #commitKeeping(): Answer | null {
     if (!areKept(this.#orphansNow(), this.#orphansBefore, this.#movesKeys)) return null;
-    const [after, schemaAfter] = [this.rows(), this.#schema()];
-    this.#database.exec("ROLLBACK");
-    this.#forget();
-    if (this.#schema() !== schemaAfter) return null;
-    applyChanges(this.#database, this.rows(), after);
-    this.#forget();
+    this.#database.exec("PRAGMA defer_foreign_keys = OFF; COMMIT");
     return nothing;
   }
 
@@ -232,8 +231,11 @@ export class Model {
   }
 
   #immediateOrphans(): ReadonlySet<string> {
-    const isPutOff = this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
-    return isPutOff ? new Set() : this.#questions.orphans(this.#schema(), "immediate");
+    return this.#isPutOff ? new Set() : this.#questions.orphans(this.#schema(), "immediate");
+  }
+
+  get #isPutOff(): boolean {
+    return this.#database.pragma("defer_foreign_keys", { simple: true }) === 1n;
   }
 
   /** How many rows are without their parent. */
