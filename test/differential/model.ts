@@ -182,8 +182,8 @@ export class Model {
     this.#database.exec("SAVEPOINT _model");
     const answer = this.#run(statement, ids);
     if (!this.inTransaction) return answer;
-    // SQLite counts: a row that has found its parent makes up for another one that has none.
-    const isWrong = answer.code === null && !areKept(this.#immediateOrphans(), before, this.#movesKeys);
+    // SQLite counts: a row that has found its parent makes up for another one that has none. OR FAIL leaves rows behind.
+    const isWrong = !areKept(this.#immediateOrphans(), before, this.#movesKeys);
     if (isWrong) this.#forget();
     this.#database.exec(isWrong ? "ROLLBACK TO _model; RELEASE _model" : "RELEASE _model");
     return isWrong ? refused : answer;
@@ -224,7 +224,7 @@ export class Model {
     const before = this.#orphansNow();
     const copy = this.#database.serialize();
     const answer = this.#run(statement, ids);
-    if (answer.code !== null || this.inTransaction || areKept(this.#orphansNow(), before, this.#movesKeys)) return answer;
+    if (this.inTransaction || areKept(this.#orphansNow(), before, this.#movesKeys)) return answer;
     this.#forget();
     this.#reopen(copy);
     return refused;
