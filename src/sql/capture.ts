@@ -154,6 +154,8 @@ export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]
   const conditions = table.uniques.map((index) => victimCondition(table, index));
   // A victim with the key of the new row is touched by that; only its referenced values would go unseen.
   if (table.referencedNames.length > 0) conditions.push(keyCondition(table));
+  const unknown = unknownGenerated(table);
+  if (unknown !== null) conditions.push(unknown);
   const victims = conditions.map((condition) => `${victim} FROM ${name} WHERE ${condition}`);
   if (victims.length > 0) for (const event of ["BEFORE INSERT", "BEFORE UPDATE"]) note(event, ...victims);
   return new Map(
@@ -194,6 +196,18 @@ function newValue(table: LocalTable, name: string): string {
   const column = table.columns.find((one) => foldName(one.name) === foldName(name));
   const value = `new.${quoteName(name)}`;
   return column?.replacesNull == null ? value : `coalesce(${value}, ${column.replacesNull})`;
+}
+
+/**
+ * Where a default is about to take the place of a NULL, generated columns are not yet what they will be: then any row may have an equal entry of an index that has them.
+ * null: the table has none. Names nothing of the table's, so SQLite looks at no row where it does not hold.
+ */
+function unknownGenerated({ columns, columnNames, uniques }: LocalTable): string | null {
+  if (columnNames.length === columns.length) return null;
+  const isStored = (name: string): boolean => columns.some((one) => foldName(one.name) === foldName(name));
+  const isConcerned = uniques.some((index) => index.columnNames === null || !index.columnNames.every(isStored));
+  const replaced = columns.filter(({ replacesNull }) => replacesNull !== null).map(({ name }) => `new.${quoteName(name)} IS NULL`);
+  return isConcerned && replaced.length > 0 ? replaced.join(" OR ") : null;
 }
 
 function newRow(table: LocalTable): string {

@@ -306,6 +306,18 @@ describe("foreign keys' actions", () => {
   );
 });
 
+// Seed 7037804 of the differential test: engines could not apply what was committed.
+test.each(["UNIQUE (g)", "CHECK (1)"])("REPLACE puts a default in the place of a NULL, and generated columns follow: %s", (constraint) => {
+  const schema = [
+    `CREATE TABLE t(id INTEGER PRIMARY KEY, c DEFAULT 5 NOT NULL, d, g AS (coalesce(c, 1)) STORED, h AS (g + 1), ${constraint})`,
+    "CREATE UNIQUE INDEX t_h ON t(h * 2, d)",
+    "INSERT INTO t(id, c, d) VALUES (1, 5, 'a'), (2, 6, 'a'), (3, 1, 'a')",
+  ];
+  onBoth(schema, "REPLACE INTO t(id, c, d) VALUES (17, NULL, 'a')", "SELECT * FROM t");
+  onBoth(schema, "UPDATE OR REPLACE t SET c = NULL WHERE id = 2", "REPLACE INTO t(id, c, d) VALUES (4, NULL, 'b')", "SELECT * FROM t");
+  onBoth(schema, "INSERT INTO t(id, c, d) VALUES (18, NULL, 'a')", "INSERT INTO t(id, d) VALUES (19, 'c')", "SELECT * FROM t");
+});
+
 // Seed 7016227 of the differential test.
 test("a number of a parent without a type, and the same as text of a child, have nothing to do with each other", () => {
   for (const action of ["", "ON UPDATE CASCADE ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED"]) {
