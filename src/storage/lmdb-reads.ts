@@ -88,27 +88,42 @@ export class LmdbReads implements StoreReads {
       if (dropped !== null && asOf >= dropped.seq) return { rows: [], next: null };
       if (dropped?.isIncomplete === true) return "gone";
       const now = this.#stored(transaction, space, low, high);
-      const before = this.#versions.places(transaction, space, low);
-      const rows: StoredRow[] = [];
-      let byteCount = 0;
-      let [one, place] = [now.next().value, before.next().value];
-      for (let lookedAt = 0; ; lookedAt++) {
-        const changed = place === undefined ? undefined : place.subarray(spaceBytes);
-        const isChanged =
-          changed !== undefined && (high === null || changed.compare(high) < 0) && (one === undefined || changed.compare(one.key) <= 0);
-        if (!isChanged && one === undefined) return { rows, next: null };
-        const isThere = one !== undefined && (!isChanged || changed.compare(one.key) === 0);
-        const key = (isChanged ? changed : one?.key) as Buffer;
-        const isSame = isThere && (one?.seq ?? 0) <= asOf;
-        // What came after it, and has no versions, was not there.
-        const found = isSame ? (one ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
-        if (found !== null) byteCount += key.length + weightOf(found);
-        if ((rows.length > 0 && byteCount > bytesMax) || lookedAt === pastLookedAtMax) return { rows, next: Buffer.from(key) };
-        if (found !== null) rows.push({ key, row: found.row });
-        if (isThere) one = now.next().value;
-        if (isChanged) place = before.next().value;
+      try {
+        return this.#mergePast(transaction, { space, low, high }, bytesMax, asOf, now);
+      } finally {
+        // LMDB never ends a transaction of which a range was not read to its end: it would keep a place among its readers, and all pages freed since.
+        now.return(undefined);
       }
     });
+  }
+
+  /** `now`: the rows of the range that are stored. */
+  #mergePast(
+    transaction: ReadTransaction,
+    { space, low, high }: { readonly space: SpaceId; readonly low: Uint8Array; readonly high: Uint8Array | null },
+    bytesMax: number,
+    asOf: Seq,
+    now: Iterator<FoundRow, undefined>,
+  ): PastRows {
+    const before = this.#versions.places(transaction, space, low);
+    const rows: StoredRow[] = [];
+    let byteCount = 0;
+    let [one, place] = [now.next().value, before.next().value];
+    for (let lookedAt = 0; ; lookedAt++) {
+      const changed = place === undefined ? undefined : place.subarray(spaceBytes);
+      const isChanged = changed !== undefined && (high === null || changed.compare(high) < 0) && (one === undefined || changed.compare(one.key) <= 0);
+      if (!isChanged && one === undefined) return { rows, next: null };
+      const isThere = one !== undefined && (!isChanged || changed.compare(one.key) === 0);
+      const key = (isChanged ? changed : one?.key) as Buffer;
+      const isSame = isThere && (one?.seq ?? 0) <= asOf;
+      // What came after it, and has no versions, was not there.
+      const found = isSame ? (one ?? null) : isChanged ? this.#versions.at(transaction, rowKey(space, key), asOf) : null;
+      if (found !== null) byteCount += key.length + weightOf(found);
+      if ((rows.length > 0 && byteCount > bytesMax) || lookedAt === pastLookedAtMax) return { rows, next: Buffer.from(key) };
+      if (found !== null) rows.push({ key, row: found.row });
+      if (isThere) one = now.next().value;
+      if (isChanged) place = before.next().value;
+    }
   }
 
   cuts(space: SpaceId, low: Uint8Array, high: Uint8Array | null, pieceBytes: number): StoredCuts {
@@ -152,10 +167,11 @@ export class LmdbReads implements StoreReads {
     if (droppedSpace(this.#tables.dropped, transaction, space) === null) yield* this.#stored(transaction, space, low, high);
   }
 
-  *#stored(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<FoundRow> {
+  *#stored(transaction: ReadTransaction, space: SpaceId, low: Uint8Array, high: Uint8Array | null): Generator<FoundRow, undefined> {
     const end = high === null ? spaceKey(space + 1) : rowKey(space, high);
     for (const { key, value } of this.#tables.rows.getRange({ start: rowKey(space, low), end, transaction }))
       yield { key: key.subarray(spaceBytes), ...splitValue(value) };
+    return undefined;
   }
 }
 

@@ -2,6 +2,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { Seq } from "../../src/base/ids.js";
 import { seededRandom } from "../../src/base/random.js";
 import type { AtomStore, StoreWrites } from "../../src/storage/atom-store.js";
 import { openLmdbAtomStore } from "../../src/storage/lmdb-atom-store.js";
@@ -172,6 +173,25 @@ describe("atom store in LMDB: crashes", () => {
     if (part !== undefined) await install.write(part);
     expect(await imageOf()).toEqual({ seq: 0, rows: [] });
     await install.abort();
+    await store.close();
+    rmSync(directory, { recursive: true });
+  });
+});
+
+describe("atom store in LMDB: reads beside it", () => {
+  test("chunks of the past that end before their range does keep no transaction, whatever is committed between them", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "atomcast-atoms-"));
+    const store = await openLmdbAtomStore(directory);
+    const rows = (seq: number) => Array.from({ length: 10 }, (_, one) => put(table, `k${one}`, String(seq), seq));
+    await store.apply(batch(1, rows(1)));
+    const reads = openLmdbReads(directory);
+    // LMDB has 126 places for readers.
+    for (let seq = 2; seq < 150; seq++) {
+      await store.apply(batch(seq, rows(seq)));
+      const found = reads.readPast(table, Buffer.alloc(0), null, 1, 1 as Seq);
+      expect(found).toMatchObject({ rows: [{ key: Buffer.from("k0"), row: Buffer.from("1") }], next: Buffer.from("k1") });
+    }
+    await reads.close();
     await store.close();
     rmSync(directory, { recursive: true });
   });
