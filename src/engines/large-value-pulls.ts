@@ -5,7 +5,8 @@
  * | a value | then |
  * |---|---|
  * | has come, all of it | kept until all that were asked for with it have |
- * | is not there (any more) | the row that refers to it has changed since it was read, and nobody reads that any more: "gone", and whoever asked reads the rows again |
+ * | is not with the Archive that was asked, or not all of it | asked of another, from there on: one that began from a copy has no values that only the past refers to |
+ * | is with none of them (any more) | the row that refers to it has changed since it was read, and nobody reads that any more: "gone", and whoever asked reads the rows again |
  *
  * Memory is bounded by who asks: a chunk of rows has one large row, or values that weigh as little as its rows (AtomStore.readRows), and few are under way at once.
  */
@@ -85,14 +86,9 @@ export class LargeValuePulls {
       task.fetched += row.length;
     }
     const { fetch, hash, byteCount } = task;
-    if (message.next !== null && task.fetched < byteCount) {
+    if (task.fetched < byteCount) {
       task.at = chunkKey(hash, task.chunks.length);
-      return;
-    }
-    if (task.fetched !== byteCount) {
-      this.#forget(fetch);
-      this.counters.gone++;
-      fetch.then("gone");
+      if (message.next === null) task.notHeldBy.add(from);
       return;
     }
     this.#tasks.delete(task);
@@ -100,6 +96,12 @@ export class LargeValuePulls {
     this.counters.bytes += byteCount;
     fetch.values.push({ hash, bytes: Buffer.concat(task.chunks) });
     if (--fetch.missing === 0) fetch.then(fetch.values);
+  }
+
+  #gone({ fetch }: Task): void {
+    this.#forget(fetch);
+    this.counters.gone++;
+    fetch.then("gone");
   }
 
   refused(from: Endpoint, message: PullRefusedMessage): void {
@@ -116,9 +118,10 @@ export class LargeValuePulls {
 
   turnEnd(): void {
     this.#questions.turnEnd();
-    for (const task of this.#tasks) {
+    for (const task of [...this.#tasks]) {
       if (this.#questions.openCount >= questionsAtOnceMax) return;
-      if (task.question === 0) this.#questions.ask(task, noSeq, true);
+      if (task.question !== 0 || !this.#tasks.has(task)) continue;
+      if (!this.#questions.ask(task, noSeq, true) && task.notHeldBy.size > 0) this.#gone(task);
     }
   }
 }

@@ -50,7 +50,7 @@ export interface PulledRange {
   readonly asOf: Seq;
   /** The open question's number; 0: none. */
   question: number;
-  /** Caches that have not got it though the catalog says so; Archives that do not know what was there `asOf`. */
+  /** Caches that have not got it though the catalog says so; Archives that do not know what was there `asOf`, or have not got the value. */
   readonly notHeldBy: Set<Endpoint>;
   /** Who was asked last, and did not give a chunk. */
   leftBy: Endpoint | null;

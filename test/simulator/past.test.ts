@@ -276,6 +276,29 @@ test("a table that is dropped is read as it was, by keys, by an index and whole,
   expect(catalog.schema.former.all).toEqual([]);
 });
 
+test("large values of a table that was dropped are fetched from who has them, where other Archives began from a copy since", {
+  timeout: timeoutMs,
+}, async () => {
+  const c = cluster({ seed: 12, archives: 1, caches: 2, historyMs: 60_000 });
+  await c.start();
+  await c.runUntil("the history is set", () => c.invariants.committed.catalog.historyMs > 0);
+  await c.sql("C1", "create table t (id integer primary key, body text)");
+  const ids = [1, 2, 3, 4, 5, 6];
+  for (const id of ids) await c.sql("C1", `insert into t values (${id}, '${id}' || hex(zeroblob(40000)))`);
+  const seq = await seqNow(c);
+  await c.sql("C1", "drop table t");
+  // Until its store has done so too.
+  await c.runFor(1000);
+  for (const name of ["A2", "A3"]) c.add("archive", name).start();
+  await c.runUntil("all are members", () => c.isSettled());
+  for (const at of ["C1", "C2"]) {
+    const ann = new Client(c, at);
+    await ann.last(`pragma atomcast.as_of = ${seq}`);
+    for (const id of ids) expect(await ann.last(`select substr(body, 1, 3), length(body) from t where id = ${id}`)).toEqual([[`${id}00`, 80_001n]]);
+  }
+  await c.expectConverged();
+});
+
 test("a time names the same seq on every Cache, also in the middle of writes and when nothing is written", { timeout: timeoutMs }, async () => {
   const c = await begun(7, 60_000);
   await c.sql("C1", "create table t (id integer primary key, n integer)", "insert into t values (1, 0)");
