@@ -10,8 +10,9 @@
  * | K3 | all have been looked at, and too few could go | counted; again a second later |
  *
  * What may not go, as an entry that names it would otherwise pass by unnoticed: what this Cache holds, originates, or has asked to hold; the atom that a
- * block of ids was asked of lately, from which one may still come. And what transactions, pulls of rows and pulls of catalogs under way need, or they
- * would begin again; and the schema catalog, which every engine has.
+ * block of ids was asked of lately, from which one may still come; and the atom that a unique index has, since who only asks for permissions there may be
+ * handed it (catalog/ownership.ts). And what transactions, pulls of rows and pulls of catalogs under way need, or they would begin again; and the schema
+ * catalog, which every engine has.
  */
 import type { Atom } from "../atoms/atom.js";
 import { type AtomId, type SpaceId, schemaSpace } from "../base/ids.js";
@@ -110,6 +111,7 @@ export class CatalogEviction {
     const { engine } = this.#context;
     return (
       atom.space !== schemaSpace &&
+      atom.indexOf === 0 &&
       atom.originator !== engine &&
       !atom.holders.some((holder) => holder.engine === engine) &&
       !this.#users.isProposed(atom.id) &&

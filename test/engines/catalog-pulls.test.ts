@@ -443,6 +443,20 @@ test("K3: what is held, asked to hold or needed may not go; a second later it is
   d.expectEqual();
 });
 
+test("the atom of a unique index stays known: it may be handed to who has only asked for permissions there", () => {
+  const d = new Database(60, 1_000_000, 100_000, 21);
+  const index = { space: (space + 1) as typeof space, atom: (atom + 500) as AtomId, indexOf: space };
+  d.propose({ kind: "transaction", exists: [], parts: [{ kind: "ddl", sql: "", upserts: [], drops: [], touchedTables: [], newAtoms: [index] }] });
+  d.finish(d.want());
+  d.parts.wait(200);
+  expect(d.known().length).toBeLessThan(60);
+  const { context } = d.parts;
+  d.propose({ kind: "handoff", to: context.engine, atoms: [index.atom] });
+  expect(d.first.context.catalog.atoms.get(index.atom)?.originator).toBe(context.engine);
+  // Whoever asks here now is answered by who knows that it originates it.
+  expect(context.catalog.atoms.get(index.atom)?.originator).toBe(context.engine);
+});
+
 test("a space that is needed as a whole, and is being pulled, is kept", () => {
   const d = above();
   d.parts.wait(200);
