@@ -141,9 +141,11 @@ class Planner {
         case "UpdateStmt":
           this.#planScope(node, node.from, node.whereClause, this.#target(node.tblName));
           this.#planUpdate(node);
+          this.#planView(node.tblName);
           break;
         case "DeleteStmt":
           this.#planScope(node, undefined, node.whereClause, this.#target(node.tblName));
+          this.#planView(node.tblName);
           break;
         case "InsertStmt":
           this.#planInsert(node);
@@ -173,6 +175,11 @@ class Planner {
     // A WITH's name cannot be written to.
     const table = this.#statement.schema.tablesByName.get(folded) ?? null;
     return { node: null, table, name: foldName((name.alias ?? name.objName).text), own: [] };
+  }
+
+  /** A target's rows, where it is one. */
+  #planView(name: QualifiedName): void {
+    if (this.#target(name).table === null) this.#planName(name, "");
   }
 
   /** Once: what stands in IN (SELECT …) is planned before the clause around it. */

@@ -1,0 +1,43 @@
+/**
+ * design.md §7 "Pull planner": "It may always ask for too much, never for too little". Statements for which it once asked for too little, each on a store that
+ * holds nothing yet, against plain SQLite.
+ */
+import { expect, test } from "vitest";
+import type { CaseEvent } from "./case.js";
+import { runCase } from "./run-case.js";
+
+function event(store: number, sql: string): CaseEvent {
+  return { kind: "run", store, statements: [{ kind: /^(CREATE|DROP)/.test(sql) ? "ddl" : "query", sql, args: [], isOrdered: false, told: null }] };
+}
+
+/** What is there before, what is asked. */
+const cases: Readonly<Record<string, readonly [before: readonly string[], asked: readonly string[]]>> = {
+  "UPDATE and DELETE of a view read its tables, also where these are narrowed elsewhere, or linked to what its trigger writes": [
+    [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, a)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, p INT REFERENCES p(id))",
+      "CREATE INDEX c_p ON c(p)",
+      "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+      "CREATE VIEW w AS SELECT id, p, 'none' AS a FROM c",
+      "CREATE TRIGGER wu INSTEAD OF UPDATE ON w BEGIN UPDATE p SET a = new.a WHERE id = new.p; END",
+      "CREATE TRIGGER wd INSTEAD OF DELETE ON w BEGIN UPDATE p SET a = NULL WHERE id = old.p; END",
+      "CREATE TRIGGER ti AFTER INSERT ON t BEGIN UPDATE w SET a = 'by t' WHERE id = new.id; END",
+      "INSERT INTO p VALUES (1, 'x'), (2, 'y')",
+      "INSERT INTO c VALUES (5, 1), (6, 2)",
+    ],
+    [
+      "UPDATE w SET a = 'z' WHERE id = 5",
+      "UPDATE w SET a = (SELECT id FROM c WHERE id = 5) WHERE id > 5 RETURNING id",
+      "DELETE FROM w WHERE id = 6",
+      "INSERT INTO t VALUES (5)",
+    ],
+  ],
+};
+
+test.each(Object.entries(cases))("%s", (_, [before, asked]) => {
+  const differences = asked.flatMap((sql) => {
+    const events = [...before.map((one) => event(0, one)), { kind: "restart", store: 1 } as const, event(1, sql)];
+    return runCase({ stores: 2, events })?.text ?? [];
+  });
+  expect(differences).toEqual([]);
+});
