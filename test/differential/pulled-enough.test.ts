@@ -32,6 +32,14 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "INSERT INTO t VALUES (5)",
     ],
   ],
+  "INSERT of VALUES and of a SELECT behind it may stand against a row by either": [
+    ["CREATE TABLE t(id INTEGER PRIMARY KEY, u UNIQUE)", "INSERT INTO t VALUES (1, 5), (2, 7)"],
+    [
+      "INSERT INTO t(id, u) VALUES (8, 6) UNION ALL SELECT 9, 7",
+      "INSERT OR REPLACE INTO t(id, u) VALUES (8, 6) UNION ALL SELECT 9, 7",
+      "INSERT INTO t(u, id) VALUES (6, 8) UNION ALL VALUES (7, 9) ON CONFLICT DO UPDATE SET u = 11",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

@@ -406,9 +406,10 @@ class Planner {
   /** Of each row, what its columns may get. null: it cannot be told. */
   #insertedRows(table: LocalTable, { columns, body }: InsertStmt): RowValues[] | null {
     if (body.type !== "SelectInsertBody") return [(name) => this.#defaultOf(table, name)];
-    if (body.select.select.type !== "SelectValues" || body.select.select.values.length > rangesMax) return null;
+    const rows = writtenRows(body.select);
+    if (rows === null) return null;
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
-    return body.select.select.values.map(({ values }) => (name) => {
+    return rows.map(({ values }) => (name) => {
       const place = names.findIndex((one) => sameName(one, name));
       if (place < 0) return this.#defaultOf(table, name);
       if (names.findLastIndex((one) => sameName(one, name)) > place) return null;
@@ -434,13 +435,14 @@ class Planner {
   /** Of the rows of VALUES whose keys are written out. `isAll`: there is no other, but for those that get the next id. */
   #insertedKeys(table: LocalTable, { columns, body }: InsertStmt): { readonly selectors: KeySelector[]; readonly isAll: boolean } {
     if (body.type !== "SelectInsertBody") return { selectors: [], isAll: table.identity !== "key" };
-    if (body.select.select.type !== "SelectValues" || body.select.select.values.length > rangesMax) return { selectors: [], isAll: false };
+    const rows = writtenRows(body.select);
+    if (rows === null) return { selectors: [], isAll: false };
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
     const places = table.keyNames.map((_, column) => names.findIndex((name) => keyPlace(table, name) === column));
     if (places.includes(-1)) return { selectors: [], isAll: table.identity !== "key" };
     if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return { selectors: [], isAll: false };
     let isAll = true;
-    const selectors = body.select.select.values.flatMap(({ values }): KeySelector[] => {
+    const selectors = rows.flatMap(({ values }): KeySelector[] => {
       const equal = places.map((place) => (values[place] === undefined ? null : this.#storedValueOf(values[place])));
       const known = equal.filter((source) => source !== null);
       if (known.length < places.length) isAll = false;
@@ -489,6 +491,11 @@ class Planner {
 
 /** What a column of one row may get; null: it cannot be told. "inserted": what an INSERT's row has there. */
 type RowValues = (name: string) => readonly ValueSource[] | "inserted" | null;
+
+/** The rows of VALUES. null: others come with them, or they are too many. */
+function writtenRows({ select, compounds }: Select): Extract<Select["select"], { type: "SelectValues" }>["values"] | null {
+  return select.type === "SelectValues" && compounds === undefined && select.values.length <= rangesMax ? select.values : null;
+}
 
 /** Where rows with an equal entry can be: by as many leading columns as are known. null: anywhere. */
 function uniqueSelectors(table: LocalTable, { space }: UniqueIndex, rows: readonly RowValues[]): KeySelector[] | null {
