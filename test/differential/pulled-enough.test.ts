@@ -40,6 +40,16 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "INSERT INTO t(u, id) VALUES (6, 8) UNION ALL VALUES (7, 9) ON CONFLICT DO UPDATE SET u = 11",
     ],
   ],
+  "INSERT whose list has a column twice": [
+    ["CREATE TABLE t(id INTEGER PRIMARY KEY, a, u UNIQUE)", "INSERT INTO t VALUES (1, 1, 5), (2, 1, 7)"],
+    [
+      "INSERT INTO t(id, a, a, u) VALUES (9, 5, 6, 7)",
+      "INSERT OR REPLACE INTO t(id, a, a, u) VALUES (9, 5, 6, 7)",
+      "INSERT INTO t(id, id, u) VALUES (1, 9, 7)",
+      "INSERT INTO t(id, rowid, u) VALUES (9, 1, 7)",
+      "INSERT INTO t(rowid, id, u) VALUES (9, 1, 7)",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

@@ -410,6 +410,8 @@ class Planner {
     if (rows === null) return null;
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
     return rows.map(({ values }) => (name) => {
+      // The tree has a name once that is twice in the list: which value is whose cannot be told.
+      if (values.length !== names.length) return null;
       const place = names.findIndex((one) => sameName(one, name));
       if (place < 0) return this.#defaultOf(table, name);
       if (names.findLastIndex((one) => sameName(one, name)) > place) return null;
@@ -438,7 +440,11 @@ class Planner {
     const rows = writtenRows(body.select);
     if (rows === null) return { selectors: [], isAll: false };
     const names = columns?.map((name) => name.text) ?? table.columns.map((column) => column.name);
-    const places = table.keyNames.map((_, column) => names.findIndex((name) => keyPlace(table, name) === column));
+    const keyColumns = names.map((name) => keyPlace(table, name));
+    const places = table.keyNames.map((_, column) => keyColumns.indexOf(column));
+    // A rowid under several of its names: the last one counts.
+    const isTwice = places.some((place, column) => keyColumns.lastIndexOf(column) > place);
+    if (isTwice || rows.some(({ values }) => values.length !== names.length)) return { selectors: [], isAll: false };
     if (places.includes(-1)) return { selectors: [], isAll: table.identity !== "key" };
     if (!isSearch(this.#statement.main, table, null, places.length, false, false)) return { selectors: [], isAll: false };
     let isAll = true;
