@@ -50,6 +50,22 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "INSERT INTO t(rowid, id, u) VALUES (9, 1, 7)",
     ],
   ],
+  "UPDATE that sets NULL where REPLACE puts a column's default": [
+    [
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, u NOT NULL DEFAULT 7 UNIQUE)",
+      "CREATE TABLE r(id INTEGER PRIMARY KEY, u NOT NULL ON CONFLICT REPLACE DEFAULT 7 UNIQUE)",
+      "CREATE TABLE s(id INTEGER PRIMARY KEY, a)",
+      "CREATE TRIGGER si AFTER INSERT ON s BEGIN UPDATE r SET u = new.a WHERE id = new.id; END",
+      "INSERT INTO t VALUES (1, 5), (2, 7)",
+      "INSERT INTO r VALUES (1, 5), (2, 7)",
+    ],
+    [
+      "UPDATE OR REPLACE t SET u = NULL WHERE id = 1",
+      "UPDATE r SET u = NULL WHERE id = 1",
+      "INSERT INTO r VALUES (1, 3) ON CONFLICT(id) DO UPDATE SET u = NULL",
+      "INSERT INTO s VALUES (1, NULL)",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

@@ -416,13 +416,18 @@ class Planner {
       if (place < 0) return this.#defaultOf(table, name);
       if (names.findLastIndex((one) => sameName(one, name)) > place) return null;
       const expr = values[place];
-      const source = expr === undefined ? null : this.#storedValueOf(expr);
-      const column = table.columns.find((one) => sameName(one.name, name));
-      if (source === null || column === undefined) return null;
-      if (column.replacesNull === null) return [source];
-      const instead = this.#defaultOf(table, name);
-      return instead === null ? null : [source, ...instead];
+      return expr === undefined ? null : this.#givenTo(table, name, expr);
     });
+  }
+
+  /** What a column gets where it is given the expression: REPLACE puts its default in the place of a NULL that it may not have. null: it cannot be told. */
+  #givenTo(table: LocalTable, name: string, expr: Expr): ValueSource[] | null {
+    const source = this.#storedValueOf(expr);
+    const column = table.columns.find((one) => sameName(one.name, name));
+    if (source === null || column === undefined) return null;
+    if (column.replacesNull === null) return [source];
+    const instead = this.#defaultOf(table, name);
+    return instead === null ? null : [source, ...instead];
   }
 
   /** null: none that is written out. */
@@ -471,8 +476,7 @@ class Planner {
       if (value === null) return null;
       const isExcluded = isUpsert && value.type === "QualifiedExpr" && sameName(value.table.text, "excluded");
       if (isExcluded && sameName(value.column.text, name)) return "inserted";
-      const source = this.#storedValueOf(value);
-      return source === null ? null : [source];
+      return this.#givenTo(table, name, value);
     };
     const uniques = table.uniques.filter((one) => maySetIndex(table, one, sets));
     if (uniques.length > 0 && maySet(table, table.keyNames, sets)) this.#planSetKey(table, values);
