@@ -66,6 +66,21 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "INSERT INTO s VALUES (1, NULL)",
     ],
   ],
+  "a subquery among the arguments of a function in FROM, or in a join in parentheses, may name tables there": [
+    [
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+      "CREATE TABLE s(id INTEGER PRIMARY KEY, a)",
+      "CREATE TABLE u(id INTEGER PRIMARY KEY, v)",
+      "INSERT INTO t VALUES (1, 3)",
+      "INSERT INTO s VALUES (1, 4)",
+      "INSERT INTO u VALUES (3, '[33]'), (4, '[44]')",
+    ],
+    [
+      "SELECT (SELECT j.value FROM t x, json_each((SELECT v FROM u WHERE u.id = x.a)) j) FROM s x WHERE x.id = 1",
+      "SELECT (SELECT j.value FROM (t x JOIN json_each((SELECT v FROM u WHERE u.id = x.a)) j)) FROM s x WHERE x.id = 1",
+      "SELECT (SELECT count(*) FROM (t x JOIN t y ON EXISTS (SELECT 1 FROM u WHERE u.id = x.a))) FROM s x WHERE x.id = 1",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

@@ -5,7 +5,7 @@
  * |-----------------|------------------|
  * | in an expression of another one (WHERE, ON, the result, SET, GROUP BY, HAVING) | that one's columns |
  * | in its FROM clause | not that one's, but what that one may name itself |
- * | in WITH, or in a compound's ORDER BY or LIMIT | this planner does not say |
+ * | in WITH, in a compound's ORDER BY or LIMIT, among the arguments of a function in FROM, or in a join in parentheses (it may name tables there, too) | this planner does not say |
  */
 import { type Expr, type FromClause, type Stmt, walk } from "../parse/sqlite-grammar.js";
 
@@ -37,7 +37,7 @@ export function enclosingScopes(root: Stmt): ReadonlyMap<object, object | null> 
         setWithin(node, node);
         const from = node.type === "DeleteStmt" ? undefined : node.from;
         for (const table of [from?.select, ...(from?.joins ?? []).map((join) => join.table)])
-          if (table !== undefined) setWithin(table, enclosing.get(node) ?? null);
+          if (table !== undefined) setWithin(table, table.type === "SelectSelectTable" ? (enclosing.get(node) ?? null) : null);
         break;
       }
       case "CommonTableExpr":
