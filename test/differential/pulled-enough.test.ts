@@ -81,6 +81,23 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "SELECT (SELECT count(*) FROM (t x JOIN t y ON EXISTS (SELECT 1 FROM u WHERE u.id = x.a))) FROM s x WHERE x.id = 1",
     ],
   ],
+  "a join whose left side's collation counts finds rows that others are joined to": [
+    [
+      "CREATE TABLE x(id INTEGER PRIMARY KEY, a TEXT COLLATE NOCASE)",
+      "CREATE TABLE y(id INTEGER PRIMARY KEY, v TEXT, z INT)",
+      "CREATE INDEX y_v ON y(v COLLATE NOCASE)",
+      "CREATE TABLE k(v TEXT, z INT, PRIMARY KEY (v COLLATE NOCASE)) WITHOUT ROWID",
+      "CREATE TABLE z(id INTEGER PRIMARY KEY, c)",
+      "INSERT INTO x VALUES (1, 'ABC'), (2, 'd')",
+      "INSERT INTO y VALUES (1, 'abc', 7), (2, 'ABC', 8)",
+      "INSERT INTO k VALUES ('abc', 7), ('D', 8)",
+      "INSERT INTO z VALUES (7, 70), (8, 80)",
+    ],
+    [
+      "SELECT z.c FROM x JOIN y ON x.a = y.v JOIN z ON z.id = y.z WHERE x.id = 1",
+      "SELECT z.c FROM x JOIN k ON x.a = k.v JOIN z ON z.id = k.z WHERE x.id = 1",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

@@ -23,11 +23,11 @@ export function joinedValues(statements: StatementCache, { table, selector, colu
       values.push(...found);
     }
     if (values.length > rangesMax) return null;
-    terms.push(`${nameAt(table, selector, place)} IN (${values.map(() => "?").join(", ")})`);
+    terms.push(`${operandAt(table, selector, place)} IN (${values.map(() => "?").join(", ")})`);
     bound.push(...values);
   }
   if (selector !== null) {
-    const next = nameAt(table, selector, selector.equal.length);
+    const next = operandAt(table, selector, selector.equal.length);
     for (const [end, sign] of [
       ["low", ">="],
       ["high", "<="],
@@ -47,6 +47,12 @@ export function joinedValues(statements: StatementCache, { table, selector, colu
 function nameAt(table: LocalTable, selector: KeySelector | null, place: number): string {
   const index = selector?.index ?? null;
   return index === null ? keyName(table, table.keyNames[place] ?? "") : quoteName(index.names[place] ?? "");
+}
+
+/** Compared as the key or the index orders it: where the other side's collation counts, that is not the column's own. */
+function operandAt(table: LocalTable, selector: KeySelector | null, place: number): string {
+  const orders = selector?.index?.columns ?? table.keyOrders;
+  return `${nameAt(table, selector, place)} COLLATE ${orders[place]?.collation ?? "BINARY"}`;
 }
 
 /** Whether the selector, which takes values from other tables, or from a row that fires a trigger, is a search in the order of the table's own key, or of its index. */
