@@ -98,6 +98,15 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "SELECT z.c FROM x JOIN k ON x.a = k.v JOIN z ON z.id = k.z WHERE x.id = 1",
     ],
   ],
+  "a trigger that does not say when it fires does so before": [
+    [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+      "CREATE TRIGGER ti INSERT ON t BEGIN SELECT raise(ABORT, 'none') WHERE NOT EXISTS (SELECT 1 FROM p WHERE p.id = new.a); END",
+      "INSERT INTO p VALUES (3)",
+    ],
+    ["INSERT INTO t VALUES (1, 3)", "INSERT INTO t VALUES (1, 4)"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

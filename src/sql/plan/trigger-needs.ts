@@ -78,7 +78,8 @@ function planTrigger(main: Database, schema: LocalSchema, table: LocalTable, sql
     if (!isThere) return null;
     if (!columns.some((one) => isSameSource(one, source))) columns.push(source);
   }
-  return { event: `${time === "Before" ? "BEFORE" : "AFTER"} ${verbs[event.type]}`, columns, pulls };
+  // One that does not say when it fires does so before.
+  return { event: `${time === "After" ? "AFTER" : "BEFORE"} ${verbs[event.type]}`, columns, pulls };
 }
 
 const verbs = { DeleteTriggerEvent: "DELETE", InsertTriggerEvent: "INSERT", UpdateTriggerEvent: "UPDATE", UpdateOfTriggerEvent: "UPDATE" } as const;
