@@ -156,7 +156,7 @@ function makeRunnable(
   const needs = use.byTrigger.size === 0 ? null : triggerNeedsOf(main, schema).byName;
   const triggers = [...use.byTrigger.keys()].flatMap((name) => needs?.get(name) ?? []);
   const triggerPulls = (name: string): readonly TablePull[] | null => needs?.get(name)?.pulls ?? null;
-  const pulls = use.named.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main, triggerPulls });
+  const pulls = use.read.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main, triggerPulls });
   const target = info.kind === "write" ? schema.tablesByName.get(foldName(info.table)) : undefined;
   return {
     kind: "runnable",

@@ -107,6 +107,15 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ],
     ["INSERT INTO t VALUES (1, 3)", "INSERT INTO t VALUES (1, 4)"],
   ],
+  "a view's trigger that only reads": [
+    [
+      "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+      "CREATE VIEW w AS SELECT 1 AS a",
+      "CREATE TRIGGER wi INSTEAD OF INSERT ON w BEGIN SELECT raise(ABORT, 'it is there') WHERE EXISTS (SELECT 1 FROM t WHERE id = new.a); END",
+      "INSERT INTO t VALUES (3)",
+    ],
+    ["INSERT INTO w VALUES (3)", "INSERT INTO w VALUES (4)"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {
