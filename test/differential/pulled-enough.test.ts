@@ -116,6 +116,17 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ],
     ["INSERT INTO w VALUES (3)", "INSERT INTO w VALUES (4)"],
   ],
+  "a foreign key's action that brings a row into a partial unique index": [
+    [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, p INT REFERENCES p(id) ON DELETE SET NULL, v)",
+      "CREATE INDEX c_p ON c(p)",
+      "CREATE UNIQUE INDEX c_v ON c(v) WHERE p IS NULL",
+      "INSERT INTO p VALUES (1), (2)",
+      "INSERT INTO c VALUES (1, 1, 7), (2, NULL, 7), (3, 2, 8)",
+    ],
+    ["DELETE FROM p WHERE id = 1", "DELETE FROM p WHERE id = 2"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

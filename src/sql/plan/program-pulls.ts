@@ -56,10 +56,10 @@ function planActed({ uses, main }: PlannedStatement, pulls: TablePulls, table: L
     const index = childIndex(foreignKey);
     return index !== null && isSearch(main, table, index, foreignKey.childNames.length, false, false);
   });
-  // An action may give a referring column a value that another row has.
+  // An action may give a referring column a value that another row has, or that brings the row into a partial index.
   const names = acting.flatMap(({ childNames }) => childNames);
   const isUnique = table.uniques.some(
-    (index) => index.columnNames === null || index.columnNames.some((one) => names.some((name) => sameName(one, name))),
+    (index) => index.columnNames === null || index.where !== null || index.columnNames.some((one) => names.some((name) => sameName(one, name))),
   );
   const isGenerated = table.columnNames.length > table.columns.length && table.uniques.length > 0;
   if (acting.length > 0 && isFound && !isUnique && !isGenerated) pulls.add(table, [], "its rows that a foreign key's action changes");
