@@ -127,6 +127,18 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ],
     ["DELETE FROM p WHERE id = 1", "DELETE FROM p WHERE id = 2"],
   ],
+  "a trigger may read a view that names what is not there": [
+    [
+      "CREATE TABLE x(a)",
+      "CREATE VIEW w AS SELECT a FROM x",
+      "CREATE TABLE log(id INTEGER PRIMARY KEY, a)",
+      "CREATE TABLE t(id INTEGER PRIMARY KEY)",
+      "CREATE TRIGGER td AFTER DELETE ON t BEGIN INSERT INTO log SELECT 1, a FROM w; END",
+      "INSERT INTO t VALUES (1)",
+      "DROP TABLE x",
+    ],
+    ["INSERT INTO t VALUES (2)", "CREATE TRIGGER tu AFTER UPDATE ON t BEGIN INSERT INTO log SELECT 2, a FROM w; END", "CREATE TABLE x(a)"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

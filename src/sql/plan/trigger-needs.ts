@@ -16,6 +16,7 @@ import type { LocalSchema, LocalTable } from "../local-schema.js";
 import { foldName, isRowidName, sameName } from "../parse/names.js";
 import { endOf, isFault, type ParsedStatement, parseStatement, startOf, walk } from "../parse/sqlite-grammar.js";
 import { triggerBody } from "../parse/trigger-body.js";
+import { faultOf } from "../statement-faults.js";
 import { type KeySelector, type RowSource, rowSourcesOf, type ValueSource } from "./key-selector.js";
 import { pullsInTrigger } from "./pull-plan.js";
 import type { TablePull } from "./table-pulls.js";
@@ -52,12 +53,23 @@ function planTriggers(main: Database, schema: LocalSchema): TriggerNeeds {
   const byTable = new Map<SpaceId, TriggerNeed[]>();
   for (const [name, { object }] of schema.objects) {
     const table = object.type === "trigger" ? schema.tablesByName.get(foldName(object.tableName)) : undefined;
-    const need = table === undefined ? null : planTrigger(main, schema, table, object.sql);
+    const need = table === undefined ? null : planIfItCompiles(main, schema, table, object.sql);
     if (table === undefined || need === null) continue;
     byName.set(name, need);
     byTable.set(table.space, [...(byTable.get(table.space) ?? []), need]);
   }
   return { byName, byTable };
+}
+
+/** One that names what is not there, in a view that it reads, say, cannot fire before the schema is another one. */
+function planIfItCompiles(...trigger: Parameters<typeof planTrigger>): TriggerNeed | null {
+  try {
+    return planTrigger(...trigger);
+  } catch (error) {
+    // Anything but SQLite's errors is thrown on.
+    faultOf(error);
+    return null;
+  }
 }
 
 /** null: all that it opens is taken whole. */
