@@ -139,6 +139,10 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ],
     ["INSERT INTO t VALUES (2)", "CREATE TRIGGER tu AFTER UPDATE ON t BEGIN INSERT INTO log SELECT 2, a FROM w; END", "CREATE TABLE x(a)"],
   ],
+  "WITH may have the name of a view that names what is not there": [
+    ["CREATE VIEW w AS SELECT a FROM nothing", "CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)"],
+    ["WITH w AS (SELECT id AS a FROM t) SELECT a FROM w", "INSERT INTO t WITH w(a) AS (VALUES (5)) SELECT a FROM w"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

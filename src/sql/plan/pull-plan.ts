@@ -41,6 +41,7 @@ import {
   type Token,
   walk,
 } from "../parse/sqlite-grammar.js";
+import { faultOf } from "../statement-faults.js";
 import { enclosingScopes, scopesIn } from "./enclosing-scopes.js";
 import { isJoinSearch } from "./joined-values.js";
 import {
@@ -332,15 +333,26 @@ class Planner {
 
   /** A table, a view, or a WITH's name, whose own SELECT says what it needs. A table of that name is then taken whole: it may be meant elsewhere. */
   #planName(name: QualifiedName, reason: string): void {
-    const { schema, main } = this.#statement;
+    const { schema } = this.#statement;
     const schemaName = name.dbName === undefined ? null : foldName(name.dbName.text);
     if (schemaName !== null && schemaName !== "main") return;
     const folded = foldName(name.objName.text);
     const table = schema.tablesByName.get(folded);
     if (table !== undefined) this.#pulls.add(table, null, reason === "" ? "WITH has a name like it" : reason);
     else if (schema.objects.get(folded)?.object.type === "view")
-      for (const used of allOf(usesOf(main, `SELECT * FROM main.${quoteName(folded)}`, [], schema, null)))
-        this.#pulls.add(used, null, `the view ${name.objName.text} reads it`);
+      for (const used of this.#readByView(folded)) this.#pulls.add(used, null, `the view ${name.objName.text} reads it`);
+  }
+
+  #readByView(folded: string): ReadonlySet<LocalTable> {
+    const { schema, main } = this.#statement;
+    try {
+      return allOf(usesOf(main, `SELECT * FROM main.${quoteName(folded)}`, [], schema, null));
+    } catch (error) {
+      // One that does not compile is not what is meant where the statement does.
+      if (!this.#withNames.has(folded)) throw error;
+      faultOf(error);
+      return none;
+    }
   }
 
   /** What a column of NEW or OLD is; null: it is none. */
