@@ -143,6 +143,20 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ["CREATE VIEW w AS SELECT a FROM nothing", "CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)"],
     ["WITH w AS (SELECT id AS a FROM t) SELECT a FROM w", "INSERT INTO t WITH w(a) AS (VALUES (5)) SELECT a FROM w"],
   ],
+  "UPDATE OR REPLACE that changes a row again, in the place of the one whose key it took": [
+    [
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, a INT)",
+      "CREATE TABLE r(k TEXT PRIMARY KEY ON CONFLICT REPLACE, n INT, a INT) WITHOUT ROWID",
+      "CREATE TABLE u(id INTEGER PRIMARY KEY, b)",
+      "INSERT INTO t VALUES (1, 10), (2, 11)",
+      "INSERT INTO r VALUES ('a', 1, 10), ('b', 2, 11)",
+      "INSERT INTO u VALUES (10, 20), (11, 21), (20, 30)",
+    ],
+    [
+      "UPDATE OR REPLACE t SET id = id + 1, a = (SELECT b FROM u WHERE u.id = t.a) WHERE id < 3",
+      "UPDATE r SET k = 'b', a = (SELECT b FROM u WHERE u.id = r.a) WHERE n < 3",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

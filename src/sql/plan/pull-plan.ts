@@ -314,10 +314,15 @@ class Planner {
     return null;
   }
 
-  /** In SET: a row's columns are what they were before the statement, which changes each row once, where no trigger and no action changes it as well. */
+  /**
+   * In SET: a row's columns are what they were before the statement, which changes each row once, where no trigger and no action changes it as well. A row that
+   * takes the key of a later one, by REPLACE, is changed again in its place.
+   */
   #isOfRowBefore(outer: object, node: object, table: LocalTable): boolean {
+    const { root } = this.#parsed;
     const { triggered, acted } = this.#statement.uses;
-    return outer === this.#parsed.root && this.#inRootSets.has(node) && !triggered.has(table) && !acted.has(table);
+    if (root.type !== "UpdateStmt" || outer !== root || !this.#inRootSets.has(node)) return false;
+    return !triggered.has(table) && !acted.has(table) && !maySet(table, table.keyNames, root.sets);
   }
 
   #isSearch(table: LocalTable, index: LocalIndex | null, selector: KeySelector): boolean {
