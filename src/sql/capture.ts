@@ -7,7 +7,7 @@
  * |------|------|------|
  * | 0 | BEFORE INSERT, BEFORE UPDATE | a possible victim's key, its referenced values |
  * | 1 | AFTER INSERT | the key |
- * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values |
+ * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values, whether any of these changed |
  * | 3 | AFTER DELETE | the key, the referenced values |
  * | 4 | when a user's trigger fires, before it | its place among the table's, what its statements look rows up by (plan/trigger-needs.ts) |
  *
@@ -36,8 +36,14 @@ type RowId = bigint | string;
 /** What a unit of work touched of one table. */
 export interface TableTouches {
   readonly rows: Map<RowId, TouchedRow>;
-  /** Referenced values that rows had and may no longer have. */
-  readonly released: (readonly SqlValue[])[];
+  readonly released: ReleasedRow[];
+}
+
+/** Referenced values that a row had and may no longer have. */
+export interface ReleasedRow {
+  readonly values: readonly SqlValue[];
+  /** The row lost them for certain, so that foreign keys' actions ran, whichever row has them in the end. */
+  readonly isGone: boolean;
 }
 
 export type Touches = Map<SpaceId, TableTouches>;
@@ -76,10 +82,12 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
       const from = touchRow(table, touches, touch.slice(3, 3 + width), 0n);
       const to = touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), changed);
       if (from !== null && to !== null && from !== to) move(touches, from, to);
-      if (table.referencedNames.length > 0) touches.released.push(touch.slice(3 + 2 * width));
+      const values = touch.slice(3 + 2 * width);
+      const isGone = values.pop() === 1n;
+      if (table.referencedNames.length > 0) touches.released.push({ values, isGone });
     } else {
       touchRow(table, touches, touch.slice(2, 2 + width), 0n);
-      if (table.referencedNames.length > 0) touches.released.push(touch.slice(2 + width));
+      if (table.referencedNames.length > 0) touches.released.push({ values: touch.slice(2 + width), isGone: kind === 3n });
     }
   }
 }
@@ -136,10 +144,9 @@ export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]
   const old = (names: readonly string[]): string[] => names.map((one) => `old.${quoteName(one)}`);
   const key = (row: "old." | "new." | ""): string[] => table.keyNames.map((one) => `${row}${keyName(table, one)}`);
   const call = (...parts: readonly (string | number)[]): string => `SELECT _touch(${[table.space, ...parts].join(", ")})`;
-  const changes = table.foreignKeys.map(({ childNames }, place) => {
-    const differs = childNames.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ");
-    return `((${differs}) * ${foreignKeyBit(place)})`;
-  });
+  const differ = (names: readonly string[]): string =>
+    names.length === 0 ? "0" : `(${names.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ")})`;
+  const changes = table.foreignKeys.map(({ childNames }, place) => `(${differ(childNames)} * ${foreignKeyBit(place)})`);
   const changed = changes.length === 0 ? "0" : changes.join(" | ");
   const bodies = new Map<string, string[]>();
   const note = (event: string, ...parts: readonly string[]): void => void bodies.set(event, [...(bodies.get(event) ?? []), ...parts]);
@@ -148,7 +155,7 @@ export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]
   const time = table.referencedBy.some((foreignKey) => foreignKey.mixesAffinities) ? "BEFORE" : "AFTER";
   const newKey = time === "BEFORE" && table.identity === "key" ? table.keyNames.map((one) => newValue(table, one)) : key("new.");
   note("AFTER INSERT", call(1, ...key("new.")));
-  note(`${time} UPDATE`, call(2, changed, ...key("old."), ...newKey, ...old(table.referencedNames)));
+  note(`${time} UPDATE`, call(2, changed, ...key("old."), ...newKey, ...old(table.referencedNames), differ(table.referencedNames)));
   note(`${time} DELETE`, call(3, ...key("old."), ...old(table.referencedNames)));
   const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
   const conditions = table.uniques.map((index) => victimCondition(table, index));

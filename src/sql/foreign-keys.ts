@@ -79,8 +79,8 @@ function addParent(foreignKey: LocalForeignKey, found: readonly SqlValue[], pare
 }
 
 /**
- * Rows that refer to values which are gone, and which a foreign key's action would have changed if they were here: noted by `mayBeElsewhere`. With
- * `replaces`, a value may have gone and be there again.
+ * Rows that refer to values which are gone, and which a foreign key's action would have changed if they were here: noted by `mayBeElsewhere`. A value may have
+ * gone and be there again: another row has got it since, or, with `replaces`, has taken the place of the one that had it.
  */
 export function noteReferring(
   touches: Touches,
@@ -93,9 +93,9 @@ export function noteReferring(
     for (const foreignKey of schema.tables.get(space)?.referencedBy ?? []) {
       if (foreignKey.parentKey === null || !foreignKey.hasAction) continue;
       for (const row of released) {
-        const values = foreignKey.referencedPlaces.map((place) => row[place] ?? null);
+        const values = foreignKey.referencedPlaces.map((place) => row.values[place] ?? null);
         if (values.includes(null)) continue;
-        if (replaces || statements.get(parentSql(foreignKey)).get(...values) === undefined) mayBeElsewhere("child", foreignKey, values);
+        if (replaces || row.isGone || statements.get(parentSql(foreignKey)).get(...values) === undefined) mayBeElsewhere("child", foreignKey, values);
       }
     }
   }
@@ -105,7 +105,7 @@ export function noteReferring(
 function checkReleased(foreignKey: LocalForeignKey, touches: TableTouches, statements: StatementCache, mayBeElsewhere: MayBeElsewhere): boolean {
   if (foreignKey.parentKey === null) return true;
   for (const released of touches.released) {
-    const values = foreignKey.referencedPlaces.map((place) => released[place] ?? null);
+    const values = foreignKey.referencedPlaces.map((place) => released.values[place] ?? null);
     if (values.includes(null)) continue;
     if (statements.get(parentSql(foreignKey)).get(...values) !== undefined) continue;
     if (isReferredTo(foreignKey, values, statements)) return false;

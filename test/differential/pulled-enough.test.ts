@@ -157,6 +157,20 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
       "UPDATE r SET k = 'b', a = (SELECT b FROM u WHERE u.id = r.a) WHERE n < 3",
     ],
   ],
+  "an action runs for rows that refer to a value which another row gets in the same statement": [
+    [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, u INT UNIQUE)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, f INT REFERENCES p(id) ON UPDATE CASCADE ON DELETE CASCADE)",
+      "CREATE TABLE d(id INTEGER PRIMARY KEY, f INT REFERENCES p(u) ON UPDATE SET NULL)",
+      "CREATE INDEX c_f ON c(f)",
+      "CREATE INDEX d_f ON d(f)",
+      "CREATE TRIGGER pd AFTER DELETE ON p BEGIN INSERT INTO p VALUES (old.id, 5); END",
+      "INSERT INTO p VALUES (1, 7), (2, 8), (4, 9)",
+      "INSERT INTO c VALUES (10, 1), (20, 2), (40, 4)",
+      "INSERT INTO d VALUES (10, 7), (20, 8), (40, 9)",
+    ],
+    ["UPDATE p SET id = id - 1 WHERE id < 3", "UPDATE p SET u = u - 1", "DELETE FROM p WHERE id = 4", "UPDATE p SET id = id WHERE id = 4"],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {
