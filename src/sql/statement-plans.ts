@@ -13,7 +13,7 @@ import { normaliseParameters, type Parameter } from "./parse/normalise-parameter
 import { rewriteInsertIds } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
 import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
-import { usesOf } from "./plan/program-uses.js";
+import { type Uses, usesOf } from "./plan/program-uses.js";
 import { pullsOf } from "./plan/pull-plan.js";
 import { isJoined, type TablePull } from "./plan/table-pulls.js";
 import { type TriggerNeed, triggerNeedsOf } from "./plan/trigger-needs.js";
@@ -171,8 +171,8 @@ function makeRunnable(
     hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],
-    replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i, sql, schema),
-    mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, schema),
+    replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i, sql, use, schema),
+    mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, use, schema),
     loops: use.loops,
     usesIds: use.callsNextId,
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
@@ -182,10 +182,14 @@ function makeRunnable(
   };
 }
 
-/** ON CONFLICT REPLACE or FAIL may stand behind any constraint of a table, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger. */
-function mayResolveBy(word: RegExp, sql: string, schema: LocalSchema): boolean {
+/** ON CONFLICT REPLACE or FAIL may stand behind any constraint of a table that it writes, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger that it may fire. */
+function mayResolveBy(word: RegExp, sql: string, { written, byTrigger }: Uses, schema: LocalSchema): boolean {
   if (word.test(sql)) return true;
-  for (const { object } of schema.objects.values()) if (word.test(object.sql)) return true;
+  const tables = new Set([...written].map(({ name }) => foldName(name)));
+  for (const { object } of schema.objects.values()) {
+    const isUsed = object.type === "table" ? tables.has(foldName(object.name)) : object.type === "trigger" && byTrigger.has(foldName(object.name));
+    if (isUsed && word.test(object.sql)) return true;
+  }
   return false;
 }
 

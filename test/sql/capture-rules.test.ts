@@ -318,6 +318,17 @@ test.each(["UNIQUE (g)", "CHECK (1)"])("REPLACE puts a default in the place of a
   onBoth(schema, "INSERT INTO t(id, c, d) VALUES (18, NULL, 'a')", "INSERT INTO t(id, d) VALUES (19, 'c')", "SELECT * FROM t");
 });
 
+// Seed 7044633 of the differential test.
+test("a statement that fails as a whole says why it failed, whatever word stands in what it does not use", () => {
+  const schema = [
+    "CREATE TABLE p(k INTEGER PRIMARY KEY, n UNIQUE ON CONFLICT FAIL)",
+    "CREATE TRIGGER p_no BEFORE INSERT ON p BEGIN SELECT raise(FAIL, 'no') WHERE new.n = 9; END",
+    "CREATE TABLE k(id INTEGER PRIMARY KEY, u UNIQUE, p REFERENCES p)",
+  ];
+  const orphans = ["PRAGMA foreign_keys = OFF", "INSERT INTO k VALUES (1, 1, 8), (2, 2, 9)", "PRAGMA foreign_keys = ON"];
+  expect(onBoth(schema, orphans, "UPDATE k SET u = 5, p = p + 1").last.join()).toContain("UNIQUE");
+});
+
 // Seed 7016227 of the differential test.
 test("a number of a parent without a type, and the same as text of a child, have nothing to do with each other", () => {
   for (const action of ["", "ON UPDATE CASCADE ON DELETE CASCADE", "DEFERRABLE INITIALLY DEFERRED"]) {
