@@ -332,7 +332,7 @@ function signOf(here: Answer, wanted: Answer): string {
 
 /** Where SQLite has looked for rows that refer to one, it returns that one's 7.0 of a REAL column as 7; and it looks only where it has counted rows without their parent. */
 function isReturnedSame({ sql }: Statement, here: Answer, wanted: Answer): boolean {
-  const asIntegers = (answer: Answer): Answer => ({ ...answer, rows: answer.rows.map((row) => row.replace(/(?<=\d)\.0(?!\d)/g, "")) });
+  const asIntegers = (answer: Answer): Answer => ({ ...answer, rows: answer.rows.map((row) => row.replace(/(?<=\d)\.0(?!\d)/g, "")).sort() });
   return /\bRETURNING\b/.test(sql) && isSame(asIntegers(here), asIntegers(wanted));
 }
 
