@@ -193,12 +193,16 @@ export class PastPulls {
   }
 
   #wake(): void {
-    const ready = this.#waiting.filter(({ source, needs }) =>
-      needs.every(({ space, ranges }) => !(ranges ?? [wholeRange]).some((range) => this.#isUnderWay(source, space, range))),
-    );
+    // Task by task: the first of those that a statement waits for tells that it waits, where range by range all that have come are looked at first.
+    const ready = this.#waiting.filter((waiting) => !this.#isAwaited(waiting));
     if (ready.length === 0) return;
     this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
     for (const { then } of ready) then("held");
+  }
+
+  #isAwaited(waiting: Waiting): boolean {
+    for (const task of this.#tasks) if (waitsFor(waiting, task)) return true;
+    return false;
   }
 }
 
