@@ -13,6 +13,7 @@ import type { SqlValue } from "../base/values.js";
 import type { SchemaObject } from "../messages/wire/entry.js";
 import { type IndexText, readIndexText } from "./index-text.js";
 import { boundedCache } from "./parse/bounded-cache.js";
+import { defaultExpression } from "./parse/default-text.js";
 import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import type { InsertTable } from "./parse/rewrite-insert-ids.js";
@@ -45,7 +46,7 @@ export interface LocalColumn {
   readonly name: string;
   /** What rows from before the column have: its constant default. */
   readonly missing: SqlValue;
-  /** The text of its default; null: none. */
+  /** Its default, as an expression; null: none. */
   readonly defaultText: string | null;
   /** The text of the default that a NULL may become (NOT NULL ON CONFLICT REPLACE); null: none. */
   readonly replacesNull: string | null;
@@ -225,12 +226,13 @@ export function schemaReader(database: Database): SchemaReader {
     const columns = storedRows.map((column, index): LocalColumn => {
       const known = object.columns.find((one) => foldName(one.name) === foldName(column.name)) ?? object.columns[index];
       assert(known !== undefined, `column ${column.name} of ${object.name} has no id`);
+      const defaultText = defaultExpression(column.dflt_value);
       return {
         id: known.id,
         name: column.name,
-        missing: constantOf(database, column.dflt_value),
-        defaultText: column.dflt_value,
-        replacesNull: column.notnull === 1n ? column.dflt_value : null,
+        missing: constantOf(database, defaultText),
+        defaultText,
+        replacesNull: column.notnull === 1n ? defaultText : null,
       };
     });
     const selected = storedRows.map((column) => quoteName(column.name));

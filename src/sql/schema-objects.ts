@@ -13,6 +13,7 @@ import type { NewAtom, SchemaColumn, SchemaObject } from "../messages/wire/entry
 import { wordsOf } from "./index-text.js";
 import { autoindexNumber, constantOf, type LocalSchema, orderOf, type SchemaObjects } from "./local-schema.js";
 import type { AlterTable } from "./parse/alter-table.js";
+import { defaultExpression } from "./parse/default-text.js";
 import { foldName } from "./parse/names.js";
 import { affinityOf } from "./plan/affinity.js";
 import { fault, StatementFault } from "./statement-faults.js";
@@ -137,7 +138,7 @@ function indexedColumns(mirror: Database, index: string, table: string, columns:
     const info = row.cid < 0n ? undefined : infos.find(({ name }) => name === row.name);
     const id = columns.find(({ name }) => foldName(name) === foldName(info?.name ?? ""))?.id;
     if (info?.hidden !== 0n || id === undefined) break;
-    const missing = constantOf(mirror, info.dflt_value);
+    const missing = constantOf(mirror, defaultExpression(info.dflt_value));
     if (!isStoredAsItIs(missing, info.type)) break;
     const { collation, descending } = orderOf(row);
     indexed.push({ columnId: id, collation, descending, missing });

@@ -1,0 +1,25 @@
+/** Schemas as SQLite takes them and few write them: each statement answers as SQLite's does, and every row is SQLite's, on an engine that pulls it too. */
+import { describe, expect, test } from "vitest";
+import { type BesideSqlite, beside } from "./beside-sqlite.js";
+
+/** Rows as whoever pulls them has them, from an Archive and then from a Cache. */
+function expectPulled(s: BesideSqlite): void {
+  s.expectSame();
+  s.c.restart(0);
+  s.c.restart(1);
+  s.expectSame("that pulls all");
+}
+
+describe("a default that is a name", () => {
+  test("is a text: of a NULL that it replaces, and of rows from before the column", () => {
+    const s = beside(['CREATE TABLE t(id INTEGER PRIMARY KEY, s TEXT NOT NULL DEFAULT "new" UNIQUE, n NOT NULL DEFAULT (5 -- five\n) UNIQUE)']);
+    s.both(0, "INSERT INTO t(id) VALUES (1)");
+    s.both(0, "REPLACE INTO t VALUES (2, NULL, 6)");
+    s.both(0, "REPLACE INTO t VALUES (3, 'a', NULL)");
+    s.both(0, "ALTER TABLE t ADD COLUMN c TEXT DEFAULT foo");
+    s.both(0, "ALTER TABLE t ADD COLUMN d DEFAULT [it's]");
+    s.both(0, "ALTER TABLE t ADD COLUMN e DEFAULT true");
+    s.both(0, "INSERT INTO t(id, s, n) VALUES (4, 'b', 7)");
+    expectPulled(s);
+  });
+});
