@@ -114,7 +114,7 @@ export interface LocalForeignKey {
   readonly parentNames: readonly string[];
   /** Places of the child's values in its `selected`. */
   readonly childPlaces: readonly number[];
-  /** Places of the parent's columns in its `referencedNames`. */
+  /** Places of the parent's columns in its `referencedNames`; none where `parentKey` is null. */
   readonly referencedPlaces: readonly number[];
   /** Which key of the parent must exist; null: none is unique, and SQLite itself tells of a mismatch. */
   readonly parentKey: { readonly kind: "row" } | { readonly kind: "unique"; readonly index: UniqueIndex } | null;
@@ -348,7 +348,8 @@ export function schemaReader(database: Database): SchemaReader {
         childNames,
         parentNames,
         childPlaces: childNames.map((name) => placeIn(table, name)),
-        referencedPlaces: parentNames.map((name) => referencedPlace(parent, name)),
+        // Of what is no key of the parent nothing is asked, and it may name columns that are not there.
+        referencedPlaces: parentKey === null ? [] : parentNames.map((name) => referencedPlace(parent, name)),
         parentKey,
         collations: parentNames.map((name) => collationOf(parent, parentKey, name)),
         isDeferred: shape.deferred[position] ?? false,

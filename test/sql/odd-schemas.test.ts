@@ -23,3 +23,21 @@ describe("a default that is a name", () => {
     expectPulled(s);
   });
 });
+
+describe("a foreign key that refers to what is no key", () => {
+  test.each([
+    ["CREATE TABLE p(a)", "CREATE TABLE c(x REFERENCES p)"],
+    ["CREATE TABLE p(id INTEGER PRIMARY KEY, a)", "CREATE TABLE c(x REFERENCES p(nosuch))"],
+    ["CREATE TABLE p(id INTEGER PRIMARY KEY, a)", "CREATE TABLE c(x, y, FOREIGN KEY (x, y) REFERENCES p)"],
+  ])("%s; %s: the parent's rows are pulled, and change where foreign keys are off", (parent, child) => {
+    const s = beside([parent, "INSERT INTO p(rowid, a) VALUES (1, 1), (2, 2)", child]);
+    s.both(1, "DELETE FROM p WHERE a = 1");
+    s.both(1, "SELECT a FROM p");
+    s.forget();
+    s.both(1, "PRAGMA foreign_keys = OFF");
+    s.both(1, "DELETE FROM p WHERE a = 1");
+    s.both(1, "INSERT INTO p(rowid, a) VALUES (3, 3)");
+    s.both(1, "UPDATE p SET a = 4 WHERE a = 3");
+    expectPulled(s);
+  });
+});
