@@ -1,5 +1,5 @@
 /** Schemas as SQLite takes them and few write them: each statement answers as SQLite's does, and every row is SQLite's, on an engine that pulls it too. */
-import { describe, expect, test } from "vitest";
+import { describe, test } from "vitest";
 import { type BesideSqlite, beside } from "./beside-sqlite.js";
 
 /** Rows as whoever pulls them has them, from an Archive and then from a Cache. */
@@ -38,6 +38,17 @@ describe("a foreign key that refers to what is no key", () => {
     s.both(1, "DELETE FROM p WHERE a = 1");
     s.both(1, "INSERT INTO p(rowid, a) VALUES (3, 3)");
     s.both(1, "UPDATE p SET a = 4 WHERE a = 3");
+    expectPulled(s);
+  });
+});
+
+describe("a unique value that is generated from a default", () => {
+  test.each(["g AS (a * 2) UNIQUE", "g AS (a * 2) STORED UNIQUE", "g AS (a * 2)"])("%s: finds the row that REPLACE removes", (generated) => {
+    const s = beside([`CREATE TABLE t(id INTEGER PRIMARY KEY, a INT NOT NULL ON CONFLICT REPLACE DEFAULT 5, ${generated})`]);
+    s.both(0, "CREATE UNIQUE INDEX i ON t(g + 1)");
+    s.both(0, "INSERT INTO t(id, a) VALUES (1, 5), (3, 7)");
+    s.both(0, "REPLACE INTO t(id, a) VALUES (2, NULL)");
+    s.both(1, "UPDATE OR REPLACE t SET a = NULL WHERE id = 3");
     expectPulled(s);
   });
 });
