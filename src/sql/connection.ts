@@ -154,6 +154,19 @@ export function foreignKeyFlag(database: Database): { set(enabled: boolean): voi
   };
 }
 
+/**
+ * What is prepared meanwhile asks no CHECK: as with foreign keys, SQLite sets the flag while it prepares the PRAGMA. A CHECK may call random(), or what is of
+ * a session: rows that have passed it once need not pass it elsewhere.
+ */
+export function withoutChecks<Made>(database: Database, make: () => Made): Made {
+  database.prepare("PRAGMA ignore_check_constraints = ON");
+  try {
+    return make();
+  } finally {
+    database.prepare("PRAGMA ignore_check_constraints = OFF");
+  }
+}
+
 /** Prepared statements by text, for one schema: SQLite prepares those of another schema again, under whichever flag is set then. */
 export interface StatementCache {
   get(sql: string): Statement<unknown[], SqlValue[]>;
@@ -163,13 +176,14 @@ export interface StatementCache {
 /** Bounds the number of prepared statements; all are forgotten at it, since a schema's own are few. */
 export const preparedMax = 5000;
 
-export function statementCache(database: Database): StatementCache {
+export function statementCache(database: Database, isChecked = true): StatementCache {
   const statements = new Map<string, Statement<unknown[], SqlValue[]>>();
+  const prepare = (sql: string): Statement<unknown[], SqlValue[]> => database.prepare<unknown[], SqlValue[]>(sql);
   return {
     get(sql) {
       const known = statements.get(sql);
       if (known !== undefined) return known;
-      const statement = database.prepare<unknown[], SqlValue[]>(sql);
+      const statement = isChecked ? prepare(sql) : withoutChecks(database, () => prepare(sql));
       if (statement.reader) statement.raw();
       if (statements.size >= preparedMax) statements.clear();
       statements.set(sql, statement);

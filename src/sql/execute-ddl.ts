@@ -2,6 +2,7 @@
 import { assert } from "../base/errors.js";
 import type { Seq, SpaceId } from "../base/ids.js";
 import type { DdlPart, SchemaObject } from "../messages/wire/entry.js";
+import { withoutChecks } from "./connection.js";
 import type { LocalSchema, SchemaObjects, StoredObject } from "./local-schema.js";
 import { classify } from "./parse/classify.js";
 import { type LocalDdl, localDdl } from "./parse/local-ddl.js";
@@ -34,7 +35,7 @@ export function repeatDdl(state: StoreState, part: DdlPart, version: Seq, around
   const info = classify(part.sql);
   if ("action" in info && info.action === "alter") dropCaptureTriggers(state, info.name ?? "");
   state.mirror.exec(part.sql);
-  around(() => state.main.exec(localTextOf(state, part.sql)));
+  around(() => withoutChecks(state.main, () => state.main.exec(localTextOf(state, part.sql))));
   adoptObjects(state, changedObjects(before.objects, part.upserts, part.drops, part.touchedTables, version), part.upserts);
 }
 

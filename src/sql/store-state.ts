@@ -25,7 +25,7 @@ export interface StoreState {
   readonly listTriggers: Statement<[], TriggerRow>;
   /** Reads and checks of the store's own. */
   readonly statements: StatementCache;
-  /** What writes committed rows: prepared while foreign keys are off. */
+  /** What writes committed rows: prepared while foreign keys are off, and without CHECKs. */
   readonly applyStatements: StatementCache;
   readonly plans: PlanCache;
   readonly ids: IdBlocks;
@@ -61,7 +61,7 @@ export function storeState(connections: Connections): StoreState {
     schemaReader: schemaReader(main),
     listTriggers: main.prepare<[], TriggerRow>("SELECT name, sql FROM temp.sqlite_schema WHERE type = 'trigger'"),
     statements: statementCache(main),
-    applyStatements: statementCache(main),
+    applyStatements: statementCache(main, false),
     plans: planCache(main, mirror),
     ids: new IdBlocks(),
     held: new Map(),

@@ -1,6 +1,7 @@
 /** Schemas as SQLite takes them and few write them: each statement answers as SQLite's does, and every row is SQLite's, on an engine that pulls it too. */
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type BesideSqlite, beside } from "./beside-sqlite.js";
+import { rowsOfLast } from "./store-harness.js";
 
 /** Rows as whoever pulls them has them, from an Archive and then from a Cache. */
 function expectPulled(s: BesideSqlite): void {
@@ -50,5 +51,22 @@ describe("a unique value that is generated from a default", () => {
     s.both(0, "REPLACE INTO t(id, a) VALUES (2, NULL)");
     s.both(1, "UPDATE OR REPLACE t SET a = NULL WHERE id = 3");
     expectPulled(s);
+  });
+});
+
+describe("a CHECK that need not hold a second time", () => {
+  test("is asked once: of what is written, and not where it is applied, pulled or put in again", () => {
+    const s = beside(["CREATE TABLE t(id INTEGER PRIMARY KEY, a CHECK (last_insert_rowid() < 5))", "CREATE TABLE u(id INTEGER PRIMARY KEY, a)"]);
+    s.both(0, "INSERT INTO t VALUES (1, 1)");
+    s.both(0, "INSERT INTO u VALUES (2, 2)");
+    s.both(0, "ALTER TABLE u ADD COLUMN b DEFAULT 3 CHECK (last_insert_rowid() < 5)");
+    s.both(0, "INSERT INTO t VALUES (7, 1)");
+    s.both(0, "INSERT INTO t VALUES (3, 3)");
+    s.both(0, "UPDATE t SET a = 4");
+    expectPulled(s);
+    const client = s.c.client(0);
+    s.c.in(client, "INSERT INTO t VALUES (8, 8)", "BEGIN", "UPDATE t SET id = id + 10 WHERE id = 1");
+    s.both(0, "DELETE FROM u");
+    expect(rowsOfLast(s.c.in(client, "SELECT count(*) FROM t"))).toEqual([[3n]]);
   });
 });
