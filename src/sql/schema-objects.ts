@@ -70,7 +70,9 @@ export function schemaChange(
     if (row.type === "table") {
       const space = old?.space ?? add(newSpace(state), 0 as SpaceId);
       const isSame = old?.name === row.name && old.sql === row.sql;
-      const object = isSame ? old : tableObject(state, row, old, space, altered?.alter ?? null, add);
+      const isAltered = altered !== null && foldName(altered.name) === foldName(old?.name ?? "");
+      // Another one whose text names a column that was renamed has its own columns as before.
+      const object = isSame ? old : tableObject(state, row, old, space, isAltered ? altered.alter : null, add);
       tables.set(folded, object);
       if (!isSame) upserts.push(object);
       continue;

@@ -70,3 +70,19 @@ describe("a CHECK that need not hold a second time", () => {
     expect(rowsOfLast(s.c.in(client, "SELECT count(*) FROM t"))).toEqual([[3n]]);
   });
 });
+
+describe("a column that another table's foreign key names", () => {
+  test("takes, when it is renamed, the new name from no column of that table", () => {
+    const s = beside([
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, a TEXT UNIQUE)",
+      "CREATE TABLE c(a TEXT, b TEXT, x REFERENCES p(a))",
+      "CREATE TABLE d(b TEXT, x REFERENCES p(a))",
+      "INSERT INTO p VALUES (1, 'k')",
+      "INSERT INTO c VALUES ('of a', 'of b', 'k')",
+      "INSERT INTO d VALUES ('of b', 'k')",
+    ]);
+    s.both(0, "ALTER TABLE p RENAME COLUMN a TO b");
+    s.both(0, "INSERT INTO c VALUES ('a', 'b', 'k')");
+    expectPulled(s);
+  });
+});
