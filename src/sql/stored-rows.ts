@@ -1,4 +1,5 @@
 /** Rows of the local store as bytes and back: their keys, their encoding by stable column ids, and the entries of unique indexes. */
+import { isUtf8 } from "node:buffer";
 import { ByteReader, ByteWriter } from "../base/bytes.js";
 import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
@@ -173,4 +174,26 @@ export function hasIllFormedText(table: LocalTable, row: SelectedRow, keyValues:
     const raw = bytes[place];
     return isSuspect(text) && raw instanceof Uint8Array && !Buffer.from(text, "utf8").equals(raw);
   });
+}
+
+/**
+ * A key with a replacement character, as capture has called it out, may be one of text that is not well-formed, and finds no row then, or another one. Whether it
+ * is there, all keys are looked at for: such ones are rare.
+ */
+export function hasIllFormedKey(
+  table: LocalTable,
+  touched: Iterable<{ readonly keyValues: readonly SqlValue[] }>,
+  statements: StatementCache,
+): boolean {
+  if (table.identity !== "key" || !hasSuspect(touched)) return false;
+  const names = table.keyNames.map(quoteName);
+  const sql = `SELECT ${names.map((name) => `CAST(${name} AS BLOB), typeof(${name})`).join(", ")} FROM main.${quoteName(table.name)}`;
+  for (const row of statements.get(sql).iterate())
+    for (const [place, bytes] of row.entries()) if (bytes instanceof Uint8Array && row[place + 1] === "text" && !isUtf8(bytes)) return true;
+  return false;
+}
+
+function hasSuspect(touched: Iterable<{ readonly keyValues: readonly SqlValue[] }>): boolean {
+  for (const { keyValues } of touched) if (keyValues.some((value) => typeof value === "string" && value.includes("\ufffd"))) return true;
+  return false;
 }

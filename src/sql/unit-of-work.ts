@@ -18,7 +18,17 @@ import type { Changes, PermissionKey, SessionSettings, TransactionMode } from ".
 import { foldName } from "./parse/names.js";
 import { fault, illFormedTextFault, StatementFault } from "./statement-faults.js";
 import { type StoreState, useSchema } from "./store-state.js";
-import { encodeStoredRow, hasIllFormedText, hasLargeDefault, indexEntries, keyOfRow, keyOfValues, type SelectedRow, sqlOf } from "./stored-rows.js";
+import {
+  encodeStoredRow,
+  hasIllFormedKey,
+  hasIllFormedText,
+  hasLargeDefault,
+  indexEntries,
+  keyOfRow,
+  keyOfValues,
+  type SelectedRow,
+  sqlOf,
+} from "./stored-rows.js";
 import type { FinalRow, Image, RowsSegment, Savepoint, Segment, Unit } from "./unit.js";
 
 /** Room in an entry for everything beside its rows. */
@@ -131,6 +141,7 @@ export function endSegment(state: StoreState, unit: Unit): void {
     if (table === undefined) continue;
     const rows = new Map<BinaryKey, FinalRow>();
     const select = state.statements.get(sqlOf(table).select);
+    if (hasIllFormedKey(table, touches.rows.values(), state.statements)) throw new StatementFault(illFormedTextFault);
     for (const { keyValues } of touches.rows.values()) {
       const image = readImage(state, table, select.get(...keyValues), keyValues);
       const key = image === null ? keyOfValues(table, keyValues) : keyOfRow(table, image.row, keyValues[0] ?? null);

@@ -543,6 +543,16 @@ describe("values", () => {
     expect(c.rows(0, "SELECT * FROM v")).toEqual([]);
   });
 
+  test("also as a key: what capture calls out then finds no row", () => {
+    const c = start(1);
+    c.sql(0, "CREATE TABLE k(a TEXT, b, PRIMARY KEY (b, a)) WITHOUT ROWID");
+    c.sql(0, "INSERT INTO k VALUES ('\ufffd', 1), ('b', '\ufffd')");
+    expect(c.fault(0, "INSERT INTO k VALUES (CAST(x'ff' AS TEXT), 1)").code).toBe("ATOMCAST_ILL_FORMED_TEXT");
+    expect(c.fault(0, "UPDATE k SET b = CAST(x'61c3' AS TEXT)").code).toBe("ATOMCAST_ILL_FORMED_TEXT");
+    c.sql(0, "DELETE FROM k WHERE b = 1");
+    expect(c.rows(0, "SELECT * FROM k")).toEqual([["b", "\ufffd"]]);
+  });
+
   test("parameters: by place, by number, by name, too few and too many", () => {
     const c = start(1);
     const rows = (sql: string, positional: SqlValue[], named: { name: string; value: SqlValue }[] = []): unknown => {
