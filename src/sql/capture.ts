@@ -187,14 +187,16 @@ function keyCondition(table: LocalTable): string {
  */
 function victimCondition(table: LocalTable, index: UniqueIndex): string {
   const isPlain = index.columnNames !== null;
+  // Of a row that the index leaves out nothing is computed: neither of those that are there (SQLite looks at subqueries last) nor of the new one.
+  const where = index.where === null ? "" : ` WHERE ${index.where.sql}`;
   const conditions = index.expressions.map((expression, position) => {
     const order = index.orders[position];
     const value = isPlain
       ? newValue(table, index.columnNames?.[position] ?? "")
-      : `(SELECT ${expression} FROM (${newRow(table)}) AS ${quoteName(table.name)})`;
+      : `(SELECT ${expression} FROM (${newRow(table)}) AS ${quoteName(table.name)}${where})`;
     return `${expression} = ${value} COLLATE ${order?.collation ?? "BINARY"}`;
   });
-  if (index.where !== null) conditions.push(`(${index.where.sql})`);
+  if (index.where !== null) conditions.unshift(`(${index.where.sql})`);
   return conditions.join(" AND ");
 }
 

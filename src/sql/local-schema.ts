@@ -309,14 +309,19 @@ export function schemaReader(database: Database): SchemaReader {
     const expressions = rows.map((row, position) =>
       row.cid === -2n ? `(${text?.expressions[position] ?? "NULL"})` : quoteName(row.name ?? "rowid"),
     );
+    const where = text?.where ?? null;
+    // What a partial index leaves out may be what its expression cannot be computed of.
+    const selected = expressions.map((one, position) =>
+      where === null || rows[position]?.cid !== -2n ? one : `CASE WHEN (${where}) THEN ${one} END`,
+    );
     return {
       name: index.name,
       space,
       isPrimary: index.origin === "pk",
       orders: rows.map(orderOf),
       expressions,
-      places: expressions.map(place),
-      where: text?.where == null ? null : { sql: text.where, place: place(`(${text.where})`) },
+      places: selected.map(place),
+      where: where === null ? null : { sql: where, place: place(`(${where})`) },
       columnNames: rows.some((row) => row.cid === -2n) ? null : rows.map((row) => row.name ?? "rowid"),
     };
   }

@@ -86,3 +86,21 @@ describe("a column that another table's foreign key names", () => {
     expectPulled(s);
   });
 });
+
+describe("a partial index", () => {
+  test("computes nothing of the rows that it leaves out: its expression may have no value for them", () => {
+    const s = beside(["CREATE TABLE t(id INTEGER PRIMARY KEY, doc)", "CREATE UNIQUE INDEX i ON t(json_extract(doc, '$.id')) WHERE json_valid(doc)"]);
+    s.both(0, `INSERT INTO t VALUES (1, '{"id":1}'), (2, '{"id":2}')`);
+    s.both(0, "INSERT INTO t VALUES (3, 'no JSON')");
+    s.both(1, `REPLACE INTO t VALUES (4, '{"id":1}')`);
+    s.both(1, `UPDATE OR REPLACE t SET doc = '{"id":2}' WHERE id = 3`);
+    s.both(0, "UPDATE t SET doc = 'x' WHERE id = 3");
+    s.both(0, "INSERT OR IGNORE INTO t VALUES (3, 'y'), (5, NULL)");
+    s.both(0, "DELETE FROM t WHERE id = 3");
+    const client = s.c.client(1);
+    s.c.in(client, "BEGIN", "SELECT * FROM t");
+    s.both(0, "INSERT INTO t VALUES (6, 'y')");
+    s.both(0, "DELETE FROM t WHERE id = 6");
+    expectPulled(s);
+  });
+});
