@@ -2,6 +2,7 @@
  * What SQLite's introspection does not tell, read from the text of a definition: an index's expressions and its WHERE, and the names that
  * may stand in it. The text has been accepted by SQLite, so only its shape is looked at.
  */
+import { foldName } from "./parse/names.js";
 import { endOf, kinds, startOf, type Token, tokensOf } from "./parse/sqlite-grammar.js";
 
 export interface IndexText {
@@ -35,11 +36,24 @@ export function readIndexText(sql: string): IndexText {
 
 function textOf(sql: string, tokens: readonly Token[]): string {
   const last = tokens.at(-1);
-  const isDirection = last !== undefined && tokens.length > 1 && /^(asc|desc)$/i.test(sql.slice(startOf(last), endOf(last)));
+  const before = tokens.at(-2);
+  // Behind an operator it is a column's name.
+  const isDirection =
+    last !== undefined && before !== undefined && /^(asc|desc)$/i.test(sql.slice(startOf(last), endOf(last))) && endsExpression(sql, before);
   const kept = isDirection ? tokens.slice(0, -1) : tokens;
   const [first, end] = [kept[0], kept.at(-1)];
   return first === undefined || end === undefined ? "" : sql.slice(startOf(first), endOf(end));
 }
+
+/** A name, a literal, or a closing parenthesis. */
+function endsExpression(sql: string, token: Token): boolean {
+  if (token.type === kinds.rightParen || kinds.literals.has(token.type)) return true;
+  return (
+    /[\w"'`\]\u0080-\uffff]$/.test(sql.slice(startOf(token), endOf(token))) && !wordOperators.has(foldName(sql.slice(startOf(token), endOf(token))))
+  );
+}
+
+const wordOperators = new Set(["and", "between", "collate", "distinct", "escape", "from", "glob", "is", "like", "match", "not", "or", "regexp"]);
 
 /** Every word of the text that could be a name, unquoted and folded: to find which tables a definition may mention. */
 export function wordsOf(sql: string, fold: (name: string) => string): Set<string> {

@@ -104,3 +104,14 @@ describe("a partial index", () => {
     expectPulled(s);
   });
 });
+
+describe("a column with the name of a direction", () => {
+  test("is no direction behind an operator", () => {
+    const s = beside(["CREATE TABLE t(id INTEGER PRIMARY KEY, a, desc)"]);
+    s.both(0, "CREATE UNIQUE INDEX i ON t(a || desc)");
+    s.both(0, "CREATE UNIQUE INDEX j ON t(a IS NOT desc, desc, lower(desc) DESC, id + 1 ASC)");
+    s.both(0, "INSERT INTO t VALUES (1, 'a', 'b')");
+    s.both(1, "REPLACE INTO t VALUES (2, 'a', 'b')");
+    expectPulled(s);
+  });
+});
