@@ -85,7 +85,13 @@ export function rollbackUnit(state: StoreState, unit: Unit): void {
 export function openSavepoint(state: StoreState, unit: Unit, name: string): void {
   endSegment(state, unit);
   openSqliteSavepoint(state, unit, name);
-  unit.savepoints.push({ name: foldName(name), schema: state.schema, segmentCount: unit.segments.length });
+  unit.savepoints.push({
+    name: foldName(name),
+    schema: state.schema,
+    segmentCount: unit.segments.length,
+    deferred: copyTouches(unit.deferred),
+    orphanableCount: unit.orphanable.length,
+  });
 }
 
 export function openSqliteSavepoint(state: StoreState, unit: Unit, name: string): void {
@@ -117,6 +123,8 @@ export function rollbackToSavepoint(state: StoreState, unit: Unit, name: string)
   if (unit.mirrorFollows) state.mirror.exec(`ROLLBACK TO ${quoted(name)}`);
   const savepoint = unit.savepoints[index] as Savepoint;
   unit.savepoints.length = index + 1;
+  unit.deferred = copyTouches(savepoint.deferred);
+  unit.orphanable.length = savepoint.orphanableCount;
   // Rows that a cut segment had read are as before again, which is not as they were read.
   for (const segment of unit.segments.splice(savepoint.segmentCount)) if (segment.kind === "rows") mergeTouches(segment.touches, unit.touches);
   if (state.schema !== savepoint.schema) useSchema(state, savepoint.schema);

@@ -57,6 +57,9 @@ export interface Savepoint {
   readonly name: string;
   readonly schema: LocalSchema;
   readonly segmentCount: number;
+  /** What waited for the COMMIT then: what has come since is undone with the rows. */
+  readonly deferred: Touches;
+  readonly orphanableCount: number;
 }
 
 export type Segment = { readonly kind: "ddl"; readonly part: DdlPart } | RowsSegment;

@@ -3,6 +3,7 @@ import type { EngineId, Seq, SpaceId } from "../../src/base/ids.js";
 import { decodeIntegerKey, integerKey } from "../../src/base/sort-key.js";
 import type { SqlValue } from "../../src/base/values.js";
 import type { Condition, RunResult, Step } from "../../src/sql/local-store.js";
+import { beside } from "./beside-sqlite.js";
 import { Cluster, freshSettings, step } from "./store-harness.js";
 
 let cluster = new Cluster(0);
@@ -187,6 +188,23 @@ describe("foreign keys", () => {
       Array(5).fill("ok"),
     );
     expect(kinds(c, 1, "DELETE FROM p WHERE id = 2")).toEqual(["SQLITE_CONSTRAINT_FOREIGNKEY"]);
+  });
+
+  test("of what ROLLBACK TO undoes nothing is checked at COMMIT: rows without their parent are as they were", () => {
+    const s = beside([
+      "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, x REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+      "INSERT INTO p VALUES (1)",
+      "PRAGMA foreign_keys = OFF",
+      "INSERT INTO c VALUES (1, 99)",
+    ]);
+    s.both(0, "PRAGMA foreign_keys = ON");
+    s.both(0, "BEGIN", "SAVEPOINT a", "UPDATE c SET x = 1", "ROLLBACK TO a", "COMMIT", "SELECT * FROM c");
+    s.both(0, "BEGIN", "SAVEPOINT a", "DELETE FROM p", "DROP TABLE p", "ROLLBACK TO a", "COMMIT", "SELECT * FROM p");
+    s.both(0, "SAVEPOINT a", "SAVEPOINT b", "INSERT INTO c VALUES (2, 98)", "ROLLBACK TO b", "INSERT INTO p VALUES (2)", "RELEASE a");
+    const outcomes = s.both(0, "BEGIN", "INSERT INTO c VALUES (3, 97)", "SAVEPOINT a", "DELETE FROM c", "ROLLBACK TO a", "COMMIT", "ROLLBACK");
+    expect(outcomes.at(-2)).toBe("SQLITE_CONSTRAINT_FOREIGNKEY");
+    s.expectSame();
   });
 
   test("a child asks that its parent exists, by row or by unique value; a parent's end asks for the same keys", () => {
