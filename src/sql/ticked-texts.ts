@@ -12,7 +12,8 @@ import { endOf, isFault, kinds, type ParsedStatement, parseStatement, startOf, t
 import { triggerBody } from "./parse/trigger-body.js";
 import { mayRepeat, tickedEdits } from "./ticked-statement.js";
 
-const isMaker = /^\s*create\b[\s\S]*\b(?:view|trigger)\b/i;
+/** Anywhere: comments may stand before it. */
+const isMaker = /\b(?:view|trigger)\b/i;
 
 /** Of any DDL; `database` has what it names. */
 export function tickedText(database: Database, sql: string): string {
@@ -23,10 +24,7 @@ export function tickedText(database: Database, sql: string): string {
     case "CreateViewStmt":
       return splice(sql, viewEdits(database, parsed));
     case "CreateTriggerStmt":
-      return splice(
-        sql,
-        triggerBody(parsed).commands.flatMap((command) => commandEdits(database, sql, command)),
-      );
+      return splice(sql, triggerEdits(database, parsed));
     default:
       return sql;
   }
@@ -37,8 +35,17 @@ function viewEdits(database: Database, { sql, tokens }: ParsedStatement): Edit[]
   return editsOf(database, sql, select, (text) => [text, `SELECT 1 FROM (${text})`]);
 }
 
-function commandEdits(database: Database, sql: string, command: readonly Token[]): Edit[] {
-  const start = startOf(command[0] as Token);
+function triggerEdits(database: Database, parsed: ParsedStatement): Edit[] {
+  const { when, begin, commands } = triggerBody(parsed);
+  const { sql, tokens } = parsed;
+  const condition = when === null ? [] : tokens.slice(tokens.indexOf(when) + 1, tokens.indexOf(begin));
+  return [...partEdits(database, sql, condition, "SELECT "), ...commands.flatMap((command) => partEdits(database, sql, command, ""))];
+}
+
+/** `head`: makes a statement of what is none, a trigger's condition. */
+function partEdits(database: Database, sql: string, command: readonly Token[], head: string): Edit[] {
+  if (command.length === 0) return [];
+  const start = startOf(command[0] as Token) - head.length;
   const stands: Edit[] = [];
   for (const [index, token] of command.entries()) {
     const [before, next, name] = [command[index - 1], command[index + 1], command[index + 2]];
@@ -53,8 +60,9 @@ function commandEdits(database: Database, sql: string, command: readonly Token[]
     sql,
     command,
     (text) => [text],
-    (text) => splice(text, stands),
+    (text) => splice(`${head}${text}`, stands),
     stands.flatMap(({ text }) => (text.startsWith(":") ? [text.slice(1)] : [])),
+    head.length,
   );
 }
 
@@ -84,11 +92,12 @@ function editsOf(
   probesOf: (text: string) => readonly string[],
   standing: (text: string) => string = (text) => text,
   parameters: readonly string[] = [],
+  headLength = 0,
 ): Edit[] {
   const [first, last] = [tokens[0], tokens.at(-1)];
   if (first === undefined || last === undefined) return [];
-  const shift = startOf(first);
-  const text = standing(sql.slice(shift, endOf(last)));
+  const shift = startOf(first) - headLength;
+  const text = standing(sql.slice(startOf(first), endOf(last)));
   const nulls = parameters.length === 0 ? [] : [Object.fromEntries(parameters.map((name) => [name, null]))];
   return tickedEdits(database, text, nulls, null, probesOf).map((edit) => ({
     ...edit,

@@ -41,6 +41,11 @@ describe("is ended, and leaves nothing behind", () => {
       "insert into u(v) values (1)",
     ],
     [
+      "a trigger's WHEN that recurs",
+      [`create trigger g after insert on u when new.v < (${runaway} select count(*) from r where i > new.id) begin insert into log values (1); end`],
+      "insert into u(v) values (1)",
+    ],
+    [
       "a trigger that joins",
       [`create trigger g after insert on u begin insert into log select a.v + new.v from ${product}; end`],
       "insert into u(v) values (1)",
@@ -72,6 +77,17 @@ describe("is ended, and leaves nothing behind", () => {
     expect(cluster.rows(0, "select sql from sqlite_schema where type in ('view', 'trigger') order by rowid").flat().map(String).join()).toBe(
       schema.map((one) => one.replace(/^create (view|trigger)/, (_all, kind: string) => `CREATE ${kind.toUpperCase()}`)).join(),
     );
+    cluster.close();
+  });
+
+  test.each([["view"], ["trigger"]])("a comment before the CREATE of a %s takes nothing from it", (kind) => {
+    const cluster = openLimited(60);
+    const [made, sql] =
+      kind === "view"
+        ? [`-- by hand\ncreate view w as ${runaway} select i from r`, "select count(*) from w"]
+        : [`/* by hand */ create trigger g after insert on u begin insert into log ${runaway} select i from r; end`, "insert into u(v) values (1)"];
+    cluster.sql(0, made as string);
+    expect(cluster.fault(0, sql as string).code).toBe("SQLITE_INTERRUPT");
     cluster.close();
   });
 
