@@ -12,7 +12,7 @@ import { foldName } from "./parse/names.js";
 import { normaliseParameters, type Parameter } from "./parse/normalise-parameters.js";
 import { rewriteInsertIds } from "./parse/rewrite-insert-ids.js";
 import { isFault } from "./parse/sqlite-grammar.js";
-import type { ReadStatement, StatementInfo, WriteStatement } from "./parse/statement-info.js";
+import type { ReadStatement, References, StatementInfo, WriteStatement } from "./parse/statement-info.js";
 import { type Uses, usesOf } from "./plan/program-uses.js";
 import { pullsOf } from "./plan/pull-plan.js";
 import { isJoined, type TablePull } from "./plan/table-pulls.js";
@@ -135,7 +135,8 @@ function makeRunnable(
   const unbound = bindings(parameters, { positional: [], named: [] });
   const nulls = isFault(unbound) ? [] : unbound;
   const use = usesOf(main, rewritten, nulls, schema, info);
-  if (info.references.introspects) {
+  const introspects = readsSchema(info.references, schema);
+  if (introspects) {
     if (info.kind === "write" || use.read.size > 0) {
       return fault("ATOMCAST_NOT_SUPPORTED", "one statement cannot use both the schema's tables and others: ask for them in two statements");
     }
@@ -144,7 +145,7 @@ function makeRunnable(
   // A subquery's text is its column's name, where it has no other: columns are named by the text without ticks.
   const columns = statement.reader ? statement.columns().map((column) => ({ name: column.name, declaredType: column.type })) : [];
   if (info.kind === "write" || info.explain === "no") {
-    const database = info.references.introspects ? mirror : main;
+    const database = introspects ? mirror : main;
     const ticked = tickedStatement(database, rewritten, nulls, tickedSource(schema));
     if (ticked !== rewritten) statement = database.prepare<unknown[], SqlValue[]>(ticked);
   }
@@ -180,6 +181,22 @@ function makeRunnable(
     heldAt: -1,
     usedIn: -1,
   };
+}
+
+/** By itself, or through a view. */
+function readsSchema(references: References, schema: LocalSchema): boolean {
+  const seen = new Set<string>();
+  const ahead: References[] = [references];
+  for (let one = ahead.pop(); one !== undefined; one = ahead.pop()) {
+    if (one.introspects) return true;
+    for (const name of one.tables) {
+      const object = seen.has(name) ? undefined : schema.objects.get(name)?.object;
+      seen.add(name);
+      const made = object?.type === "view" ? classify(object.sql) : null;
+      if (made !== null && "references" in made) ahead.push(made.references);
+    }
+  }
+  return false;
 }
 
 /** ON CONFLICT REPLACE or FAIL may stand behind any constraint of a table that it writes, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger that it may fire. */

@@ -493,6 +493,17 @@ describe("introspection", () => {
     });
   });
 
+  test("through a view too", () => {
+    const c = start(1);
+    const trigger = "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO t(p) SELECT NULL WHERE false; END";
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, p)");
+    c.sql(0, trigger);
+    c.sql(0, "CREATE VIEW texts AS SELECT type, sql FROM sqlite_schema");
+    c.sql(0, "CREATE VIEW v AS SELECT sql FROM texts WHERE type = 'trigger'");
+    expect(c.rows(0, "SELECT * FROM v")).toEqual([[trigger]]);
+    expect(c.fault(0, "SELECT * FROM t, v").code).toBe("ATOMCAST_NOT_SUPPORTED");
+  });
+
   test("system tables are what the engine gives for the run", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE engines(x)");
