@@ -504,6 +504,13 @@ describe("introspection", () => {
     expect(c.fault(0, "SELECT * FROM t, v").code).toBe("ATOMCAST_NOT_SUPPORTED");
   });
 
+  test("a PRAGMA of rows or of the session is none as a table", () => {
+    const c = start(1);
+    for (const name of ["foreign_key_check", "integrity_check", "quick_check", "foreign_keys", "defer_foreign_keys"])
+      expect(c.fault(0, `SELECT * FROM main.pragma_${name}`).message).toBe(`the table pragma_${name} is not supported: use PRAGMA ${name}`);
+    expect(c.rows(0, "SELECT * FROM pragma_user_version")).toEqual([[0n]]);
+  });
+
   test("system tables are what the engine gives for the run", () => {
     const c = start(1);
     c.sql(0, "CREATE TABLE engines(x)");

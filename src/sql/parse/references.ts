@@ -1,6 +1,6 @@
 /** What a statement's tree refers to, found in one walk. */
 import { foldName } from "./names.js";
-import { pragmaRules } from "./pragmas.js";
+import { pragmaMeaning, pragmaRules } from "./pragmas.js";
 import { type AstNode, type Expr, type FunctionCallExpr, type QualifiedName, walk } from "./sqlite-grammar.js";
 import type { References } from "./statement-info.js";
 
@@ -51,6 +51,7 @@ export function findReferences(root: AstNode): Findings {
   let refusal: Findings["refusal"] = null;
   function note(table: QualifiedName): void {
     const name = foldName(table.objName.text);
+    refusal ??= refusedPragma(table, name);
     if (table.dbName !== undefined && foldName(table.dbName.text) === systemSchema) systemTables.add(name);
     else if (schemaTables.has(name) || isPragmaFunction(name)) introspects = true;
     else tables.add(name);
@@ -96,6 +97,15 @@ export function findReferences(root: AstNode): Findings {
 
 function isPragmaFunction(name: string): boolean {
   return name.startsWith("pragma_") && Object.hasOwn(pragmaRules, name.slice("pragma_".length));
+}
+
+/** As tables these are asked of a connection that has neither rows nor the session's settings. */
+function refusedPragma(node: AstNode, name: string): Findings["refusal"] {
+  if (!isPragmaFunction(name)) return null;
+  const pragma = name.slice("pragma_".length);
+  const { effect, readsRows } = pragmaMeaning(pragma, null);
+  if (!readsRows && effect !== "session") return null;
+  return { node, code: "ATOMCAST_NOT_SUPPORTED", message: `the table ${name} is not supported: use PRAGMA ${pragma}` };
 }
 
 function temporary(node: QualifiedName): Findings["refusal"] {
