@@ -161,7 +161,8 @@ function splitAsSelect(
   args: StatementArgs,
 ): { readonly create: string; readonly insert: string } | "exists" {
   const name = info.name ?? "";
-  if (info.ifNotExists && state.schema.objects.has(foldName(name))) return "exists";
+  const known = state.schema.objects.get(foldName(name))?.object.type;
+  if (info.ifNotExists && (known === "table" || known === "view")) return "exists";
   const normalised = normaliseParameters(sql);
   if (isFault(normalised)) throw new StatementFault(normalised);
   const bound = bindings(normalised.parameters, args);

@@ -200,6 +200,13 @@ describe("DDL in transactions", () => {
     expect(outcomes.map((one) => one.kind)).toEqual(["ok", "ok", "ok", "error", "ok"]);
   });
 
+  test("CREATE TABLE IF NOT EXISTS … AS SELECT is nothing where a table or a view has the name, and an error where an index has it", () => {
+    const c = start(1);
+    batch(c, 0, "CREATE TABLE t(a)", "CREATE INDEX i ON t(a)", "CREATE VIEW v AS SELECT a FROM t");
+    for (const name of ["t", "v"]) expect(c.sql(0, `CREATE TABLE IF NOT EXISTS ${name} AS SELECT 1`).rows).toEqual([]);
+    expect(c.fault(0, "CREATE TABLE IF NOT EXISTS i AS SELECT 1").message).toBe("there is already an index named i");
+  });
+
   test("CREATE TABLE AS SELECT", () => {
     const c = start();
     batch(c, 0, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)", "INSERT INTO t VALUES (5, 'x'), (6, 'y')");
