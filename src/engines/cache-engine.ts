@@ -8,7 +8,7 @@ import { type Endpoint, type EngineId, type Nonce, noEngine, noNode, noSeq, noTe
 import type { LogPosition } from "../base/log-entry.js";
 import { Catalog } from "../catalog/catalog.js";
 import type { Network } from "../messages/network/network.js";
-import type { Description, SessionSettings, SqlFault, Step } from "../sql/local-store.js";
+import type { AsOf, Description, SessionSettings, SqlFault, Step } from "../sql/local-store.js";
 import { splitScript } from "../sql/parse/split-script.js";
 import type { BatchAnswer } from "./core-types.js";
 import type { Database, Session, Status } from "./database.js";
@@ -288,10 +288,12 @@ export class CacheEngine implements Database {
     return splitScript(script);
   }
 
-  async describe(sql: string, transaction: number | null): Promise<Description | SqlFault> {
-    if (this.#local === null || this.#host === null)
-      throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
-    return this.#local.describe(sql, transaction);
+  /** `asOf`: of a session that reads the past, and has just done so; left out: it reads the present. */
+  async describe(sql: string, transaction: number | null, asOf?: AsOf): Promise<Description | SqlFault> {
+    const past = asOf === undefined ? undefined : this.core?.cache?.past.storeOf(asOf);
+    const port = asOf === undefined ? this.#local : past === undefined ? null : (this.#host?.pastPort(past.id) ?? null);
+    if (port === null || this.#host === null) throw new DatabaseError("ATOMCAST_UNAVAILABLE", "this engine is joining the database; try again");
+    return port.describe(sql, transaction);
   }
 
   openSession(): Session {

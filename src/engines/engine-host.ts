@@ -263,7 +263,12 @@ export class EngineHost {
   }
 
   #localPort(past: PastId | null): LocalPort | null {
-    return past === null ? this.#ports.local : (this.#pasts.get(past) ?? null);
+    return past === null ? this.#ports.local : this.pastPort(past);
+  }
+
+  /** null: it is closed. */
+  pastPort(past: PastId): LocalPort | null {
+    return this.#pasts.get(past) ?? null;
   }
 
   #openPast(past: PastId): void {

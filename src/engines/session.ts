@@ -48,7 +48,12 @@ export class CacheSession implements Session {
   }
 
   describe(sql: string): Promise<Description | SqlFault> {
-    return this.#inTurn(() => this.#engine.describe(sql, this.#open));
+    return this.#inTurn(async () => {
+      const { asOf } = this.#settings;
+      // So that its store of the past is open.
+      if (asOf !== undefined) await this.#run([{ sql: "select 1", args: noArgs, wantRows: false, condition: null }]);
+      return this.#engine.describe(sql, this.#open, asOf);
+    });
   }
 
   cancel(): void {

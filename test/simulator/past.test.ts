@@ -226,6 +226,41 @@ test("the past has the schema that it had, whatever has been altered since", { t
   await c.expectConverged();
 });
 
+test("statements of a session that reads the past are described as its schema has them", { timeout: timeoutMs }, async () => {
+  const c = await begun(13, 600_000);
+  await c.sql("C1", "create table t (id integer primary key, n integer)", "create table gone (id integer primary key)");
+  const seq = await seqNow(c);
+  await c.sql("C1", "alter table t add column more text", "drop table gone");
+  await seqNow(c);
+  const session = c.process("C2").cache?.openSession();
+  if (session === undefined) throw new Error("C2 is up");
+  const after = async <T>(asked: Promise<T>): Promise<T> => {
+    let told = false;
+    const tell = (): void => {
+      told = true;
+    };
+    asked.then(tell, tell);
+    await c.runUntil("it is answered", () => told);
+    return asked;
+  };
+  const columnsOf = async (sql: string): Promise<unknown> => {
+    const described = await after(session.describe(sql));
+    return "code" in described ? described.code : described.columns.map(({ name }) => name);
+  };
+  const run = (sql: string) => after(session.batch([step(sql)]));
+  expect([await columnsOf("select * from t"), await columnsOf("select * from gone")]).toEqual([["id", "n", "more"], "SQLITE_ERROR"]);
+  await run(`pragma atomcast.as_of = ${seq}`);
+  expect([await columnsOf("select * from t"), await columnsOf("select * from gone")]).toEqual([["id", "n"], ["id"]]);
+  await run("begin");
+  expect([await columnsOf("select * from gone"), session.autocommit]).toEqual([["id"], false]);
+  // Its store is closed when nobody has used it for a minute.
+  await run("commit");
+  await c.runFor(70_000);
+  expect(await columnsOf("select * from gone")).toEqual(["id"]);
+  await run("pragma atomcast.as_of = ''");
+  expect(await columnsOf("select * from gone")).toBe("SQLITE_ERROR");
+});
+
 test("a table that is dropped is read as it was, by keys, by an index and whole, until the mark has passed it", { timeout: timeoutMs }, async () => {
   const c = await begun(6, 2000);
   await c.sql(
