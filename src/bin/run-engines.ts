@@ -10,6 +10,7 @@ import type { Environment } from "../engines/environment.js";
 import { fileArchiveDisk, makeArchiveFolder } from "../engines/file-archive-disk.js";
 import { defaultMemoryBytes } from "../engines/machine-memory.js";
 import { nodeEnvironment } from "../engines/node-environment.js";
+import { pastStoresMax } from "../engines/past-reads.js";
 import { openWorkerLocalPort } from "../engines/worker-local-port.js";
 import { parseFaults } from "../messages/network/datagram-faults.js";
 import { openHranaServer } from "../servers/hrana/hrana-server.js";
@@ -242,7 +243,9 @@ async function openCache(options: CacheCommand, key: DatabaseKey, sourceOf: Sour
     clusterId: key.clusterId,
     memoryBytes,
     settings: cacheSettings(options, sourceOf, { memoryBytes, statementTimeoutMs, group: `${groupAddress}:${groupPort}` }),
-    openLocal: (handlers) => openWorkerLocalPort(handlers, { memoryBytes, statementTimeoutMs }),
+    // All stores of the past together may have what the local one has.
+    openLocal: (handlers, isPast) =>
+      openWorkerLocalPort(handlers, { memoryBytes: isPast ? memoryBytes / pastStoresMax : memoryBytes, statementTimeoutMs }),
     onFailure: fatal(logger, "Cache"),
   });
   const server = await openHranaServer({ host, port, database: engine, version, log: logger, requireLoopbackHostHeader: true });

@@ -30,7 +30,7 @@ import { PastPulls, type PastSource } from "./past-pulls.js";
 import type { ProposalQueue } from "./proposal-queue.js";
 
 /** Seqs of the past that are read here at once: each has a thread and a SQLite of its own. */
-export const storesMax = 4;
+export const pastStoresMax = 4;
 /** A store is closed, and its seq pinned no more, when nobody has used it for so long. Milliseconds. */
 export const idleMs = 60_000;
 /** Keys and rows pulled into one store. */
@@ -160,8 +160,8 @@ export class PastReads {
         "ATOMCAST_PAST_GONE",
         `what the schema was as of ${seq} is not kept any more: of objects that are altered or dropped, ${formerCountMax} and ${formerBytesMax} bytes at most`,
       );
-    if (this.#stores.size >= storesMax && !this.#closeOne())
-      return fault("SQLITE_BUSY", `${storesMax} seqs of the past are being read on this engine already: wait, or use another engine`);
+    if (this.#stores.size >= pastStoresMax && !this.#closeOne())
+      return fault("SQLITE_BUSY", `${pastStoresMax} seqs of the past are being read on this engine already: wait, or use another engine`);
     const id = this.#nextId++;
     const driver = new LocalDriver(this.#context, { id, seq });
     const store: PastStore = { id, seq, schema, driver, bytes: 0, usedMs: nowMs, transactions: new Set() };
