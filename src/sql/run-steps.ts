@@ -40,7 +40,7 @@ import { isFault } from "./parse/sqlite-grammar.js";
 import type { DdlStatement, StatementInfo } from "./parse/statement-info.js";
 import { joinNeeds, missingAtCommit, missingBefore, missingByTriggers, missingLinked, missingTouched, neededInParts } from "./plan/missing-rows.js";
 import { emptyResult, runPragma } from "./pragma-statements.js";
-import { noteReads } from "./read-set.js";
+import { noteFailure, noteReads } from "./read-set.js";
 import { conflictOf, rewind, rewindAll } from "./replay-transaction.js";
 import { idSource } from "./row-ids.js";
 import { orphansOf, runDdl } from "./run-ddl.js";
@@ -236,7 +236,11 @@ function runStep(run: Run, statement: Statement, index: number): Outcome {
     if (plan.info.kind === "read") noteReads(state, run.unit, plan, bound);
   }
   if (plan.info.kind === "read") return runRead(run, statement, plan, bound);
-  return inUnit(run, (unit) => runWrite(run, unit, statement, plan, bound));
+  return inUnit(run, (unit) => {
+    const outcome = runWrite(run, unit, statement, plan, bound);
+    if (isFault(outcome)) noteFailure(unit, plan);
+    return outcome;
+  });
 }
 
 /** The schema is the one of then: who knows it as it is now is told why something is missing. */

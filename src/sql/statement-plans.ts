@@ -49,6 +49,8 @@ export interface RunnablePlan {
   readonly foreignKeys: readonly LocalForeignKey[];
   /** A row may be deleted, with all that follows from it, and another one with its key take its place: REPLACE, here or in what it sets off. */
   readonly replaces: boolean;
+  /** A row may be passed over where another one has its key: IGNORE or ON CONFLICT, here or in what it sets off. */
+  readonly passesOver: boolean;
   /** Rows that it wrote before an error may stay: FAIL, here or in what it sets off. Else what fails is undone as a whole. */
   readonly mayFailInPart: boolean;
   /** It may give many rows. */
@@ -173,6 +175,7 @@ function makeRunnable(
     written,
     foreignKeys: [...constraints],
     replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i, sql, use, schema),
+    passesOver: written.length > 0 && mayResolveBy(/\bignore\b|\bconflict\b/i, sql, use, schema),
     mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, use, schema),
     loops: use.loops,
     usesIds: use.callsNextId,
@@ -199,7 +202,7 @@ function readsSchema(references: References, schema: LocalSchema): boolean {
   return false;
 }
 
-/** ON CONFLICT REPLACE or FAIL may stand behind any constraint of a table that it writes, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger that it may fire. */
+/** ON CONFLICT REPLACE, IGNORE or FAIL may stand behind any constraint of a table that it writes, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger that it may fire. */
 function mayResolveBy(word: RegExp, sql: string, { written, byTrigger }: Uses, schema: LocalSchema): boolean {
   if (word.test(sql)) return true;
   const tables = new Set([...written].map(({ name }) => foldName(name)));

@@ -64,6 +64,32 @@ describe("serializable", () => {
     expect(codes(c.in(ann, "COMMIT"))).toEqual(["SQLITE_BUSY_SNAPSHOT"]);
   });
 
+  test.each([
+    ["passes over a row by a computed key", [], "INSERT OR IGNORE INTO duty SELECT 1 + 1, 0", "DELETE FROM duty WHERE doctor = 2"],
+    ["does so by ON CONFLICT", [], "INSERT INTO duty SELECT 1 + 1, 0 WHERE true ON CONFLICT DO NOTHING", "DELETE FROM duty WHERE doctor = 2"],
+    ["gives no row another key", [], "UPDATE OR IGNORE duty SET doctor = doctor - 1 WHERE doctor = 3", "DELETE FROM duty WHERE doctor = 2"],
+    [
+      "does so in a trigger",
+      ["CREATE TABLE t(a)", "CREATE TRIGGER ti AFTER INSERT ON t BEGIN INSERT OR IGNORE INTO duty VALUES (new.a + 1, 0); END"],
+      "INSERT INTO t VALUES (1)",
+      "DELETE FROM duty WHERE doctor = 2",
+    ],
+    ["fails by a computed key", [], "INSERT INTO duty SELECT 1 + 1, 0", "DELETE FROM duty WHERE doctor = 2"],
+    [
+      "fails for want of a parent",
+      ["CREATE TABLE c(id INTEGER PRIMARY KEY, d INT REFERENCES duty(doctor))"],
+      "INSERT INTO c VALUES (1, 7)",
+      "INSERT INTO duty VALUES (7, 1)",
+    ],
+  ])("a statement that %s has read what stands against it", (_, schema, first, other) => {
+    c = new Cluster(2);
+    for (const sql of [...duties, "CREATE TABLE log(id INTEGER PRIMARY KEY)", ...schema]) c.sql(0, sql);
+    const ann = c.client(0);
+    c.in(ann, "PRAGMA atomcast.isolation = serializable", "BEGIN", first, "INSERT INTO log VALUES (1)");
+    c.sql(1, other);
+    expect(codes(c.in(ann, "COMMIT"))).toEqual(["SQLITE_BUSY_SNAPSHOT"]);
+  });
+
   test("keys that it did not read may change, and one that only reads never conflicts", () => {
     const [ann, bob] = open("serializable", "SELECT present FROM duty WHERE doctor = 1", present) as [Client, Client];
     c.sql(1, leave(2));

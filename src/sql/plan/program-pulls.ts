@@ -40,10 +40,11 @@ function planTrigger(
   linked: ReadonlySet<LocalTable>,
 ): void {
   const pulls = statement.triggerPulls(name);
-  for (const { table, selectors, reasons } of pulls ?? []) {
+  for (const { table, selectors, isTold, reasons } of pulls ?? []) {
     const [known, byRow] = [[], []] as [KeySelector[], KeySelector[]];
     for (const selector of selectors ?? []) (rowSourcesOf(selector).length === 0 ? known : byRow).push(selector);
     needed.add(table, selectors === null ? null : known, `the trigger ${name}: ${reasons.join("; ")}`, byRow);
+    if (isTold) needed.noteTold(table);
   }
   for (const table of opened)
     if (pulls === null || !(linked.has(table) || pulls.some((pull) => pull.table === table))) needed.add(table, null, `the trigger ${name} uses it`);

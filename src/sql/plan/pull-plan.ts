@@ -66,7 +66,13 @@ import { isSearch } from "./typed-values.js";
 export function pullsOf(statement: PlannedStatement): readonly TablePull[] {
   const parsed = parseStatement(statement.sql);
   if (isFault(parsed))
-    return [...allOf(statement.uses)].map((table) => ({ table, selectors: null, byRow: [], reasons: ["its text could not be read again"] }));
+    return [...allOf(statement.uses)].map((table) => ({
+      table,
+      selectors: null,
+      byRow: [],
+      isTold: true,
+      reasons: ["its text could not be read again"],
+    }));
   const planner = new Planner(statement, parsed, null);
   const pulls = planner.planText();
   planProgram(statement, pulls);
@@ -408,6 +414,7 @@ class Planner {
     if (table === null) return;
     const keys = this.#insertedKeys(table, insert);
     this.#pulls.add(table, keys.selectors, "the keys of the new rows");
+    if (!keys.isAll) this.#pulls.noteTold(table);
     // Of a row that stands against two others, SQLite tells the one with its key.
     if (!keys.isAll && table.uniques.length > 0) this.#pulls.add(table, null, "a key that it inserts is computed, and may stand against any row");
     const rows = this.#insertedRows(table, insert);
@@ -496,7 +503,9 @@ class Planner {
       return this.#givenTo(table, name, value);
     };
     const uniques = table.uniques.filter((one) => maySetIndex(table, one, sets));
-    if (uniques.length > 0 && maySet(table, table.keyNames, sets)) this.#planSetKey(table, values);
+    const setsKey = maySet(table, table.keyNames, sets);
+    if (setsKey) this.#pulls.noteTold(table);
+    if (setsKey && uniques.length > 0) this.#planSetKey(table, values);
     for (const index of uniques) {
       if (index.columnNames?.every((name) => values(name) === "inserted") === true) continue;
       const selectors = uniqueSelectors(table, index, [values]);

@@ -8,6 +8,8 @@ export interface TablePull {
   readonly selectors: readonly KeySelector[] | null;
   /** Parts that triggers look for by the rows that fire them: what these have, the run tells. Of no account where the whole table is needed. */
   readonly byRow: readonly KeySelector[];
+  /** Keys of rows that are put there are computed: only the run tells them. */
+  readonly isTold: boolean;
   /** For people: why, of each use that had a say. */
   readonly reasons: readonly string[];
 }
@@ -20,6 +22,7 @@ export function isJoined({ selectors }: Pick<TablePull, "selectors">): boolean {
 interface Need {
   selectors: KeySelector[] | null;
   readonly byRow: KeySelector[];
+  isTold: boolean;
   readonly reasons: Set<string>;
 }
 
@@ -27,17 +30,23 @@ export class TablePulls {
   readonly #needs = new Map<LocalTable, Need>();
 
   list(): TablePull[] {
-    return [...this.#needs].map(([table, { selectors, byRow, reasons }]) => ({ table, selectors, byRow, reasons: [...reasons] }));
+    return [...this.#needs].map(([table, { reasons, ...need }]) => ({ table, ...need, reasons: [...reasons] }));
   }
 
   has(table: LocalTable): boolean {
     return this.#needs.has(table);
   }
 
+  /** Of a table that was added. */
+  noteTold(table: LocalTable): void {
+    const need = this.#needs.get(table);
+    if (need !== undefined) need.isTold = true;
+  }
+
   add(table: LocalTable, selectors: readonly KeySelector[] | null, reason: string, byRow: readonly KeySelector[] = []): void {
     let need = this.#needs.get(table);
     if (need === undefined) {
-      need = { selectors: [], byRow: [], reasons: new Set() };
+      need = { selectors: [], byRow: [], isTold: false, reasons: new Set() };
       this.#needs.set(table, need);
     }
     if (selectors === null) {
