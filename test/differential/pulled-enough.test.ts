@@ -171,6 +171,20 @@ const cases: Readonly<Record<string, readonly [before: readonly string[], asked:
     ],
     ["UPDATE p SET id = id - 1 WHERE id < 3", "UPDATE p SET u = u - 1", "DELETE FROM p WHERE id = 4", "UPDATE p SET id = id WHERE id = 4"],
   ],
+  "UPDATE beside a join in parentheses": [
+    [
+      "CREATE TABLE a(id INTEGER PRIMARY KEY, v)",
+      "CREATE TABLE c(id INTEGER PRIMARY KEY, a INT REFERENCES a(id), v)",
+      "CREATE TABLE u(id INTEGER PRIMARY KEY, v UNIQUE)",
+      "INSERT INTO a VALUES (1, 'x'), (2, 'y')",
+      "INSERT INTO c VALUES (1, 2, 'c')",
+      "INSERT INTO u VALUES (1, 5), (2, 7)",
+    ],
+    [
+      "UPDATE c SET v = a.v FROM (a JOIN a b ON a.id = b.id) WHERE c.id = a.id",
+      "UPDATE u SET v = 6 FROM (a JOIN a b ON a.id = b.id) WHERE u.id = a.id AND b.id = 1",
+    ],
+  ],
 };
 
 test.each(Object.entries(cases))("%s", (_, [before, asked]) => {

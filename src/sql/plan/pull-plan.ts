@@ -146,13 +146,11 @@ class Planner {
           this.#planScope(node, node.from, node.whereClause, null);
           break;
         case "UpdateStmt":
-          this.#planScope(node, node.from, node.whereClause, this.#target(node.tblName));
+          this.#planTarget(node.tblName, this.#planScope(node, node.from, node.whereClause, this.#target(node.tblName)));
           this.#planUpdate(node);
-          this.#planView(node.tblName);
           break;
         case "DeleteStmt":
-          this.#planScope(node, undefined, node.whereClause, this.#target(node.tblName));
-          this.#planView(node.tblName);
+          this.#planTarget(node.tblName, this.#planScope(node, undefined, node.whereClause, this.#target(node.tblName)));
           break;
         case "InsertStmt":
           this.#planInsert(node);
@@ -184,9 +182,9 @@ class Planner {
     return { node: null, table, name: foldName((name.alias ?? name.objName).text), own: [] };
   }
 
-  /** A target's rows, where it is one. */
-  #planView(name: QualifiedName): void {
-    if (this.#target(name).table === null) this.#planName(name, "");
+  /** A view; or a table of whose conditions nothing is known. */
+  #planTarget(name: QualifiedName, planned: PlannedScope | null): void {
+    if (planned === null || this.#target(name).table === null) this.#planName(name, "a join in parentheses stands beside it");
   }
 
   /** Once: what stands in IN (SELECT …) is planned before the clause around it. */
