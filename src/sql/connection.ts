@@ -9,7 +9,7 @@ import { assert } from "../base/errors.js";
 import type { SpaceId } from "../base/ids.js";
 import { type Random, seededRandom } from "../base/random.js";
 import type { SqlValue } from "../base/values.js";
-import { createTypedTable } from "./plan/typed-values.js";
+import { createTypedTable, typedTableName } from "./plan/typed-values.js";
 import type { IdSource } from "./row-ids.js";
 import { StatementFault } from "./statement-faults.js";
 import type { StatementWatch } from "./statement-watch.js";
@@ -26,6 +26,9 @@ export const touchesMax = 2_000_000;
 
 /** SQLite's own bound on the length of a value. */
 const blobBytesMax = 1_000_000_000;
+
+/** Its own tables, in the TEMP schema: a user's of that name could not be reached. */
+export const ownTableNames: ReadonlySet<string> = new Set(["_atomcast_seed", typedTableName]);
 
 /** What the functions of the connection act on, set by whoever runs a statement. */
 export interface Hooks {

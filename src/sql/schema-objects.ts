@@ -10,6 +10,7 @@ import type { SpaceId } from "../base/ids.js";
 import type { IndexedColumn } from "../base/row-index.js";
 import type { SqlValue } from "../base/values.js";
 import type { NewAtom, SchemaColumn, SchemaObject } from "../messages/wire/entry.js";
+import { ownTableNames } from "./connection.js";
 import { wordsOf } from "./index-text.js";
 import { autoindexNumber, constantOf, type LocalSchema, orderOf, type SchemaObjects } from "./local-schema.js";
 import type { AlterTable } from "./parse/alter-table.js";
@@ -64,6 +65,8 @@ export function schemaChange(
     const folded = foldName(row.name);
     if (names.has(folded)) throw new StatementFault(fault("SQLITE_ERROR", `there is already an object named ${row.name}`));
     names.add(folded);
+    if (ownTableNames.has(folded) && (row.type === "table" || row.type === "view"))
+      throw new StatementFault(fault("ATOMCAST_NOT_SUPPORTED", `the name ${row.name} is taken by the engine itself: use another`));
     const renamed = altered?.alter.kind === "renameTable" && foldName(altered.alter.to) === folded && row.type === "table" ? altered : null;
     const known = before.get(folded)?.object ?? (renamed === null ? undefined : before.get(foldName(renamed.name))?.object);
     const old = known?.type === row.type ? known : undefined;

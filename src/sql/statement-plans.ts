@@ -114,6 +114,17 @@ function makePlan(sql: string, schema: LocalSchema, foreignKeys: boolean, main: 
   try {
     return makeRunnable(info, normalised.sql, normalised.parameters, schema, foreignKeys, main, mirror);
   } catch (error) {
+    const reason = faultOf(error);
+    return info.references.systemTables.length > 0 ? reason : (faultInMirror(mirror, normalised.sql) ?? reason);
+  }
+}
+
+/** What is wrong with it where there are the user's tables alone. null: nothing. */
+function faultInMirror(mirror: Database, sql: string): SqlFault | null {
+  try {
+    mirror.prepare(sql);
+    return null;
+  } catch (error) {
     return faultOf(error);
   }
 }
@@ -137,6 +148,8 @@ function makeRunnable(
   const unbound = bindings(parameters, { positional: [], named: [] });
   const nulls = isFault(unbound) ? [] : unbound;
   const use = usesOf(main, rewritten, nulls, schema, info);
+  // A name without its schema that only the store's own tables have: in the user's schema there is none, and SQLite says so.
+  if (use.elsewhere === "written" || (use.elsewhere === "read" && info.references.systemTables.length === 0)) mirror.prepare(sql);
   const introspects = readsSchema(info.references, schema);
   if (introspects) {
     if (info.kind === "write" || use.read.size > 0) {

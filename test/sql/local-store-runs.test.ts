@@ -533,6 +533,26 @@ describe("introspection", () => {
     expect(ask("SELECT id FROM system.engines", [])).toEqual([]);
     expect(ask("SELECT host FROM SYSTEM.Engines", [{ id: 1n, host: "h" }])).toEqual([["h"]]);
     expect(ask("SELECT * FROM engines", [{ id: 1n }])).toEqual([]);
+    // Without their schema they are not there, whatever an earlier run has left.
+    c.sql(0, "DROP TABLE engines");
+    for (const sql of [
+      "SELECT * FROM engines",
+      "INSERT INTO engines VALUES (7)",
+      "DELETE FROM engines",
+      "INSERT INTO engines SELECT * FROM system.engines",
+    ])
+      expect(ask(sql, [{ id: 1n }]), sql).toMatchObject({ kind: "error", fault: { message: expect.stringContaining("no such table: ") } });
+  });
+
+  test("nor are the store's own tables", () => {
+    const c = start(1);
+    for (const name of ["_atomcast_seed", "_Atomcast_Typed"]) {
+      for (const sql of [`SELECT * FROM ${name}`, `INSERT INTO ${name}(id) VALUES (1)`])
+        expect(c.fault(0, sql).message).toBe(`no such table: ${name}`);
+      expect(c.fault(0, `CREATE TABLE ${name}(a)`).code).toBe("ATOMCAST_NOT_SUPPORTED");
+    }
+    c.sql(0, "CREATE TABLE t(a)");
+    expect(c.fault(0, "ALTER TABLE t RENAME TO _atomcast_seed").code).toBe("ATOMCAST_NOT_SUPPORTED");
   });
 });
 

@@ -21,6 +21,8 @@ export interface Uses {
   readonly acted: ReadonlySet<LocalTable>;
   readonly callsNextId: boolean;
   readonly loops: boolean;
+  /** Tables of other schemas than the user's: system tables, and the store's own. */
+  readonly elsewhere: "nothing" | "read" | "written";
 }
 
 /** An operand of OpenRead and OpenWrite is a register, not a page (OPFLAG_P2ISREG): only in programs of DDL. */
@@ -39,8 +41,10 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
   const acted = new Set<LocalTable>();
   let callsNextId = false;
   let loops = false;
+  let elsewhere: Uses["elsewhere"] = "nothing";
   // What EXPLAIN itself tells needs no rows.
-  if (info?.kind === "read" && info.explain !== "no") return { read, written, named, triggered: new Set(), byTrigger, acted, callsNextId, loops };
+  if (info?.kind === "read" && info.explain !== "no")
+    return { read, written, named, triggered: new Set(), byTrigger, acted, callsNextId, loops, elsewhere };
   const program = main
     .prepare<unknown[], Instruction>(`EXPLAIN ${sql}`)
     .raw()
@@ -65,12 +69,15 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
       case "OpenRead":
       case "ReopenIdx":
         if (p3 === 0 && (p5 & pageIsRegister) === 0) note(read, p2);
+        else if (p3 !== 0 && section !== null && elsewhere === "nothing") elsewhere = "read";
         break;
       case "OpenWrite":
         if (p3 === 0 && (p5 & pageIsRegister) === 0) note(written, p2);
+        else if (p3 !== 0 && section !== null) elsewhere = "written";
         break;
       case "Clear":
         if (p2 === 0) note(written, p1);
+        else if (section !== null) elsewhere = "written";
         break;
       case "Function":
       case "PureFunc":
@@ -86,7 +93,7 @@ export function usesOf(main: Database, sql: string, nulls: readonly unknown[], s
     }
   }
   const triggered = new Set([...byTrigger.values()].flatMap((tables) => [...tables]));
-  return { read, written, named, triggered, byTrigger, acted, callsNextId, loops };
+  return { read, written, named, triggered, byTrigger, acted, callsNextId, loops, elsewhere };
 }
 
 /** A trigger has a program for each way in which conflicts are resolved. */

@@ -98,7 +98,17 @@ export function pullsInTrigger(sql: string, rowsOf: LocalTable, schema: LocalSch
 const rowName = /^["'`[]?(new|old)["'`\]]?$/i;
 
 const none: ReadonlySet<LocalTable> = new Set();
-const noUses: Uses = { read: none, written: none, named: none, triggered: none, byTrigger: new Map(), acted: none, callsNextId: false, loops: false };
+const noUses: Uses = {
+  read: none,
+  written: none,
+  named: none,
+  triggered: none,
+  byTrigger: new Map(),
+  acted: none,
+  callsNextId: false,
+  loops: false,
+  elsewhere: "nothing",
+};
 
 interface PlannedScope {
   readonly scope: Scope;

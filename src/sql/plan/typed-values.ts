@@ -11,6 +11,8 @@ import { keyName } from "../stored-rows.js";
 import type { Affinity } from "./affinity.js";
 import type { TypedValue } from "./key-selector.js";
 
+export const typedTableName = "_atomcast_typed";
+
 /** Columns of the affinities; in its first row values are converted, in those behind it they are held for a statement (`holdTyped`). */
 export const createTypedTable = "CREATE TEMP TABLE _atomcast_typed(id INTEGER PRIMARY KEY, numeric NUMERIC, text TEXT, none BLOB)";
 
