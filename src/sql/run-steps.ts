@@ -480,7 +480,7 @@ function executeWrite(run: Run, statement: Statement, plan: RunnablePlan, bound:
   if (plan.statement.reader) {
     const rows = plan.statement.all(...bound);
     const rowid = isInsert && rows.length > 0 ? (run.state.statements.get("SELECT last_insert_rowid()").get()?.[0] ?? null) : null;
-    return written(run, plan, statement.wantRows ? rows : [], rows.length, rowid);
+    return written(run, plan, statement.wantRows ? rows : [], plan.isOfView ? 0 : rows.length, rowid);
   }
   const { changes, lastInsertRowid } = plan.statement.run(...bound);
   return written(run, plan, [], changes, isInsert && changes > 0 ? BigInt(lastInsertRowid) : null);

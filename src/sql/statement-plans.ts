@@ -59,6 +59,8 @@ export interface RunnablePlan {
   readonly usesIds: boolean;
   /** last_insert_rowid() must answer for this session before it runs. */
   readonly seedsRowid: boolean;
+  /** It changes rows of a view: its triggers take its place, and nothing is counted. */
+  readonly isOfView: boolean;
   /** Its inserts set the session's last_insert_rowid(). */
   readonly setsRowid: boolean;
   /** Generation of holds at which every table was found to be held whole. */
@@ -192,7 +194,8 @@ function makeRunnable(
     mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, use, schema),
     loops: use.loops,
     usesIds: use.callsNextId,
-    seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || (info.kind === "write" && triggersAskForRowid(schema)),
+    seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || mayAskForRowid(info, schema),
+    isOfView: info.kind === "write" && target === undefined,
     setsRowid: info.kind === "write" && info.verb === "insert" && target !== undefined && target.identity !== "key",
     heldAt: -1,
     usedIn: -1,
@@ -226,8 +229,10 @@ function mayResolveBy(word: RegExp, sql: string, { written, byTrigger }: Uses, s
   return false;
 }
 
-function triggersAskForRowid(schema: LocalSchema): boolean {
-  for (const { object } of schema.objects.values()) if (object.type === "trigger" && /last_insert_rowid/i.test(object.sql)) return true;
+/** A view may, and where something is written, a trigger, a default or a CHECK. */
+function mayAskForRowid(info: ReadStatement | WriteStatement, schema: LocalSchema): boolean {
+  for (const { object } of schema.objects.values())
+    if ((info.kind === "write" || object.type === "view") && /last_insert_rowid/i.test(object.sql)) return true;
   return false;
 }
 

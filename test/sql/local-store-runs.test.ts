@@ -4,7 +4,7 @@ import { decodeIntegerKey, integerKey } from "../../src/base/sort-key.js";
 import type { SqlValue } from "../../src/base/values.js";
 import type { Condition, RunResult, Step } from "../../src/sql/local-store.js";
 import { beside } from "./beside-sqlite.js";
-import { Cluster, freshSettings, step } from "./store-harness.js";
+import { Cluster, freshSettings, rowsOfLast, step } from "./store-harness.js";
 
 let cluster = new Cluster(0);
 afterEach(() => cluster.close());
@@ -134,6 +134,24 @@ describe("batches", () => {
     expect([upsert.affectedRowCount, upsert.lastInsertRowid]).toEqual([1, 42n]);
     c.sql(0, "INSERT INTO t(v) VALUES (last_insert_rowid())");
     expect(c.rows(0, "SELECT v FROM t WHERE id = last_insert_rowid()")).toEqual([[42n]]);
+  });
+
+  test("also in a view, in a default, and where a view's triggers take the place of what RETURNING tells of", () => {
+    const c = start(1);
+    for (const sql of [
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, v DEFAULT (last_insert_rowid()))",
+      "CREATE VIEW asked AS SELECT last_insert_rowid() AS id",
+      "CREATE VIEW w AS SELECT * FROM t",
+      "CREATE TRIGGER g INSTEAD OF INSERT ON w BEGIN INSERT INTO t VALUES (new.id, new.v), (new.id + 1, new.v); END",
+    ])
+      c.sql(0, sql);
+    const [one, other] = [c.client(0), c.client(0)];
+    c.in(one, "INSERT INTO t(id) VALUES (5)");
+    c.in(other, "INSERT INTO t(id) VALUES (9)");
+    expect(rowsOfLast(c.in(one, "SELECT id FROM asked"))).toEqual([[5n]]);
+    c.in(one, "INSERT INTO t(id) VALUES (6)");
+    expect(rowsOfLast(c.in(other, "SELECT v FROM t ORDER BY id"))).toEqual([[0n], [5n], [0n]]);
+    expect(rowsOfLast(c.in(one, "INSERT INTO w VALUES (20, 7) RETURNING v", "SELECT changes(), last_insert_rowid()"))).toEqual([[0n, 6n]]);
   });
 
   test("random() is the same when a statement runs again", () => {
