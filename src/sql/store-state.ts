@@ -36,6 +36,8 @@ export interface StoreState {
   /** The one of them that SQLite's transaction is. */
   parked: { readonly transaction: number; readonly unit: Unit } | null;
   readonly history: RowHistory;
+  /** The transaction that is open has made a system table: to roll it back expires every prepared statement, as with other changes of a schema. */
+  madeSystemTable: boolean;
   /** It stays at `appliedSeq`, for reads of the past. */
   isPast: boolean;
   /** Raised when `held` or the schema changes. */
@@ -69,6 +71,7 @@ export function storeState(connections: Connections): StoreState {
     open: new Map(),
     parked: null,
     history: new RowHistory(),
+    madeSystemTable: false,
     isPast: false,
     heldGeneration: 0,
     schema: emptySchema,

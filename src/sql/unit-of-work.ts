@@ -77,8 +77,9 @@ export function addDdl(unit: Unit, part: DdlPart): void {
 export function rollbackUnit(state: StoreState, unit: Unit): void {
   if (state.main.inTransaction) state.statements.get("ROLLBACK").run();
   if (unit.mirrorFollows) state.mirror.exec("ROLLBACK");
-  // A rolled back change of the schema expires every prepared statement.
-  if (unit.mirrorFollows || state.schema !== unit.startSchema) useSchema(state, unit.startSchema);
+  // A rolled back change of the schema expires every prepared statement: those of before would be compiled again under the foreign-key flag of then.
+  if (unit.mirrorFollows || state.schema !== unit.startSchema || state.madeSystemTable) useSchema(state, unit.startSchema);
+  state.madeSystemTable = false;
 }
 
 /** What was done before it is a segment of its own, so that the unit can be carried out again up to it. Throws StatementFault. */
@@ -127,7 +128,7 @@ export function rollbackToSavepoint(state: StoreState, unit: Unit, name: string)
   unit.orphanable.length = savepoint.orphanableCount;
   // Rows that a cut segment had read are as before again, which is not as they were read.
   for (const segment of unit.segments.splice(savepoint.segmentCount)) if (segment.kind === "rows") mergeTouches(segment.touches, unit.touches);
-  if (state.schema !== savepoint.schema) useSchema(state, savepoint.schema);
+  if (state.schema !== savepoint.schema || state.madeSystemTable) useSchema(state, savepoint.schema);
 }
 
 function findSavepoint(unit: Unit, name: string): number {

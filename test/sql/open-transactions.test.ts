@@ -37,6 +37,28 @@ describe("a transaction that stays open between requests", () => {
       ]);
   });
 
+  test("is put together again without foreign keys' actions, also when it has looked at system tables", () => {
+    c = new Cluster(2);
+    for (const sql of [
+      "CREATE TABLE p(id INTEGER PRIMARY KEY, v)",
+      "CREATE TABLE k(id INTEGER PRIMARY KEY, p REFERENCES p ON DELETE CASCADE)",
+      "CREATE TABLE other(id INTEGER PRIMARY KEY, p REFERENCES p)",
+      "INSERT INTO p VALUES (1, 1), (2, 2)",
+      "INSERT INTO k VALUES (1, 1)",
+    ])
+      c.sql(0, sql);
+    const { store } = c.engine(0);
+    const { run } = store;
+    Object.assign(store, { run: (request: Parameters<typeof run>[0]) => run(request, { engines: { columns: ["id"], rows: [{ id: 1n }] } }) });
+    const ann = c.client(0);
+    c.in(ann, "BEGIN", "UPDATE p SET v = 5 WHERE id = 1");
+    c.sql(0, "INSERT INTO other VALUES (3, 2)");
+    expect(rows(c.in(ann, "SELECT count(*) FROM k"))).toEqual([[1n]]);
+    expect(rows(c.in(ann, "SELECT count(*) FROM system.engines"))).toEqual([[1n]]);
+    c.sql(1, "INSERT INTO other VALUES (4, NULL)");
+    expect(rows(c.in(ann, "SELECT count(*) FROM k", "COMMIT", "SELECT p FROM k"))).toEqual([[1n]]);
+  });
+
   test("reads its snapshot, whatever is committed meanwhile, here or elsewhere", () => {
     accounts();
     const ann = c.client(0);
