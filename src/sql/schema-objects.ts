@@ -164,7 +164,9 @@ export function columnIds(names: readonly string[], before: readonly SchemaColum
   const columns = names.map((name): SchemaColumn => {
     const isRenamed = alter?.kind === "renameColumn" && foldName(alter.to) === foldName(name);
     const oldName = isRenamed ? alter.from : name;
-    const known = name === "" ? undefined : before.find((column) => foldName(column.name) === foldName(oldName));
+    // A column may have the empty name, and then stands before the one that keeps a place.
+    const isNew = name === "" && alter?.kind === "addColumn" && alter.column === "";
+    const known = isNew ? undefined : before.find((column) => foldName(column.name) === foldName(oldName));
     const id = known?.id ?? ++highest;
     taken.add(id);
     return { id, name };

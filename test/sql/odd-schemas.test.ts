@@ -115,3 +115,22 @@ describe("a column with the name of a direction", () => {
     expectPulled(s);
   });
 });
+
+describe("a column without a name", () => {
+  test("keeps its values through every ALTER TABLE", () => {
+    const s = beside(['CREATE TABLE t(id INTEGER PRIMARY KEY, "" TEXT, v)', "INSERT INTO t VALUES (1, 'x', 'y')"]);
+    for (const sql of [
+      "ALTER TABLE t ADD COLUMN w DEFAULT 3",
+      "INSERT INTO t VALUES (2, 'x', 'y', 'z')",
+      "ALTER TABLE t DROP COLUMN w",
+      'ALTER TABLE t RENAME COLUMN "" TO named',
+      'ALTER TABLE t ADD COLUMN "" DEFAULT 4',
+      'ALTER TABLE t DROP COLUMN ""',
+      'ALTER TABLE t ADD COLUMN "" DEFAULT 5',
+      "INSERT INTO t VALUES (3, 'x', 'y', 6)",
+      'ALTER TABLE t RENAME COLUMN v TO "v "',
+    ])
+      s.both(0, sql);
+    expectPulled(s);
+  });
+});
