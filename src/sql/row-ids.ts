@@ -7,6 +7,7 @@ import type { LocalTable } from "./local-schema.js";
 import { localDdl } from "./parse/local-ddl.js";
 import { foldName, quoteName } from "./parse/names.js";
 import { isFault } from "./parse/sqlite-grammar.js";
+import { fault, StatementFault } from "./statement-faults.js";
 import type { StoreState } from "./store-state.js";
 import type { Unit } from "./unit.js";
 
@@ -46,7 +47,10 @@ export function idSource(state: StoreState, unit: Unit, tables: readonly LocalTa
   return {
     next(table) {
       const counter = counters.get(table);
-      if (counter !== undefined && counter < idMax) {
+      if (counter !== undefined) {
+        // Nobody has blocks of a table that is not committed.
+        if (counter === idMax)
+          throw new StatementFault(fault("SQLITE_FULL", `database or disk is full: the table's ids have reached ${idMax}; name an id that is free`));
         counters.set(table, counter + 1n);
         return counter + 1n;
       }

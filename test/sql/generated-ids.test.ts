@@ -83,3 +83,24 @@ test.each(["", "in a transaction"])(
     }
   },
 );
+
+test.each(["CREATE TABLE made(id INTEGER PRIMARY KEY, v)", "CREATE TABLE made(v)"])(
+  "a table of the same transaction whose ids are used up is full: %s",
+  (sql) => {
+    c = new Cluster(1);
+    const { outcomes } = c.run(
+      0,
+      ["BEGIN", sql, `INSERT INTO made(rowid, v) VALUES (${largest}, 1), (${largest - 1n}, 2)`, "INSERT INTO made(v) VALUES (3)", "COMMIT"].map(
+        (one) => step(one),
+      ),
+    );
+    expect(outcomes.map((outcome) => (outcome.kind === "error" ? outcome.fault.code : outcome.kind))).toEqual([
+      "ok",
+      "ok",
+      "ok",
+      "SQLITE_FULL",
+      "ok",
+    ]);
+    expect(c.rows(0, "SELECT count(*) FROM made")).toEqual([[2n]]);
+  },
+);
