@@ -164,7 +164,8 @@ export class Model {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
     }
-    if (isCommit(statement)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
+    // DROP TABLE too is refused for rows that had lost their parents before (docs/decisions.md).
+    if (isCommit(statement) || /^\s*DROP TABLE/i.test(statement.sql)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
     return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
   }
 
@@ -267,11 +268,16 @@ export class Model {
       if (!statement.reader) return { ...nothing, affected: statement.run(...bound).changes };
       const columns = statement.columns().map(({ name }) => name);
       const rows = statement.raw().all(...bound);
-      return { ...nothing, columns, rows: tellRows(rows, isOrdered), affected: statement.readonly ? 0 : rows.length };
+      return { ...nothing, columns, rows: tellRows(rows, isOrdered), affected: statement.readonly ? 0 : this.#changes() };
     } catch (error) {
       if (!(error instanceof Sqlite.SqliteError)) throw error;
       return { ...nothing, code: error.code, message: error.message };
     }
+  }
+
+  /** Of a view's rows none are counted. */
+  #changes(): number {
+    return Number(this.#database.prepare("SELECT changes()").pluck().get());
   }
 
   /** Columns and counts are of statements that SQLite runs for it, and mean nothing. */
