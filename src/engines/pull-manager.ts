@@ -248,10 +248,11 @@ export class PullManager {
     this.#dropped.set(id, true);
   }
 
-  #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq): Task {
-    this.#local.beginHold(space, low, high);
+  /** `at`: what comes before it is here. */
+  #start(space: SpaceId, indexOf: SpaceId | null, low: Buffer, high: Buffer | null, minSeq: Seq, at = low): Task {
+    this.#local.beginHold(space, at, high);
     const range = { low: binaryKey(low), high: high === null ? null : binaryKey(high) };
-    const asked = { space, indexOf, at: low, high, minSeq, asOf: noSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
+    const asked = { space, indexOf, at, high, minSeq, asOf: noSeq, question: 0, notHeldBy: new Set<Endpoint>(), leftBy: null };
     const isNew = { reply: null, values: [], forgetValues: () => {}, installing: false, awaitsRows: false, awaitsHold: false };
     const task: Task = { ...asked, low, range, ...isNew };
     this.#tasks.add(task);
@@ -364,7 +365,8 @@ export class PullManager {
     this.#remove(task);
     this.#context.log("debug", "a pull starts again: too many changes while it ran", { space: task.space });
     this.#local.abandonHold(task.space, task.at, task.high);
-    this.#start(task.space, task.indexOf, task.at, task.high, this.#context.appliedSeq);
+    // READY is for all of it, in the end.
+    this.#start(task.space, task.indexOf, task.low, task.high, this.#context.appliedSeq, task.at);
   }
 
   #finish(task: Task): void {

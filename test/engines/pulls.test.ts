@@ -386,3 +386,18 @@ test("a Cache that has started over asks under other numbers: a late answer to i
   const { first: now } = pulling(2);
   expect(now.request.pull).not.toBe(former.request.pull);
 });
+
+test("a pull that starts again in the middle of an atom is READY with all of it in the end", () => {
+  const { parts, first } = pulling();
+  reply(parts, first, [1, 2], 10);
+  next(parts);
+  reply(parts, only(next(parts)), [11], null);
+  // So much has changed meanwhile that the changes of the rest were not kept.
+  for (const { id } of installs(parts.wait(5))) parts.cache.local.onReply({ kind: "installed", id, outcome: "full" });
+  const again = only(next(parts));
+  expect(again.request.low).toEqual(integerKey(10n));
+  reply(parts, again, [11], null);
+  next(parts);
+  const entries = sentOf(parts.wait(200)).flatMap(({ message }) => (message.kind === "propose" ? [decodeEntry(message.entry)] : []));
+  expect(entries).toMatchObject([{ body: { kind: "ready", atoms: [atom] } }]);
+});
