@@ -32,6 +32,8 @@ export function dropRange(state: StoreState, space: SpaceId, range: KeyRange): v
     throw new BugError(`a range of ${table.name} could not be given up`, { cause: error });
   }
   ranges.drop(range);
+  // As part of a larger range, whose chunks lack what was changed here while it was held: they are asked for anew.
+  ranges.abandonJoining(range);
   releaseIndexes(state, space);
   state.heldGeneration++;
 }

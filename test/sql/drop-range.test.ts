@@ -101,6 +101,23 @@ describe("a range that is given up", () => {
     expect(c.rows(1, "SELECT v FROM t WHERE id = 1")).toEqual([["new"]]);
   });
 
+  test("and that a larger one, which joins, has in it: the chunk that comes for that one lacks what was changed while it was held", () => {
+    const c = stores(2);
+    c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    c.sql(0, "INSERT INTO t VALUES (1, 'a')");
+    const space = spaceOf(c, "t");
+    const { store } = c.engine(1);
+    store.beginHold(space, Buffer.alloc(0), null);
+    const [rows, at] = [c.rowsOf(space), store.appliedSeq];
+    // A block of ids, a row in it, and it is given up.
+    store.holdEmpty(space, id(100), id(132));
+    c.sql(0, "INSERT INTO t VALUES (100, 'b')");
+    store.dropRange(space, id(100), id(132));
+    expect(store.install(space, Buffer.alloc(0), null, at, rows)).toBe("full");
+    store.abandonHold(space, Buffer.alloc(0), null);
+    expect(c.rows(1, "SELECT * FROM t")).toEqual(c.rows(0, "SELECT * FROM t"));
+  });
+
   test("of a table that is gone, or of which nothing is here, is nothing", () => {
     const c = stores(2);
     c.sql(0, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
