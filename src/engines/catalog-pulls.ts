@@ -8,7 +8,7 @@
  * |---|---|
  * | a part, and more to come | its atoms are taken, the next part is asked for |
  * | the last part | installed, as soon as its seq is applied here: "catalog pulled" |
- * | the source is lost, silent, or has given the read up | begins again with the first part, at another Archive: "catalog pull restarted" |
+ * | the source is lost, silent, or has given the read up, or the part is of another seq | begins again with the first part, at another Archive: "catalog pull restarted" |
  * | kept entries are more than their limit | every pull begins again, from this Cache's seq on, and none are kept from before: "buffer overflow" |
  * | the space is dropped | the pull is over, and who waited for it goes on: "space gone during a catalog pull" |
  * | a MERGE of known and unknown atoms makes a gap of what was here | who waited for it asks for that again |
@@ -182,7 +182,8 @@ export class CatalogPulls {
   onReply(from: Endpoint, message: CatalogMessage): void {
     const pull = [...this.#pulls].find(({ question }) => question === message.pull && question !== 0);
     if (pull === undefined || pull.space !== message.catalog || pull.source !== from) return;
-    if (message.read === 0 || message.part !== pull.part) {
+    // Of another seq: an Archive that has started over counts its reads anew, and has another engine's under that number.
+    if (message.read === 0 || message.part !== pull.part || (pull.part > 0 && message.position.seq !== pull.seq)) {
       this.#restart(pull);
       return;
     }

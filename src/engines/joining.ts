@@ -176,7 +176,7 @@ export class Joining {
     const source = endpoints[this.#random.integer(Math.max(1, endpoints.length))];
     if (source === undefined) return [];
     this.#source = source;
-    [this.#read, this.#part, this.#records] = [0, 0, new Map()];
+    if (this.#kind === "cache") [this.#read, this.#part, this.#records, this.#position] = [0, 0, new Map(), null];
     return this.#ask(nowMs, source);
   }
 
@@ -242,10 +242,12 @@ export class Joining {
   #onCatalogPart(nowMs: number, from: Endpoint, message: CatalogMessage): readonly JoiningEffect[] {
     if (message.catalog !== 0 || message.pull !== this.#pull) return [];
     this.#sources.set(from, nowMs);
-    if (message.read === 0) {
+    // Of another seq: an Archive that has started over counts its reads anew, and has another engine's under that number.
+    if (message.read === 0 || (this.#position !== null && message.position.seq !== this.#position.seq)) {
       this.#source = null;
       return [];
     }
+    this.#position = message.position;
     for (const [name, bytes] of message.records) {
       this.#records.set(name, bytes);
       this.bytes += bytes.length;

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "vitest";
 import type { AtomId, Endpoint, EngineId, NodeId, Nonce, Seq } from "../../src/base/ids.js";
-import { binaryKey, rangeOfKey } from "../../src/base/key-ranges.js";
+import { binaryKey, rangeOfKey, wholeRange } from "../../src/base/key-ranges.js";
 import { seededRandom } from "../../src/base/random.js";
 import { integerKey, integerOfKey } from "../../src/base/sort-key.js";
 import { Catalog } from "../../src/catalog/catalog.js";
@@ -21,7 +21,7 @@ type Asked = { readonly to: Endpoint; readonly request: CatalogRequestMessage };
 /** An Archive's part that answers for catalogs. */
 class Source {
   readonly context: CoreContext;
-  readonly source: CatalogSource;
+  source: CatalogSource;
 
   constructor(readonly endpoint: Endpoint) {
     const self = { kind: "archive", nodeId: 11 as NodeId, nonce: 1 as Nonce, endpoint, http: "-", pid: 1 } as const;
@@ -230,6 +230,22 @@ test("catalog pull restarted: the source is lost, or silent, or has given the re
   d.finish(last);
   expect(d.called).toBe(1);
   expect(d.counters).toMatchObject({ pulled: 1, restarted: 3 });
+  d.expectEqual();
+});
+
+test("catalog pull restarted: an Archive that has started over counts its reads anew, and has another one under that number", () => {
+  const d = new Database(10, 1_000_000);
+  const second = d.part(d.want()) as Asked;
+  d.propose({ kind: "handoff", to: 1 as EngineId, atoms: [atom] });
+  const restarted = d.source(second);
+  restarted.source = new CatalogSource(restarted.context);
+  expect(restarted.answer({ ...second.request, read: 0, part: 0, ranges: [wholeRange] })).toMatchObject([
+    { read: second.request.read, isLast: false },
+  ]);
+  expect(d.part(second)).toBeUndefined();
+  d.finish(d.asked(25));
+  expect(d.called).toBe(1);
+  expect(d.counters).toMatchObject({ pulled: 1, restarted: 1 });
   d.expectEqual();
 });
 

@@ -221,6 +221,20 @@ test("the root catalog comes in parts of one source; where that is lost, silent 
   expect(catalogRequests(j.joining.step({ kind: "tick", nowMs: 0 }))).toMatchObject([{ to: s2, read: 0, part: 0 }]);
 });
 
+test("a root catalog is of one seq: an Archive that has started over counts its reads anew, and has another one under that number", () => {
+  const j = new Beginning();
+  const [first] = catalogRequests(j.hear(s1, announce(10)));
+  if (first === undefined) throw new Error("nobody was asked");
+  const [second] = catalogRequests(j.part(first, 10, "a", false));
+  if (second === undefined) throw new Error("the rest was not asked for");
+  expect(j.part(second, 11, "b", true)).toEqual([]);
+  const [again] = catalogRequests(j.joining.step({ kind: "tick", nowMs: 0 }));
+  if (again === undefined) throw new Error("nobody was asked again");
+  expect(again).toMatchObject({ to: s1, read: 0, part: 0 });
+  const [catalog] = j.part(again, 11, "c", true);
+  expect(catalog?.kind === "catalog" && [...catalog.records.keys()]).toEqual(["c"]);
+});
+
 test("a root catalog that is whole has the records of its own parts alone", () => {
   const j = new Beginning();
   const [first] = catalogRequests(j.hear(s1, announce(10)));
