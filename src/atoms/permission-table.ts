@@ -9,6 +9,7 @@
  * | the same, and it holds nothing anywhere | waits: who holds nothing closes no circle |
  * | the same, otherwise | refused for its age: it gives up everything and comes back with the same age |
  *
+ * Nobody who holds something waits for a younger one that holds nothing, and so may wait for anybody: it goes in front of it.
  * Those who wait are served by age, except that who holds nothing never passes another such that came before: begin times are of the proposers' clocks, and
  * an engine whose clock is ahead would wait for as long as it is.
  *
@@ -42,7 +43,7 @@ export interface PermissionRequest {
   readonly items: readonly PermissionItem[];
   /** Spaces that must be unchanged since the snapshot, whole. */
   readonly wholeSpaces: readonly SpaceId[];
-  /** It has no permission anywhere, and asks for none elsewhere. */
+  /** It has no permission of another originator, and asks for none there. */
   readonly holdsNothing: boolean;
 }
 
@@ -147,20 +148,22 @@ export class PermissionTable {
   /** `before`: those who wait and are served before it. */
   #decide(request: PermissionRequest, before: readonly Waiting[]): PermissionOutcome | null {
     const blockers = this.#blockers(request);
-    // On a hot row many wait, and are looked at after each commit: no more than this is done for each.
-    if (request.holdsNothing && blockers.length > 0) return null;
     const own = this.#grants.get(grantId(request.engine, request.transaction));
+    const holdsNothing = request.holdsNothing && own === undefined;
+    // On a hot row many wait, and are looked at after each commit: no more than this is done for each.
+    if (holdsNothing && blockers.length > 0) return null;
     // Who waits for what it has already is not waited for in its turn.
     const waitsForIt = (one: PermissionRequest): boolean => own !== undefined && this.#blockers(one).includes(own);
-    const ahead = before.filter((one) => overlaps(one.request, request) && !waitsForIt(one.request));
+    const isOlder = (age: Age): boolean => compareAge(request.age, age) < 0;
+    const passes = (one: PermissionRequest): boolean => !holdsNothing && one.holdsNothing && isOlder(one.age);
+    const ahead = before.filter((one) => overlaps(one.request, request) && !waitsForIt(one.request) && !passes(one.request));
     if (blockers.length === 0 && ahead.length === 0) {
       this.#grant(request);
       const reach = this.#newerThan(request);
       return reach > 0 ? { kind: "conflict", reach } : { kind: "granted" };
     }
-    const isOlder = (age: Age): boolean => compareAge(request.age, age) < 0;
     const oldest = ahead.every((one) => isOlder(one.request.age)) && blockers.every((grant) => grant === "block" || isOlder(grant.age));
-    return oldest || request.holdsNothing ? null : { kind: "tooYoung" };
+    return oldest || holdsNothing ? null : { kind: "tooYoung" };
   }
 
   #newerThan(request: PermissionRequest): Seq {

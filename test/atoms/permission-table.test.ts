@@ -51,6 +51,17 @@ test("row 'granted all the same': who runs again finds its keys its own, and all
   expect(table.answerWaiting().map(({ transaction }) => transaction)).toEqual([3]);
 });
 
+test("who holds something does not wait for a younger one that holds nothing, which waits for anybody: no circle comes of it, though both began at once", () => {
+  const [here, there] = [setUp().table, setUp().table];
+  here.request(ask(1, [item("a")]));
+  there.request(ask(5, [item("c")]));
+  const age = { beginMs: 5, engine: 1 as EngineId, counter: 6 };
+  expect(here.request(ask(6, [item("a"), item("b")], { age, holdsNothing: true }))).toBeNull();
+  expect(there.request(ask(1, [item("c")]))).toBeNull();
+  // The first one waits for it.
+  expect(here.request(ask(5, [item("b")]))).toEqual({ kind: "granted" });
+});
+
 test("a key that has changed and is granted to another: waits, or steps back, as if it had not", () => {
   const { recent, table } = setUp();
   table.request(ask(5, [item("a")]));
