@@ -627,12 +627,15 @@ export class Transactions {
   }
 
   #decided(batch: Batch, unit: Unit, outcome: "applied" | RefusalReason, result: Extract<RunResult, { kind: "commit" }>): void {
+    // Its entry ends what it was granted by those who were asked last. To others a request may still be on its way, and nothing else would end what they grant.
+    if (outcome === "applied") for (const { originator } of unit.fences) unit.asked.delete(originator);
     if (batch.unit !== unit) {
       // Its client was told that the outcome is unknown. It is known now, and nobody asks for it any more.
-      if (outcome !== "applied") this.#release(unit);
+      this.#release(unit);
       return;
     }
     if (outcome === "applied") {
+      this.#release(unit);
       this.counters.commits++;
       batch.committedUnits++;
       unit.phase = "settling";
