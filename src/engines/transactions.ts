@@ -536,6 +536,8 @@ export class Transactions {
 
   onReply(from: Endpoint, message: PermissionReplyMessage): void {
     this.#silent.heardFrom(from);
+    // Who answers this engine has applied its BOOT. What is older was meant for the one that it was before, whose transactions had the same numbers.
+    if (message.applied.seq < this.#context.engine) return;
     const batch = this.#byTransaction.get(message.transaction);
     const unit = batch?.unit;
     if (batch === undefined || unit == null || unit.attempt !== message.attempt || unit.phase !== "asking") return;

@@ -84,3 +84,18 @@ test("a request that comes when its transaction is committed, without what it as
     if (to === other && message.kind === "release") asked.desk.release(message.engine, message.transaction, message.attempt);
   expect(asked.desk.table.grantCount).toBe(0);
 });
+
+test("an answer to an engine that was taken for dead is none to the one that it became, whose transactions have the same numbers", () => {
+  const [former, asked] = [engineOf(client), engineOf(originator)];
+  const granted = answer(asked, only(begin(former, [101]), "permissionRequest"));
+  const asAfter: Entry[] = [{ kind: "leave", engine: client, ids: [] }, boot(99)];
+  const next = new CacheParts();
+  for (const entry of [...history(client).map((one) => (one.kind === "boot" && one.nonce === 99 ? boot(98) : one)), ...asAfter]) next.apply(entry);
+  for (const entry of [{ kind: "leave", engine: client, ids: [] } as const, boot(2)]) asked.apply(entry);
+  next.take();
+  const request = only(begin(next, [101]), "permissionRequest");
+  next.cache.onMessage(other, granted);
+  expect(sentOf(next.take()).filter(({ message }) => message.kind === "propose")).toEqual([]);
+  next.cache.onMessage(other, answer(asked, request));
+  only(next.sent(), "propose");
+});
