@@ -21,7 +21,14 @@ export class Releases {
     this.#context = context;
   }
 
+  /** Not acknowledged yet. */
+  get count(): number {
+    return this.#open.size;
+  }
+
   add(originator: EngineId, transaction: number, attempt: number): void {
+    // It has departed since it was asked: nobody would acknowledge, and no departure follow.
+    if (this.#context.endpointOf(originator) === null) return;
     const release = { engine: originator, transaction, attempt, sentMs: 0 };
     this.#open.set(`${originator}/${transaction}`, release);
     this.#send(release);

@@ -127,6 +127,11 @@ export class Transactions {
     return this.#batches.size;
   }
 
+  /** Releases that no originator has acknowledged yet. */
+  get releaseCount(): number {
+    return this.#releases.count;
+  }
+
   /** Units rest for a few milliseconds. */
   get isResting(): boolean {
     return this.#resting.size > 0;

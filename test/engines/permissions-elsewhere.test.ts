@@ -99,3 +99,16 @@ test("an answer to an engine that was taken for dead is none to the one that it 
   next.cache.onMessage(other, answer(asked, request));
   only(next.sent(), "propose");
 });
+
+test("a release that an originator's departure has overtaken is not sent for ever", () => {
+  const asker = engineOf(client);
+  const request = only(begin(asker, [101]), "permissionRequest");
+  asker.cache.onMessage(other, { ...reply, transaction: request.transaction, attempt: request.attempt, applied: request.applied });
+  const entry = decodeEntry(only(asker.sent(), "propose").entry);
+  if (entry.kind !== "proposal") throw new Error("no proposal");
+  // Without a majority of the Archives: its client is told after 30 s. Then the originator is gone, and the proposal with its fence.
+  asker.wait(31_000);
+  asker.apply({ kind: "leave", engine: originator, ids: [] });
+  asker.apply({ kind: "refused", engine: client, proposalSeq: entry.proposalSeq, reason: "fence" });
+  expect(asker.cache.transactions.releaseCount).toBe(0);
+});
