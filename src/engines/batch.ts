@@ -21,6 +21,8 @@ export interface Unit {
   readonly needs: PullNeed[];
   /** Originators that may hold permissions of this unit. */
   readonly asked: Set<EngineId>;
+  /** One of these has said that it granted some. */
+  isGranted: boolean;
   /** The last that was asked for. */
   run: LocalRun | null;
   phase: "running" | "fetching" | "asking" | "resting" | "proposed" | "settling";

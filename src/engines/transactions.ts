@@ -238,6 +238,7 @@ export class Transactions {
       fetches: 0,
       needs: [],
       asked: new Set(),
+      isGranted: false,
       run: null,
       phase: "running",
       pending: new Map(),
@@ -488,7 +489,8 @@ export class Transactions {
     unit.phase = "asking";
     unit.attempt++;
     unit.pending.clear();
-    const held = unit.asked.size > 0;
+    // What the one that it asks has granted, and the answer was lost, that one knows.
+    const mayHold = unit.isGranted || groups.size > 1 || [...unit.asked].some((engine) => !groups.has(engine));
     const fences: Fence[] = [];
     for (const group of groups.values()) fences.push(...group.fences);
     unit.fences = fences;
@@ -506,7 +508,7 @@ export class Transactions {
         snapshot: result.snapshot,
         items: group.items,
         wholeSpaces: group.wholeSpaces,
-        holdsNothing: !held && groups.size === 1,
+        holdsNothing: !mayHold,
       };
       if (engine === this.#context.engine) {
         this.#desk.ask(request, group.fences, (outcome) => {
@@ -557,6 +559,7 @@ export class Transactions {
 
   #answered(batch: Batch, unit: Unit, engine: EngineId, outcome: DeskOutcome): void {
     if (outcome.kind === "waits" || !unit.pending.delete(engine) || unit.phase !== "asking" || unit.result === null) return;
+    if (outcome.kind === "granted" || outcome.kind === "conflict") unit.isGranted = true;
     switch (outcome.kind) {
       case "granted":
         if (unit.pending.size === 0) this.#propose(batch, unit, unit.result);
@@ -667,6 +670,7 @@ export class Transactions {
       else this.#releases.add(originator, unit.transaction, unit.attempt);
     }
     unit.asked.clear();
+    unit.isGranted = false;
     unit.pending.clear();
   }
 

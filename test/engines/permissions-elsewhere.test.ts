@@ -112,3 +112,24 @@ test("a release that an originator's departure has overtaken is not sent for eve
   asker.apply({ kind: "refused", engine: client, proposalSeq: entry.proposalSeq, reason: "fence" });
   expect(asker.cache.transactions.releaseCount).toBe(0);
 });
+
+test("who waits in another engine's queue, and asks again, has nothing still, and goes on waiting, however young", () => {
+  const [asker, asked] = [engineOf(client), engineOf(originator)];
+  const key = integerKey(101n).toString("latin1");
+  const [age, items] = [{ beginMs: -1, engine: originator, counter: 1 }, [{ space, key, use: "write" as const }]];
+  const older = {
+    engine: originator,
+    transaction: 1,
+    attempt: 1,
+    age,
+    snapshot: asked.context.appliedSeq,
+    items,
+    wholeSpaces: [],
+    holdsNothing: true,
+  };
+  expect(asked.desk.table.request(older)).toEqual({ kind: "granted" });
+  asked.desk.onMessage(other, only(begin(asker, [101]), "permissionRequest"));
+  expect(asked.sent()).toEqual([]);
+  const again = sentOf(asker.wait(700)).filter(({ message }) => message.kind === "permissionRequest");
+  expect(answer(asked, only(again, "permissionRequest"))).toMatchObject({ outcome: "waits" });
+});
