@@ -164,8 +164,9 @@ export class Model {
       const answer = this.#run(statement, ids);
       return code === null && answer.code === refused.code ? (this.#runKeeping(statement, ids) ?? answer) : answer;
     }
-    // DROP TABLE too is refused for rows that had lost their parents before (docs/decisions.md).
-    if (isCommit(statement) || /^\s*DROP TABLE/i.test(statement.sql)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
+    // Rows that had lost their parents before stand against DROP TABLE (docs/decisions.md).
+    if (/^\s*DROP TABLE/i.test(statement.sql) && this.#orphansCount() > 0) return refused;
+    if (isCommit(statement)) return this.#orphansCount() > 0 ? refused : this.#run(statement, ids);
     return this.inTransaction ? this.#runWithin(statement, ids) : this.#runAlone(statement, ids);
   }
 
