@@ -7,7 +7,7 @@
  * |------|------|------|
  * | 0 | BEFORE INSERT, BEFORE UPDATE | a possible victim's key, its referenced values |
  * | 1 | AFTER INSERT | the key |
- * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values, whether any of these changed |
+ * | 2 | AFTER UPDATE | which foreign keys' values changed, a bit for each, the old key, the new key, the old referenced values, and whether any of these changed |
  * | 3 | AFTER DELETE | the key, the referenced values |
  * | 4 | when a user's trigger fires, before it | its place among the table's, what its statements look rows up by (plan/trigger-needs.ts) |
  *
@@ -82,9 +82,7 @@ export function collectTouches(raw: readonly (readonly SqlValue[])[], schema: Lo
       const from = touchRow(table, touches, touch.slice(3, 3 + width), 0n);
       const to = touchRow(table, touches, touch.slice(3 + width, 3 + 2 * width), changed);
       if (from !== null && to !== null && from !== to) move(touches, from, to);
-      const values = touch.slice(3 + 2 * width);
-      const isGone = values.pop() === 1n;
-      if (table.referencedNames.length > 0) touches.released.push({ values, isGone });
+      if (table.referencedNames.length > 0) touches.released.push({ values: touch.slice(3 + 2 * width, -1), isGone: touch.at(-1) === 1n });
     } else {
       touchRow(table, touches, touch.slice(2, 2 + width), 0n);
       if (table.referencedNames.length > 0) touches.released.push({ values: touch.slice(2 + width), isGone: kind === 3n });
@@ -145,7 +143,7 @@ export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]
   const key = (row: "old." | "new." | ""): string[] => table.keyNames.map((one) => `${row}${keyName(table, one)}`);
   const call = (...parts: readonly (string | number)[]): string => `SELECT _touch(${[table.space, ...parts].join(", ")})`;
   const differ = (names: readonly string[]): string =>
-    names.length === 0 ? "0" : `(${names.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ")})`;
+    `(${names.map((one) => `old.${quoteName(one)} IS NOT new.${quoteName(one)} COLLATE BINARY`).join(" OR ")})`;
   const changes = table.foreignKeys.map(({ childNames }, place) => `(${differ(childNames)} * ${foreignKeyBit(place)})`);
   const changed = changes.length === 0 ? "0" : changes.join(" | ");
   const bodies = new Map<string, string[]>();
@@ -154,8 +152,9 @@ export function captureTriggers(table: LocalTable, users: readonly TriggerNeed[]
     if (columns.length > 0) note(event, call(Number(triggerTouch), place, ...columns.map(({ row, column }) => `${row}.${quoteName(column)}`)));
   const time = table.referencedBy.some((foreignKey) => foreignKey.mixesAffinities) ? "BEFORE" : "AFTER";
   const newKey = time === "BEFORE" && table.identity === "key" ? table.keyNames.map((one) => newValue(table, one)) : key("new.");
+  const referenced = table.referencedNames.length === 0 ? [] : [...old(table.referencedNames), differ(table.referencedNames)];
   note("AFTER INSERT", call(1, ...key("new.")));
-  note(`${time} UPDATE`, call(2, changed, ...key("old."), ...newKey, ...old(table.referencedNames), differ(table.referencedNames)));
+  note(`${time} UPDATE`, call(2, changed, ...key("old."), ...newKey, ...referenced));
   note(`${time} DELETE`, call(3, ...key("old."), ...old(table.referencedNames)));
   const victim = call(0, ...key(""), ...table.referencedNames.map(quoteName));
   const conditions = table.uniques.map((index) => victimCondition(table, index));

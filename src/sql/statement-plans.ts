@@ -176,6 +176,8 @@ function makeRunnable(
   const triggerPulls = (name: string): readonly TablePull[] | null => needs?.get(name)?.pulls ?? null;
   const pulls = use.read.size === 0 && use.written.size === 0 ? [] : pullsOf({ sql, uses: use, schema, foreignKeys, main, triggerPulls });
   const target = info.kind === "write" ? schema.tablesByName.get(foldName(info.table)) : undefined;
+  const texts = resolvingTexts(sql, use, schema);
+  const mayResolveBy = (word: RegExp): boolean => texts.some((text) => word.test(text));
   return {
     kind: "runnable",
     info,
@@ -189,9 +191,9 @@ function makeRunnable(
     hasJoins: pulls.some(isJoined),
     written,
     foreignKeys: [...constraints],
-    replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i, sql, use, schema),
-    passesOver: written.length > 0 && mayResolveBy(/\bignore\b|\bconflict\b/i, sql, use, schema),
-    mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i, sql, use, schema),
+    replaces: constraints.size > 0 && mayResolveBy(/\breplace\b/i),
+    passesOver: written.length > 0 && mayResolveBy(/\bignore\b|\bconflict\b/i),
+    mayFailInPart: constraints.size > 0 && mayResolveBy(/\bfail\b/i),
     loops: use.loops,
     usesIds: use.callsNextId,
     seedsRowid: /last_insert_rowid|\bon\s+conflict\b/i.test(sql) || mayAskForRowid(info, schema),
@@ -218,15 +220,16 @@ function readsSchema(references: References, schema: LocalSchema): boolean {
   return false;
 }
 
-/** ON CONFLICT REPLACE, IGNORE or FAIL may stand behind any constraint of a table that it writes, and REPLACE, OR FAIL or RAISE(FAIL) in any trigger that it may fire. */
-function mayResolveBy(word: RegExp, sql: string, { written, byTrigger }: Uses, schema: LocalSchema): boolean {
-  if (word.test(sql)) return true;
+/** Where REPLACE, IGNORE or FAIL may stand: in itself, behind any constraint of a table that it writes, and in any trigger that it may fire. */
+function resolvingTexts(sql: string, { written, byTrigger }: Uses, schema: LocalSchema): readonly string[] {
+  if (written.size === 0) return [sql];
   const tables = new Set([...written].map(({ name }) => foldName(name)));
+  const texts = [sql];
   for (const { object } of schema.objects.values()) {
     const isUsed = object.type === "table" ? tables.has(foldName(object.name)) : object.type === "trigger" && byTrigger.has(foldName(object.name));
-    if (isUsed && word.test(object.sql)) return true;
+    if (isUsed) texts.push(object.sql);
   }
-  return false;
+  return texts;
 }
 
 /** A view may, and where something is written, a trigger, a default or a CHECK. */

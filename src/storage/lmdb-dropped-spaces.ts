@@ -58,8 +58,8 @@ export class LmdbDroppedSpaces {
   }
 
   /**
-   * Before the transaction's own changes, of which there are about `changeCount`. It reads what was committed last; `remove` is of each row. Returns the seq before which nothing can be told any more; null: nothing
-   * was to be swept.
+   * Before the transaction's own changes, of which there are about `changeCount`. It reads what was committed last; `remove` is of each row. Returns the seq before which nothing
+   * can be told any more; null: nothing was to be swept.
    */
   sweepStep(writes: Writes, mark: Seq, changeCount: number, remove: (place: Buffer, value: Buffer) => void): Seq | null {
     const next = this.#next(mark);

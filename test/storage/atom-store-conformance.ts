@@ -29,7 +29,7 @@ export interface StoreContents {
 }
 
 export const table = 65_537 as SpaceId;
-const other = (2 ** 50 + 3) as SpaceId;
+export const other = (2 ** 50 + 3) as SpaceId;
 
 export function at(seq: number): LogPosition {
   return { seq: seq as Seq, term: 2 as Term, hash: seq.toString(16).padStart(16, "0") as ChainHash };

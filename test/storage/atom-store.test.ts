@@ -18,6 +18,7 @@ import {
   drop,
   eventually,
   flushed,
+  other,
   put,
   rowsOf,
   type StoreContents,
@@ -126,12 +127,18 @@ test("atom store in LMDB: what is to be swept goes a step with each batch while 
     await flushed(minutes, seq);
     expect(minutes.versions.count).toBe(before.count - step);
   }
+  // Of versions and of dropped rows each more than the batch adds.
+  const { sweptCount } = minutes.versions;
+  const added = ids.slice(0, 700).map((id) => put(other, `n${id}`, "", 6));
+  await minutes.apply(batch(6, added, [], 5));
+  expect(minutes.versions.sweptCount - sweptCount).toBeGreaterThan(2 * added.length);
   await minutes.close();
   const soon = await openLmdbAtomStore(directory, { restMs: 20 });
-  await soon.apply(batch(6, [], [], 5));
+  await soon.apply(batch(7, [], [], 6));
   await eventually(() => expect(soon.versions).toMatchObject({ count: 0, bytes: 0 }));
   await soon.close();
-  expect(contentsOf(directory)).toEqual({ rows: [], versions: [], unfinished: 0 });
+  const { rows, versions, unfinished } = contentsOf(directory);
+  expect([rows.length, versions, unfinished]).toEqual([added.length, [], 0]);
   rmSync(directory, { recursive: true });
 });
 
